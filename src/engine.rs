@@ -1,0 +1,151 @@
+//! Models as values: the one place that knows which engine runs them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+/// A neural network with one input and some outputs, all `f32`.
+///
+/// The pipeline knows models only by this trait, so that a test can put in a fake.
+pub trait Model: Send + Sync {
+    /// Runs the model.
+    ///
+    /// `input` has the model's input shape, flattened in row-major order. The outputs come in the
+    /// model's order, flattened likewise.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`] if the engine fails, or if the input's length is not the shape's.
+    fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError>;
+}
+
+/// Why a model can't be loaded or run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelError {
+    /// The file is not an ONNX model that the engine can read and optimise.
+    Load {
+        /// Which model.
+        name: String,
+        /// What the engine says.
+        reason: String,
+    },
+    /// The model's input or outputs don't have the shapes that the pipeline needs.
+    Shape {
+        /// Which model.
+        name: String,
+        /// What was expected, and what is there.
+        reason: String,
+    },
+    /// The engine failed while it ran the model.
+    Run {
+        /// Which model.
+        name: String,
+        /// What the engine says.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelError::Load { name, reason } => {
+                write!(f, "model {name} can't be loaded: {reason}")
+            }
+            ModelError::Shape { name, reason } => write!(f, "model {name} doesn't fit: {reason}"),
+            ModelError::Run { name, reason } => write!(f, "model {name} failed: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+/// The shapes of a model's input and outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    /// Shape of the one input.
+    pub input: Vec<usize>,
+    /// Shapes of the outputs, in order.
+    pub outputs: Vec<Vec<usize>>,
+}
+
+/// An ONNX model, parsed, optimised and ready to run in `tract`.
+pub struct OnnxModel {
+    name: String,
+    shapes: Shapes,
+    plan: Arc<TypedSimplePlan>,
+}
+
+impl OnnxModel {
+    /// Parses and optimises a model. `name` is for error messages.
+    ///
+    /// # Errors
+    /// [`ModelError::Load`]; [`ModelError::Shape`] for several inputs, or dimensions that are not
+    /// fixed.
+    pub fn load(name: &str, onnx: &[u8]) -> Result<OnnxModel, ModelError> {
+        let load = |error: TractError| ModelError::Load {
+            name: name.to_owned(),
+            reason: format!("{error:#}"),
+        };
+        let shape = |reason: String| ModelError::Shape { name: name.to_owned(), reason };
+        let model = tract_onnx::onnx()
+            .model_for_read(&mut &*onnx)
+            .and_then(|model| model.into_optimized())
+            .map_err(load)?;
+
+        let fixed = |fact: &TypedFact| {
+            fact.shape
+                .as_concrete()
+                .map(<[usize]>::to_vec)
+                .ok_or_else(|| shape(format!("a dimension of {:?} is not fixed", fact.shape)))
+        };
+        let [input] = model.inputs.as_slice() else {
+            return Err(shape(format!("one input expected, {} found", model.inputs.len())));
+        };
+        let input = fixed(model.outlet_fact(*input).map_err(load)?)?;
+        let outputs = model
+            .outputs
+            .iter()
+            .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
+            .collect::<Result<_, _>>()?;
+        let plan = model.into_runnable().map_err(load)?;
+        Ok(OnnxModel { name: name.to_owned(), shapes: Shapes { input, outputs }, plan })
+    }
+
+    /// The shapes of input and outputs.
+    pub fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    /// Checks the shapes against what the pipeline needs.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`] that names both.
+    pub fn expect(self, input: &[usize], outputs: &[&[usize]]) -> Result<OnnxModel, ModelError> {
+        if self.shapes.input == input && self.shapes.outputs == outputs {
+            return Ok(self);
+        }
+        Err(ModelError::Shape {
+            reason: format!(
+                "input {input:?} and outputs {outputs:?} expected, input {:?} and outputs {:?} found",
+                self.shapes.input, self.shapes.outputs
+            ),
+            name: self.name,
+        })
+    }
+}
+
+impl Model for OnnxModel {
+    fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+        let failed = |error: TractError| ModelError::Run {
+            name: self.name.clone(),
+            reason: format!("{error:#}"),
+        };
+        let input = Tensor::from_shape(&self.shapes.input, &input).map_err(failed)?;
+        let outputs = self.plan.run(tvec!(input.into())).map_err(failed)?;
+        outputs
+            .iter()
+            .map(|output| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+            .collect::<TractResult<_>>()
+            .map_err(failed)
+    }
+}

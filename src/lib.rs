@@ -1,0 +1,24 @@
+//! ASL letters from photos of hands, as a WebAssembly component.
+//!
+//! One way through: HTTP ([`api`]) → [`decode`] → [`palm`] → [`region`] → [`landmarks`] →
+//! [`letter`] → [`response`]. [`hand`] and [`pipeline`] put the steps together, [`engine`] runs
+//! the models, [`problem`] turns every error into a response. All of this is plain Rust, tested
+//! without a host; only the component's entry, built for WebAssembly alone, knows the host.
+
+pub mod api;
+pub mod decode;
+pub mod engine;
+pub mod hand;
+pub mod landmarks;
+pub mod letter;
+pub mod palm;
+pub mod pipeline;
+pub mod problem;
+pub mod region;
+pub mod response;
+pub mod settings;
+
+#[cfg(target_family = "wasm")]
+mod component;
+#[cfg(target_family = "wasm")]
+mod snapshot;

@@ -1,0 +1,280 @@
+//! Palm detection: MediaPipe's single-shot detector, which finds palms because a palm, unlike a
+//! hand, has always the same shape.
+
+use crate::decode::Photo;
+use crate::engine::{Model, ModelError};
+use crate::region::{Border, Rectangle, Region, sample};
+
+/// Width and height of the model's input.
+pub const INPUT_SIDE: usize = 192;
+/// Shape of the model's input: one picture, channels last, RGB 0 to 1.
+pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
+/// The number of anchors: 24 × 24 × 2 of stride 8 and 12 × 12 × 6 of stride 16.
+pub const ANCHORS: usize = 2016;
+/// Shapes of the model's outputs: boxes with keypoints, and scores.
+pub const OUTPUT_SHAPES: [&[usize]; 2] = [&[1, ANCHORS, VALUES], &[1, ANCHORS, 1]];
+
+/// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
+const VALUES: usize = 18;
+const KEYPOINTS: usize = 7;
+/// Keypoint of the wrist, and of the middle finger's base (palm_detection's model card).
+const WRIST: usize = 0;
+const MIDDLE_FINGER_BASE: usize = 2;
+/// Layers of the detector: stride, and how many anchors lie at each of its cells. MediaPipe's
+/// `palm_detection_cpu.pbtxt`: strides 8, 16, 16, 16 with two anchors each; those with equal
+/// strides share a grid.
+const LAYERS: [(usize, usize); 2] = [(8, 2), (16, 6)];
+/// Raw scores are cut to ± this before the sigmoid (`score_clipping_thresh`).
+const SCORE_LIMIT: f32 = 100.0;
+/// Detections that overlap by more than this are the same palm (`min_suppression_threshold`).
+const SAME_PALM: f32 = 0.3;
+/// From the palm's box to the hand's region (`palm_detection_detection_to_roi.pbtxt`).
+const HAND_SCALE: f32 = 2.6;
+const HAND_SHIFT: f32 = -0.5;
+
+/// A palm that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Palm {
+    /// How sure the detector is, 0 to 1.
+    pub score: f32,
+    /// Where the whole hand should be.
+    pub region: Region,
+}
+
+/// A detection in the letterboxed picture, whose sides are 1.
+#[derive(Clone, Debug, PartialEq)]
+struct Detection {
+    score: f32,
+    rectangle: Rectangle,
+    keypoints: [[f32; 2]; KEYPOINTS],
+}
+
+/// Finds palms, the surest first.
+///
+/// The photo is letterboxed with a black `border` around it (a part of its longer side, 0 for
+/// MediaPipe's own behaviour; a hand that fills the photo is found with one). Detections below
+/// `min_score` are left out.
+///
+/// # Errors
+/// [`ModelError::Run`].
+pub fn detect(
+    model: &dyn Model,
+    photo: &Photo,
+    border: f32,
+    min_score: f32,
+) -> Result<Vec<Palm>, ModelError> {
+    let letterbox = Region::letterbox(photo, border);
+    let input = sample(photo, &letterbox, INPUT_SIDE, Border::Black, false);
+    let outputs = model.run(input)?;
+    let [boxes, scores] = outputs.as_slice() else {
+        return Err(wrong_outputs());
+    };
+    if boxes.len() != ANCHORS * VALUES || scores.len() != ANCHORS {
+        return Err(wrong_outputs());
+    }
+    let detections = decode(boxes, scores, min_score);
+    Ok(merge(detections)
+        .into_iter()
+        .map(|detection| Palm {
+            score: detection.score,
+            region: hand_region(&detection, &letterbox),
+        })
+        .collect())
+}
+
+fn wrong_outputs() -> ModelError {
+    ModelError::Run { name: "palm detection".into(), reason: "outputs of other sizes".into() }
+}
+
+/// Raw outputs to detections: each is relative to its anchor.
+fn decode(boxes: &[f32], scores: &[f32], min_score: f32) -> Vec<Detection> {
+    anchors()
+        .zip(boxes.chunks_exact(VALUES))
+        .zip(scores)
+        .filter_map(|((anchor, raw), raw_score)| {
+            let score = sigmoid(raw_score.clamp(-SCORE_LIMIT, SCORE_LIMIT));
+            // Not `score < min_score`: a NaN is no detection either.
+            if !(score >= min_score)
+                || raw.iter().any(|value| !value.is_finite())
+                || raw[2] < 0.0
+                || raw[3] < 0.0
+            {
+                return None;
+            }
+            let scale = 1.0 / INPUT_SIDE as f32;
+            let point = |i: usize| [raw[i] * scale + anchor[0], raw[i + 1] * scale + anchor[1]];
+            Some(Detection {
+                score,
+                rectangle: Rectangle {
+                    center: point(0),
+                    width: raw[2] * scale,
+                    height: raw[3] * scale,
+                },
+                keypoints: std::array::from_fn(|k| point(4 + 2 * k)),
+            })
+        })
+        .collect()
+}
+
+/// Centres of the anchors, in the order of the model's outputs.
+fn anchors() -> impl Iterator<Item = [f32; 2]> {
+    LAYERS.into_iter().flat_map(|(stride, each)| {
+        let cells = INPUT_SIDE / stride;
+        (0..cells * cells * each).map(move |i| {
+            let cell = i / each;
+            let center = |index: usize| (index as f32 + 0.5) / cells as f32;
+            [center(cell % cells), center(cell / cells)]
+        })
+    })
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Weighted non-maximum suppression: detections of the same palm become one, at the mean of their
+/// places weighted by their scores; its score is the highest.
+fn merge(mut detections: Vec<Detection>) -> Vec<Detection> {
+    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut merged = Vec::new();
+    while let Some(best) = detections.first().cloned() {
+        let (same, others): (Vec<_>, Vec<_>) = detections.into_iter().partition(|other| {
+            intersection_over_union(&best.rectangle, &other.rectangle) > SAME_PALM
+        });
+        // A box without an area overlaps nothing, not even itself: it stands alone.
+        let rest = others.into_iter().filter(|other| *other != best).collect();
+        merged.push(if same.is_empty() { best } else { weighted_mean(&same, best.score) });
+        detections = rest;
+    }
+    merged
+}
+
+fn weighted_mean(same: &[Detection], score: f32) -> Detection {
+    let total: f32 = same.iter().map(|detection| detection.score).sum();
+    let mean = |value: &dyn Fn(&Detection) -> f32| {
+        same.iter().map(|detection| detection.score * value(detection)).sum::<f32>() / total
+    };
+    Detection {
+        score,
+        rectangle: Rectangle {
+            center: [mean(&|d| d.rectangle.center[0]), mean(&|d| d.rectangle.center[1])],
+            width: mean(&|d| d.rectangle.width),
+            height: mean(&|d| d.rectangle.height),
+        },
+        keypoints: std::array::from_fn(|k| {
+            [mean(&|d| d.keypoints[k][0]), mean(&|d| d.keypoints[k][1])]
+        }),
+    }
+}
+
+fn intersection_over_union(a: &Rectangle, b: &Rectangle) -> f32 {
+    let overlap = |axis: usize, a_side: f32, b_side: f32| {
+        let end = (a.center[axis] + a_side / 2.0).min(b.center[axis] + b_side / 2.0);
+        let start = (a.center[axis] - a_side / 2.0).max(b.center[axis] - b_side / 2.0);
+        (end - start).max(0.0)
+    };
+    let shared = overlap(0, a.width, b.width) * overlap(1, a.height, b.height);
+    let all = a.width * a.height + b.width * b.height - shared;
+    if all > 0.0 { shared / all } else { 0.0 }
+}
+
+/// Where the whole hand is, from its palm.
+fn hand_region(detection: &Detection, letterbox: &Region) -> Region {
+    let rectangle = Rectangle {
+        center: letterbox.to_photo(detection.rectangle.center),
+        width: detection.rectangle.width * letterbox.size,
+        height: detection.rectangle.height * letterbox.size,
+    };
+    let wrist = letterbox.to_photo(detection.keypoints[WRIST]);
+    let base = letterbox.to_photo(detection.keypoints[MIDDLE_FINGER_BASE]);
+    Region::around(&rectangle, wrist, base, HAND_SHIFT, HAND_SCALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A detector that has seen the given palms: (anchor, raw score).
+    struct Fake(Vec<(usize, f32)>);
+
+    impl Model for Fake {
+        fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+            assert_eq!(input.len(), INPUT_SHAPE.iter().product::<usize>());
+            let mut boxes = vec![0.0; ANCHORS * VALUES];
+            let mut scores = vec![-100.0; ANCHORS];
+            for (anchor, score) in &self.0 {
+                let values = &mut boxes[anchor * VALUES..][..VALUES];
+                // A palm of 48 × 48 pixels at the anchor, its wrist below its finger base.
+                values[2..4].copy_from_slice(&[48.0, 48.0]);
+                values[4 + 2 * WRIST + 1] = 20.0;
+                values[4 + 2 * MIDDLE_FINGER_BASE + 1] = -20.0;
+                scores[*anchor] = *score;
+            }
+            Ok(vec![boxes, scores])
+        }
+    }
+
+    fn photo() -> Photo {
+        Photo::from_rgb(192, 192, vec![0; 192 * 192 * 3]).expect("a photo")
+    }
+
+    #[test]
+    fn anchors_are_as_many_as_the_model_has_and_in_its_order() {
+        let anchors: Vec<_> = anchors().collect();
+        assert_eq!(anchors.len(), ANCHORS);
+        assert_eq!(anchors[0], [0.5 / 24.0, 0.5 / 24.0]);
+        assert_eq!(anchors[2], [1.5 / 24.0, 0.5 / 24.0]);
+        assert_eq!(anchors[24 * 24 * 2], [0.5 / 12.0, 0.5 / 12.0]);
+        assert_eq!(anchors[ANCHORS - 1], [11.5 / 12.0, 11.5 / 12.0]);
+    }
+
+    #[test]
+    fn a_palm_gives_the_region_of_its_hand() {
+        // The cell (12, 12) of the first layer: its centre is at 100 pixels.
+        let fake = Fake(vec![((12 * 24 + 12) * 2, 2.0)]);
+        let palms = detect(&fake, &photo(), 0.0, 0.5).expect("a run");
+        assert_eq!(palms.len(), 1);
+        let region = palms[0].region;
+        assert!((palms[0].score - 0.8808).abs() < 1e-3);
+        assert!((region.size - 48.0 * HAND_SCALE).abs() < 1e-3);
+        assert!((region.center[0] - 100.0).abs() < 1e-3);
+        assert!((region.center[1] - (100.0 - 24.0)).abs() < 1e-3, "shifted to the fingers");
+        assert!(region.rotation.abs() < 1e-5);
+    }
+
+    #[test]
+    fn detections_of_one_palm_become_one_and_weak_ones_none() {
+        let cell = |x: usize, y: usize| (y * 24 + x) * 2;
+        let fake =
+            Fake(vec![(cell(12, 12), 2.0), (cell(13, 12), 1.0), (cell(3, 3), 3.0), (0, -2.0)]);
+        let palms = detect(&fake, &photo(), 0.0, 0.5).expect("a run");
+        assert_eq!(palms.len(), 2, "{palms:?}");
+        assert!(palms[0].score > palms[1].score);
+        // Between the two cells' centres, nearer to the surer one.
+        let x = palms[1].region.center[0];
+        assert!((100.0..104.0).contains(&x), "{x}");
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_no_palm() {
+        let fake = Fake(vec![(5, f32::NAN)]);
+        assert_eq!(
+            detect(&fake, &photo(), 0.0, 0.0).expect("a run").len(),
+            1,
+            "only those at -100"
+        );
+        let fake = Fake(vec![(5, f32::NAN), (8, 5.0)]);
+        assert_eq!(detect(&fake, &photo(), 0.0, 0.5).expect("a run").len(), 1);
+    }
+
+    #[test]
+    fn outputs_of_other_sizes_are_an_error() {
+        struct Other;
+        impl Model for Other {
+            fn run(&self, _: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+                Ok(vec![vec![0.0; 3]])
+            }
+        }
+        assert!(detect(&Other, &photo(), 0.0, 0.5).is_err());
+    }
+}

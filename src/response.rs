@@ -1,0 +1,105 @@
+//! The answer to a photo, as JSON.
+
+use serde::Serialize;
+
+use crate::decode::Photo;
+use crate::landmarks::{Hand, LANDMARKS};
+use crate::letter::{Guess, Letters};
+use crate::pipeline::ModelVersion;
+
+/// How many guesses are told.
+const TOP: usize = 5;
+
+/// The answer to `POST /predict`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The letter; `None` if there is no hand in the photo.
+    pub prediction: Option<String>,
+    /// The letter's probability, 0 to 1; 0 without a hand.
+    pub confidence: f32,
+    /// Whether that is below the threshold.
+    pub low_confidence: bool,
+    /// The likeliest letters, at most five, the likeliest first; none without a hand.
+    pub top: Vec<Guess>,
+    /// The hand, if there is one.
+    pub hand: Option<HandInPhoto>,
+    /// The model that answered.
+    pub model: ModelVersion,
+}
+
+/// A hand, relative to the upright photo: 0 is left and top, 1 is right and bottom.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HandInPhoto {
+    /// `Right` or `Left`: the signer's own.
+    pub handedness: &'static str,
+    /// The probability of that, 0.5 to 1.
+    pub handedness_score: f32,
+    /// The probability that there is a hand, 0 to 1.
+    pub presence: f32,
+    /// Where the landmarks were looked for.
+    pub r#box: RegionInPhoto,
+    /// x, y and z of each landmark; z is in units of x, smaller is nearer, 0 at the wrist.
+    pub landmarks: [[f32; 3]; LANDMARKS],
+}
+
+/// A region of interest. It is square in pixels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RegionInPhoto {
+    /// Left edge, before the region is turned, in parts of the photo's width.
+    pub x: f32,
+    /// Upper edge, before the region is turned, in parts of the photo's height.
+    pub y: f32,
+    /// Width, in parts of the photo's width.
+    pub width: f32,
+    /// Height, in parts of the photo's height.
+    pub height: f32,
+    /// How far it is turned around its centre, clockwise, in radians.
+    pub rotation: f32,
+}
+
+impl Prediction {
+    /// The answer for what was found in a photo.
+    pub fn new(
+        photo: &Photo,
+        found: Option<(&Hand, Letters)>,
+        low_confidence_threshold: f32,
+        model: &ModelVersion,
+    ) -> Prediction {
+        let (hand, top) = match found {
+            Some((hand, mut letters)) => {
+                letters.guesses.truncate(TOP);
+                (Some(HandInPhoto::new(photo, hand)), letters.guesses)
+            }
+            None => (None, Vec::new()),
+        };
+        let confidence = top.first().map_or(0.0, |best| best.confidence);
+        Prediction {
+            prediction: top.first().map(|best| best.label.clone()),
+            confidence,
+            low_confidence: confidence < low_confidence_threshold,
+            top,
+            hand,
+            model: model.clone(),
+        }
+    }
+}
+
+impl HandInPhoto {
+    fn new(photo: &Photo, hand: &Hand) -> HandInPhoto {
+        let (width, height) = (photo.width() as f32, photo.height() as f32);
+        let region = &hand.region;
+        HandInPhoto {
+            handedness: hand.handedness.name(),
+            handedness_score: hand.handedness_score,
+            presence: hand.presence,
+            r#box: RegionInPhoto {
+                x: (region.center[0] - region.size / 2.0) / width,
+                y: (region.center[1] - region.size / 2.0) / height,
+                width: region.size / width,
+                height: region.size / height,
+                rotation: region.rotation,
+            },
+            landmarks: hand.landmarks.map(|[x, y, z]| [x / width, y / height, z / width]),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The service's settings: Spin variables with defaults.
+
+/// The settings, all valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `low_confidence_threshold`: a prediction with less confidence is marked as
+    /// `low_confidence`. 0 to 1.
+    pub low_confidence_threshold: f32,
+    /// `max_body_bytes`: a larger body is refused.
+    pub max_body_bytes: u64,
+    /// `max_pixels`: a photo with more pixels is refused before it is decoded.
+    pub max_pixels: u64,
+    /// `cors_allowed_origins`: pages of these origins may use the service from a browser.
+    pub cors_allowed_origins: Origins,
+}
+
+/// Which origins' pages a browser lets use the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// All of them: `*`.
+    Any,
+    /// These, such as `https://example.org`; none by default.
+    These(Vec<String>),
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            low_confidence_threshold: 0.7,
+            max_body_bytes: 10 * 1024 * 1024,
+            // The photos of 48-megapixel phones: 8064 × 6048 is 48.8 million.
+            max_pixels: 50_000_000,
+            cors_allowed_origins: Origins::These(Vec::new()),
+        }
+    }
+}
+
+/// The names of all settings, as Spin variables.
+pub const NAMES: [&str; 4] =
+    ["low_confidence_threshold", "max_body_bytes", "max_pixels", "cors_allowed_origins"];
+
+impl Settings {
+    /// Reads the settings. An unset or empty one has its default; an invalid one too, and a
+    /// sentence about it is returned beside the settings.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> (Settings, Vec<String>) {
+        let mut complaints = Vec::new();
+        let default = Settings::default();
+        let value = |name: &str| {
+            lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
+        let mut number = |name: &str, default: f64, least: f64, most: f64| {
+            let Some(text) = value(name) else { return default };
+            match text.parse::<f64>() {
+                Ok(number) if (least..=most).contains(&number) => number,
+                _ => {
+                    complaints.push(format!(
+                        "setting {name}: {text:?} is not a number from {least} to {most}; \
+                         the default {default} is used"
+                    ));
+                    default
+                }
+            }
+        };
+        // f64 holds all integers up to 2^53: more than any body or photo has.
+        let largest = u32::MAX.into();
+        let settings = Settings {
+            low_confidence_threshold: number("low_confidence_threshold", 0.7, 0.0, 1.0) as f32,
+            max_body_bytes: number("max_body_bytes", default.max_body_bytes as f64, 1.0, largest)
+                as u64,
+            max_pixels: number("max_pixels", default.max_pixels as f64, 1.0, largest) as u64,
+            cors_allowed_origins: match value("cors_allowed_origins") {
+                None => default.cors_allowed_origins,
+                Some(all) if all == "*" => Origins::Any,
+                Some(list) => Origins::These(
+                    list.split(',').map(|o| o.trim().trim_end_matches('/').to_owned()).collect(),
+                ),
+            },
+        };
+        (settings, complaints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[(&str, &str)]) -> (Settings, Vec<String>) {
+        Settings::read(|name| {
+            assert!(NAMES.contains(&name), "{name} is no setting");
+            values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
+        })
+    }
+
+    #[test]
+    fn what_is_unset_or_empty_has_its_default() {
+        assert_eq!(read(&[]), (Settings::default(), vec![]));
+        assert_eq!(
+            read(&[("max_pixels", " "), ("cors_allowed_origins", "")]).0,
+            Settings::default()
+        );
+    }
+
+    #[test]
+    fn what_is_set_counts() {
+        let (settings, complaints) = read(&[
+            ("low_confidence_threshold", "0.5"),
+            ("max_body_bytes", "1000"),
+            ("max_pixels", "2e6"),
+            ("cors_allowed_origins", "https://a.example/, https://b.example"),
+        ]);
+        assert_eq!(complaints, Vec::<String>::new());
+        assert_eq!(settings.low_confidence_threshold, 0.5);
+        assert_eq!((settings.max_body_bytes, settings.max_pixels), (1000, 2_000_000));
+        let origins = ["https://a.example".into(), "https://b.example".into()];
+        assert_eq!(settings.cors_allowed_origins, Origins::These(origins.into()));
+        assert_eq!(read(&[("cors_allowed_origins", "*")]).0.cors_allowed_origins, Origins::Any);
+    }
+
+    #[test]
+    fn what_cannot_be_is_reported_and_has_its_default() {
+        for (name, value) in [
+            ("low_confidence_threshold", "1.5"),
+            ("low_confidence_threshold", "NaN"),
+            ("max_body_bytes", "-1"),
+            ("max_pixels", "many"),
+        ] {
+            let (settings, complaints) = read(&[(name, value)]);
+            assert_eq!(settings, Settings::default(), "{name}={value}");
+            assert_eq!(complaints.len(), 1);
+            assert!(
+                complaints[0].contains(name) && complaints[0].contains(value),
+                "{complaints:?}"
+            );
+        }
+    }
+}

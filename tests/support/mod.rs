@@ -1,0 +1,136 @@
+//! The component under the development host, and a client for it.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use hand_gesture_host::{LogSink, Manifest, Options, Server};
+use serde_json::Value;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The bytes of a photo in `tests/photos`.
+pub fn photo(name: &str) -> Vec<u8> {
+    let path = root().join("tests/photos").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The component served on a free port of 127.0.0.1, until this is dropped.
+pub struct Service {
+    runtime: tokio::runtime::Runtime,
+    server: Option<Server>,
+    url: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A response.
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body))
+        })
+    }
+}
+
+impl Service {
+    /// Serves the component that `cargo xtask build` made, with variables as given.
+    pub fn start(variables: &[(&str, &str)]) -> Service {
+        let manifest = Manifest::read(&root().join("spin.toml")).expect("spin.toml");
+        assert!(
+            manifest.component.source.exists(),
+            "{} is missing: run `cargo xtask build`, or all tests by `cargo xtask test`",
+            manifest.component.source.display()
+        );
+        let given: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut options =
+            Options::from_manifest(&manifest, &given, |_| Err(std::env::VarError::NotPresent))
+                .expect("options");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        options.log = LogSink::new(move |line| lines.lock().expect("no panic").push(line.text));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = runtime.block_on(Server::start(options)).expect("a server");
+        Service { url: server.url(), runtime, server: Some(server), log }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.server.as_ref().expect("it runs").address()
+    }
+
+    pub fn instances_started(&self) -> u64 {
+        self.server.as_ref().expect("it runs").instances_started()
+    }
+
+    /// What host and guest have logged.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// Sends a request; a body only if there is one.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .timeout_global(Some(std::time::Duration::from_secs(120)))
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder().method(method).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = match body {
+            Some(body) => agent.run(request.body(body).expect("a request")),
+            None => agent.run(request.body(()).expect("a request")),
+        };
+        let response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (head, mut body) = response.into_parts();
+        let body = body.read_to_vec().expect("a body");
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], None)
+    }
+
+    /// Posts a photo to `/predict`.
+    pub fn predict(&self, media_type: &str, body: &[u8]) -> Answer {
+        self.send("POST", "/predict", &[("content-type", media_type)], Some(body))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            let _ = self.runtime.block_on(server.stop());
+        }
+    }
+}
