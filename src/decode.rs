@@ -185,11 +185,14 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, DecodeError> {
     let format = Format::of(bytes)?;
     let raw = match format {
         Format::Jpeg => decode_jpeg(bytes, max_pixels)?,
-        Format::Png => decode_with(
-            format,
-            image::codecs::png::PngDecoder::new(Cursor::new(bytes)),
-            max_pixels,
-        )?,
+        Format::Png => {
+            check_png_header(bytes, max_pixels)?;
+            decode_with(
+                format,
+                image::codecs::png::PngDecoder::new(Cursor::new(bytes)),
+                max_pixels,
+            )?
+        }
         Format::WebP => decode_with(
             format,
             image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)),
@@ -220,6 +223,45 @@ fn check_pixels(width: u32, height: u32, limit: u64) -> Result<(), DecodeError> 
         return Err(DecodeError::TooManyPixels { width, height, limit });
     }
     Ok(())
+}
+
+/// Checks the sizes in a PNG's header, which has a fixed place (PNG specification, 5.6): the
+/// decoder itself takes memory for a line before it tells them.
+fn check_png_header(bytes: &[u8], limit: u64) -> Result<(), DecodeError> {
+    match bytes {
+        [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            b'I',
+            b'H',
+            b'D',
+            b'R',
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            ..,
+        ] => check_pixels(
+            u32::from_be_bytes([*a, *b, *c, *d]),
+            u32::from_be_bytes([*e, *f, *g, *h]),
+            limit,
+        ),
+        _ => Err(DecodeError::Broken { format: Format::Png, reason: "no header".into() }),
+    }
 }
 
 fn decode_jpeg(bytes: &[u8], max_pixels: u64) -> Result<Raw, DecodeError> {

@@ -1,0 +1,182 @@
+//! Connections: they are accepted, requests are routed and given to instances.
+
+use crate::guest::describe;
+use crate::instances::Instances;
+use crate::log::LogSink;
+use crate::routes::{self, Route};
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::handler::{ProxyHandler, TrapOrPanicError};
+use wasmtime_wasi_http::io::TokioIo;
+
+/// The path that answers `OK` as long as the host runs, as in Spin.
+const HEALTH: &str = "/.well-known/spin/health";
+
+/// What the connections share.
+pub(crate) struct Application {
+    pub(crate) handler: ProxyHandler<Instances>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) permits: Semaphore,
+    pub(crate) guests: Handle,
+    pub(crate) log: LogSink,
+}
+
+/// Accepts connections until the server stops.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    application: Arc<Application>,
+    connections: TaskTracker,
+    stopping: CancellationToken,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            application.log.host(format_args!("cannot accept connections: {error}"));
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                // A response that is written in small parts must not wait for the client's
+                // acknowledgements.
+                let _ = stream.set_nodelay(true);
+                let application = application.clone();
+                let stopping = stopping.clone();
+                connections.spawn(connection(stream, client, application, stopping));
+            }
+            Err(error) => {
+                // Usually there are too many open files; that passes.
+                application.log.host(format_args!("cannot accept a connection: {error}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until the client closes it or the server stops.
+async fn connection(
+    stream: tokio::net::TcpStream,
+    client: SocketAddr,
+    application: Arc<Application>,
+    stopping: CancellationToken,
+) {
+    let log = application.log.clone();
+    let service = service_fn(move |request| {
+        let application = application.clone();
+        async move { Ok::<_, Infallible>(application.respond(request, client).await) }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // A response that a guest began and did not finish ends here, too.
+        log.host(format_args!("the connection from {client} broke: {error}"));
+    }
+}
+
+impl Application {
+    async fn respond(
+        &self,
+        mut request: Request<Incoming>,
+        client: SocketAddr,
+    ) -> Response<WasiBody> {
+        let path = request.uri().path().to_owned();
+        if path.starts_with("/.well-known/spin/") {
+            return match &*path {
+                HEALTH => plain(StatusCode::OK, "OK"),
+                _ => plain(StatusCode::NOT_FOUND, ""),
+            };
+        }
+        let Some(found) = routes::find(&self.routes, &path) else {
+            return plain(StatusCode::NOT_FOUND, "");
+        };
+        if let Err(reason) = make_absolute(&mut request) {
+            return plain(StatusCode::BAD_REQUEST, reason);
+        }
+        let full_url = request.uri().to_string();
+        routes::set_spin_headers(request.headers_mut(), &full_url, found, client);
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+
+        let called = format!("{} {path}", request.method());
+        let Ok(permit) = self.permits.acquire().await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "");
+        };
+        let handler = self.handler.clone();
+        // The instance must be driven by the guests' runtime, and `handle` starts its task on
+        // the runtime that it is polled on.
+        let handled = self.guests.spawn(async move { handler.handle((), request).await }).await;
+        drop(permit);
+        match handled {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is::<TrapOrPanicError>() => {
+                self.log.host(format_args!("{called}: 500, its instance ended before it answered"));
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
+            Ok(Err(error)) => {
+                self.log.host(format_args!("{called}: 500, {}", describe(&error)));
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
+            Err(error) => {
+                self.log.host(format_args!("{called}: 500, {error}"));
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "")
+            }
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
+    let body = Full::new(Bytes::from_static(text.as_bytes()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+/// Gives the request an absolute URI, from its `host` header or its own authority; they must
+/// not contradict each other.
+fn make_absolute(request: &mut Request<Incoming>) -> Result<(), &'static str> {
+    let from_header = match request.headers().get(HOST) {
+        Some(host) => Some(
+            Authority::try_from(host.as_bytes()).map_err(|_| "the host header is not valid\n")?,
+        ),
+        None => None,
+    };
+    let mut parts = request.uri().clone().into_parts();
+    let authority = match (from_header, parts.authority) {
+        (Some(header), Some(own)) if header != own => {
+            return Err("the host header contradicts the request's URI\n");
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        (None, None) => return Err("the request has no host header\n"),
+    };
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| "the request's URI is not valid\n")?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Instances: how they are made, which requests they take and when they end.
+
+use crate::engine::SLICE_TICKS;
+use crate::guest::{GuestState, Shared, describe};
+use crate::log::LogSink;
+use crate::options::Limits;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use wasmtime::component::GuestTaskId;
+use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::handler::{
+    HandlerState, Instance, Proxy, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+
+/// What is counted about instances.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) started: AtomicU64,
+    /// Over all that were started.
+    pub(crate) instantiation_nanoseconds: AtomicU64,
+}
+
+/// What instances are made from.
+pub(crate) struct Instances {
+    pub(crate) service: ServicePre<GuestState>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) limits: Limits,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) instances: TaskTracker,
+}
+
+impl HandlerState for Instances {
+    type StoreData = GuestState;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(
+        &self,
+    ) -> wasmtime::Result<Instance<GuestState, Self::WorkerExpiration, Self::WorkerState>> {
+        let start = Instant::now();
+        let number = self.counters.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.envs(&self.environment);
+        let mut limits = StoreLimitsBuilder::new();
+        if let Some(bytes) = self.limits.memory_per_instance {
+            limits = limits.memory_size(bytes);
+        }
+        let guest = GuestState::new(self.shared.clone(), wasi, number, limits.build());
+        let mut store = Store::new(self.service.engine(), guest);
+        store.limiter(|guest| &mut guest.limits);
+        store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
+        store.set_epoch_deadline(SLICE_TICKS);
+        let proxy = self.service.instantiate_async(&mut store).await?;
+        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.instantiation_nanoseconds.fetch_add(took, Ordering::Relaxed);
+        Ok(Instance {
+            store,
+            proxy: Proxy::P3(proxy),
+            view: GuestState::http,
+            expiration: Expiration {
+                idle_timeout: self.limits.idle_timeout,
+                sleep: Box::pin(tokio::time::sleep(self.limits.idle_timeout)),
+                stopping: Box::pin(self.stopping.clone().cancelled_owned()),
+            },
+            state: Worker {
+                number,
+                requests: self.limits.requests_per_instance,
+                concurrent: self.limits.concurrent_requests_per_instance,
+                log: self.shared.log.clone(),
+                _alive: self.instances.token(),
+            },
+        })
+    }
+}
+
+/// When an instance ends: after the idle timeout, or at once when idle and the server
+/// stops. Neither cuts off requests or work after responses.
+pub(crate) struct Expiration {
+    idle_timeout: Duration,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        status: WorkerStatus,
+        since: Instant,
+    ) -> Poll<()> {
+        if status != WorkerStatus::Idle {
+            // This is polled again when the status has changed.
+            return Poll::Pending;
+        }
+        if self.stopping.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let deadline = tokio::time::Instant::from_std(since) + self.idle_timeout;
+        if self.sleep.deadline() != deadline {
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+/// One instance as the handler sees it.
+pub(crate) struct Worker {
+    number: u64,
+    requests: usize,
+    concurrent: usize,
+    log: LogSink,
+    /// Counts the instance for as long as it lives.
+    _alive: TaskTrackerToken,
+}
+
+impl WorkerState for Worker {
+    type StoreData = GuestState;
+    type RequestData = ();
+
+    fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
+        if total >= self.requests {
+            ShouldAccept::Never
+        } else if concurrent >= self.concurrent {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, GuestState>,
+        (): (),
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        // Spin has no request timeout by default.
+        Box::pin(std::future::pending())
+    }
+
+    fn drop(&self, store: Store<GuestState>, result: Result<(), wasmtime::Error>) {
+        // First the store, so that the guest's last words precede the host's.
+        drop(store);
+        if let Err(error) = result {
+            self.log.host(format_args!("instance {} failed: {}", self.number, describe(&error)));
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! `cargo xtask bench`: all figures in one run, side by side, with their ratios.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hand_gesture_api::decode::decode;
+use hand_gesture_api::response::Prediction;
+use hand_gesture_host::{Limits, LogSink, Manifest, Options, Server};
+use serde_json::{Map, Value, json};
+
+use crate::build::Models;
+use crate::{build, root};
+
+/// The photo that is sent: 416 × 416 or a little less.
+const PHOTO: &str = "tests/photos/v.jpg";
+/// How often one thing is timed, after some requests that are not.
+const RUNS: usize = 40;
+const WARM_UP: usize = 5;
+/// How long each load lasts.
+const LOAD: Duration = Duration::from_secs(8);
+
+/// What to measure.
+pub struct Arguments {
+    pub models: Models,
+    /// Another server, whose `/predict` takes the same photo.
+    pub against: Option<String>,
+    /// Where to write all figures as JSON.
+    pub json: Option<PathBuf>,
+}
+
+/// The figures by name.
+struct Report(Map<String, Value>);
+
+impl Report {
+    fn add(&mut self, name: &str, value: Value, line: String) {
+        println!("{name:<44} {line}");
+        self.0.insert(name.to_owned(), value);
+    }
+
+    fn ratio(&mut self, name: &str, part: f64, whole: f64, unit: &str) {
+        let ratio = part / whole;
+        self.add(
+            name,
+            json!({"value": part, "against": whole, "unit": unit, "ratio": ratio}),
+            format!("{part:8.2} {unit} against {whole:8.2} {unit}: ratio {ratio:.3}"),
+        );
+    }
+}
+
+/// Measures everything and prints a table.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let component = build::run(&arguments.models)?;
+    let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
+    let mut report = Report(Map::new());
+    println!();
+    let size = std::fs::metadata(&component)?.len() as f64 / 1e6;
+    report.add("component size", json!(size), format!("{size:8.1} MB"));
+
+    instances(&mut report, &photo)?;
+    stages(&mut report, &arguments.models, &photo)?;
+    large(&mut report, &photo)?;
+    load(&mut report, arguments, &photo)?;
+
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report.0)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A server in this process, with the limits given.
+fn serve(runtime: &tokio::runtime::Runtime, limits: Limits) -> Result<Server> {
+    let manifest = Manifest::read(&root().join("spin.toml"))?;
+    let none = |_: &str| Err(std::env::VarError::NotPresent);
+    let mut options = Options::from_manifest(&manifest, &[], none)?;
+    options.limits = limits;
+    options.log = LogSink::stderr();
+    runtime.block_on(Server::start(options))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+}
+
+/// One request; its duration in milliseconds and the `Server-Timing` header.
+fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)> {
+    let start = Instant::now();
+    let mut response = agent
+        .post(format!("{url}/predict"))
+        .header("content-type", "image/jpeg")
+        .send(photo)
+        .with_context(|| format!("POST {url}/predict"))?;
+    response.body_mut().read_to_vec()?;
+    let time = start.elapsed().as_secs_f64() * 1000.0;
+    let timing = response.headers().get("server-timing");
+    Ok((time, timing.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()))
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
+}
+
+/// Durations of sequential requests, sorted, in milliseconds.
+fn sequential(url: &str, photo: &[u8], runs: usize) -> Result<Vec<f64>> {
+    let agent = agent();
+    for _ in 0..WARM_UP {
+        predict(&agent, url, photo)?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        times.push(predict(&agent, url, photo)?.0);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    sorted.get(((sorted.len() as f64 - 1.0) * part).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// A new instance's first prediction against a warm one's.
+fn instances(report: &mut Report, photo: &[u8]) -> Result<()> {
+    let runtime = runtime()?;
+    let once = serve(&runtime, Limits { requests_per_instance: 1, ..Limits::default() })?;
+    let often = serve(&runtime, Limits::default())?;
+    // Turn by turn, so that what the machine does otherwise meets both.
+    let agent = agent();
+    let (mut first, mut warm) = (Vec::new(), Vec::new());
+    for i in 0..WARM_UP + RUNS {
+        let times =
+            (predict(&agent, &once.url(), photo)?.0, predict(&agent, &often.url(), photo)?.0);
+        if i >= WARM_UP {
+            first.push(times.0);
+            warm.push(times.1);
+        }
+    }
+    if (once.instances_started() as usize) < WARM_UP + RUNS {
+        bail!("instances were used more than once");
+    }
+    first.sort_by(f64::total_cmp);
+    warm.sort_by(f64::total_cmp);
+    let (first, warm) = (quantile(&first, 0.5), quantile(&warm, 0.5));
+    report.ratio("first prediction of an instance / warm", first, warm, "ms");
+    runtime.block_on(async {
+        _ = once.stop().await;
+        _ = often.stop().await;
+    });
+    Ok(())
+}
+
+/// Each stage in the sandbox against the same native code.
+fn stages(report: &mut Report, models: &Models, photo: &[u8]) -> Result<()> {
+    let runtime = runtime()?;
+    let server = serve(&runtime, Limits::default())?;
+    let agent = agent();
+    let pipeline = models.stage(&root().join("target/models"))?;
+    let mut sandbox: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut native: [Vec<f64>; 4] = Default::default();
+    for i in 0..WARM_UP + RUNS {
+        let (_, timing) = predict(&agent, &server.url(), photo)?;
+        let now = native_stages(&pipeline, photo)?;
+        if i < WARM_UP {
+            continue;
+        }
+        for (stage, entry) in timing.split(", ").enumerate() {
+            let (name, time) = entry.split_once(";dur=").context("no Server-Timing")?;
+            if sandbox.len() <= stage {
+                sandbox.push((name.to_owned(), Vec::new()));
+            }
+            sandbox[stage].1.push(time.parse()?);
+        }
+        for (times, time) in native.iter_mut().zip(now) {
+            times.push(time);
+        }
+    }
+    let (mut in_sandbox, mut natively) = (0.0, 0.0);
+    for ((name, mut times), mut native) in sandbox.into_iter().zip(native) {
+        times.sort_by(f64::total_cmp);
+        native.sort_by(f64::total_cmp);
+        let (time, native) = (quantile(&times, 0.5), quantile(&native, 0.5));
+        report.ratio(&format!("{name}: sandbox / native"), time, native, "ms");
+        in_sandbox += time;
+        natively += native;
+    }
+    report.ratio("all stages: sandbox / native", in_sandbox, natively, "ms");
+    runtime.block_on(async { _ = server.stop().await });
+    Ok(())
+}
+
+fn native_stages(
+    pipeline: &hand_gesture_api::pipeline::Pipeline,
+    photo: &[u8],
+) -> Result<[f64; 4]> {
+    let mut marks = vec![Instant::now()];
+    let decoded = decode(photo, u64::MAX)?;
+    marks.push(Instant::now());
+    let found = pipeline.find_hand(&decoded.photo)?;
+    marks.push(Instant::now());
+    let hand = found.hand.as_ref();
+    let letters = hand.map(|hand| pipeline.read_letter(hand)).transpose()?;
+    marks.push(Instant::now());
+    let answer = hand.zip(letters.flatten());
+    let prediction = Prediction::new(&decoded.photo, answer, 0.7, pipeline.version());
+    std::hint::black_box(serde_json::to_vec(&prediction)?);
+    marks.push(Instant::now());
+    Ok(std::array::from_fn(|i| (marks[i + 1] - marks[i]).as_secs_f64() * 1000.0))
+}
+
+/// A 12-megapixel photo as phones make it, 4032 × 3024 with EXIF orientation 6, from a sample.
+pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
+    let small = decode(sample, u64::MAX)?.photo;
+    let (width, height) = (4032usize, 3024usize);
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            // The upright photo's right is what the sensor has at its top.
+            let (u, v) = (1.0 - y as f32 / height as f32, x as f32 / width as f32);
+            let at = |part: f32, side: usize| ((part * side as f32) as usize).min(side - 1);
+            let i = (at(v, small.height()) * small.width() + at(u, small.width())) * 3;
+            pixels.extend_from_slice(&small.pixels()[i..i + 3]);
+        }
+    }
+    let mut jpeg = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
+    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
+    encoder.add_app_segment(
+        1,
+        b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec(),
+    )?;
+    encoder.encode(&pixels, width as u16, height as u16, jpeg_encoder::ColorType::Rgb)?;
+    Ok(jpeg)
+}
+
+/// The 12-megapixel photo against the small one.
+fn large(report: &mut Report, photo: &[u8]) -> Result<()> {
+    let runtime = runtime()?;
+    let server = serve(&runtime, Limits::default())?;
+    let large = phone_photo(photo)?;
+    let small = quantile(&sequential(&server.url(), photo, 10)?, 0.5);
+    let times = sequential(&server.url(), &large, 10)?;
+    report.ratio("12-megapixel photo / small one, p50", quantile(&times, 0.5), small, "ms");
+    let (_, timing) = predict(&agent(), &server.url(), &large)?;
+    report.add("12-megapixel photo by stage", json!(timing), timing.clone());
+    runtime.block_on(async { _ = server.stop().await });
+    Ok(())
+}
+
+/// A server in a process of its own.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start() -> Result<Process> {
+        let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["up", "--no-build", "--listen", &address.to_string()])
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Process { child, url: format!("http://{address}") })
+    }
+
+    /// Proportional set size in MB; `None` where the system does not tell.
+    fn memory(&self) -> Option<f64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = std::fs::read_to_string(path).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Requests per second and quantiles at several connections; memory; start.
+fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> {
+    let start = Instant::now();
+    let process = Process::start()?;
+    while predict(&agent(), &process.url, photo).is_err() {
+        if start.elapsed() > Duration::from_secs(120) {
+            bail!("the server does not answer");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let first = start.elapsed().as_secs_f64() * 1000.0;
+    report.add("process start to first letter", json!(first), format!("{first:8.0} ms"));
+
+    let mut one = f64::NAN;
+    for connections in [1, 2, 8] {
+        let (times, rate) = at_connections(&process.url, photo, connections)?;
+        if connections == 1 {
+            one = rate;
+        }
+        report.add(
+            &format!("{connections} connections"),
+            json!({"p50_ms": quantile(&times, 0.5), "p95_ms": quantile(&times, 0.95),
+                   "p99_ms": quantile(&times, 0.99), "requests_per_second": rate,
+                   "ratio_to_one": rate / one}),
+            load_line(&times, rate, one),
+        );
+        if let Some(url) = &arguments.against {
+            let (theirs, their_rate) = at_connections(url, photo, connections)?;
+            report.add(
+                &format!("{connections} connections, {url}"),
+                json!({"p50_ms": quantile(&theirs, 0.5), "p95_ms": quantile(&theirs, 0.95),
+                       "p99_ms": quantile(&theirs, 0.99), "requests_per_second": their_rate}),
+                load_line(&theirs, their_rate, their_rate),
+            );
+            report.ratio(
+                &format!("{connections} connections, p50 / theirs"),
+                quantile(&times, 0.5),
+                quantile(&theirs, 0.5),
+                "ms",
+            );
+            report.ratio(
+                &format!("{connections} connections, rate / theirs"),
+                rate,
+                their_rate,
+                "/s",
+            );
+        }
+    }
+    match process.memory() {
+        Some(memory) => {
+            report.add("host's memory after that (PSS)", json!(memory), format!("{memory:8.0} MB"));
+        }
+        None => println!("host's memory: not told by this system"),
+    }
+    Ok(())
+}
+
+fn load_line(times: &[f64], rate: f64, one: f64) -> String {
+    format!(
+        "p50 {:7.1} ms  p95 {:7.1} ms  p99 {:7.1} ms  {rate:6.1} /s  ({:.2} × one connection)",
+        quantile(times, 0.5),
+        quantile(times, 0.95),
+        quantile(times, 0.99),
+        rate / one
+    )
+}
+
+fn at_connections(url: &str, photo: &[u8], connections: usize) -> Result<(Vec<f64>, f64)> {
+    let agent = agent();
+    for _ in 0..WARM_UP {
+        predict(&agent, url, photo)?;
+    }
+    let start = Instant::now();
+    let results: Vec<Result<Vec<f64>>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..connections)
+            .map(|_| {
+                scope.spawn(|| {
+                    let agent = self::agent();
+                    let mut times = Vec::new();
+                    while start.elapsed() < LOAD {
+                        times.push(predict(&agent, url, photo)?.0);
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+    });
+    let elapsed = start.elapsed().as_secs_f64();
+    let mut times = Vec::new();
+    for result in results {
+        times.extend(result?);
+    }
+    times.sort_by(f64::total_cmp);
+    let rate = times.len() as f64 / elapsed;
+    Ok((times, rate))
+}

@@ -1,0 +1,165 @@
+//! The project's own commands: `cargo xtask COMMAND`.
+
+mod bench;
+mod build;
+mod features;
+mod test;
+mod up;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+const USAGE: &str = "\
+cargo xtask up [MODELS] [--listen ADDRESS:PORT] [--variable NAME=VALUE]... [--no-build] [--spin]
+    Builds the component and serves it on 127.0.0.1:3000 until Ctrl-C.
+    --no-build  serve what was built before
+    --spin      serve with Spin (4.1 or newer) instead of this project's development host
+
+cargo xtask build [MODELS]
+    Builds target/hand-gesture-api.wasm, the component with its models in it.
+
+cargo xtask test [GROUP]...
+    Builds the component and runs all tests, or those of some groups: unit, fidelity, http.
+
+cargo xtask bench [MODELS] [--against URL] [--json FILE]
+    Measures the component: stages, new instances, load, memory, size; with --against another
+    server's /predict in the same run.
+
+cargo xtask features --data FOLDER --output NAME [--palm SIZE] [--landmarks SIZE] [--only SET]
+    Runs the pipeline over photos and writes what the letter classifier is trained on.
+
+MODELS:
+    --palm lite|full         palm detection model [lite]
+    --landmarks lite|full    hand landmark model [full]
+    --letters FILE.onnx --labels FILE.txt
+                             a letter classifier of your own and the names of its outputs
+";
+
+/// The repository's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut parser = lexopt::Parser::from_env();
+    let command = match parser.next()? {
+        Some(Value(command)) => command.string()?,
+        Some(Long("help") | Short('h')) => "help".into(),
+        Some(other) => return Err(other.unexpected().into()),
+        None => bail!("a command is missing\n\n{USAGE}"),
+    };
+    match command.as_str() {
+        "build" => {
+            let mut models = build::Models::default();
+            while let Some(option) = next_option(&mut parser)? {
+                model_option(&mut models, &option, &mut parser)?;
+            }
+            build::run(&models).map(drop)
+        }
+        "bench" => {
+            let mut arguments =
+                bench::Arguments { models: build::Models::default(), against: None, json: None };
+            while let Some(option) = next_option(&mut parser)? {
+                match option.as_str() {
+                    "against" => arguments.against = Some(parser.value()?.string()?),
+                    "json" => arguments.json = Some(parser.value()?.into()),
+                    other => model_option(&mut arguments.models, other, &mut parser)?,
+                }
+            }
+            bench::run(&arguments)
+        }
+        "test" => {
+            let mut groups = Vec::new();
+            while let Some(argument) = parser.next()? {
+                match argument {
+                    Value(group) => groups.push(group.string()?),
+                    other => return Err(other.unexpected().into()),
+                }
+            }
+            test::run(&groups)
+        }
+        "up" => up::run(&up_options(&mut parser)?),
+        "features" => features::run(&features_options(&mut parser)?),
+        "help" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no command {other:?}\n\n{USAGE}"),
+    }
+}
+
+/// The next option's name, without its dashes.
+fn next_option(parser: &mut lexopt::Parser) -> Result<Option<String>> {
+    match parser.next()? {
+        Some(Long(name)) => Ok(Some(name.to_owned())),
+        Some(other) => Err(other.unexpected().into()),
+        None => Ok(None),
+    }
+}
+
+/// Takes an option of the models; any other one is a mistake.
+fn model_option(models: &mut build::Models, name: &str, parser: &mut lexopt::Parser) -> Result<()> {
+    if models.take(name, parser)? {
+        return Ok(());
+    }
+    bail!("there is no option --{name}\n\n{USAGE}")
+}
+
+fn up_options(parser: &mut lexopt::Parser) -> Result<up::Up> {
+    let mut up = up::Up {
+        models: build::Models::default(),
+        listen: ([127, 0, 0, 1], 3000).into(),
+        variables: Vec::new(),
+        spin: false,
+        build: true,
+    };
+    while let Some(option) = next_option(parser)? {
+        match option.as_str() {
+            "listen" => up.listen = parser.value()?.parse().context("--listen")?,
+            "variable" => {
+                let text = parser.value()?.string()?;
+                up.variables.push(hand_gesture_host::variables::parse_argument(&text)?);
+            }
+            "spin" => up.spin = true,
+            "no-build" => up.build = false,
+            other => model_option(&mut up.models, other, parser)?,
+        }
+    }
+    Ok(up)
+}
+
+fn features_options(parser: &mut lexopt::Parser) -> Result<features::Arguments> {
+    let (mut data, mut output) = (None, None);
+    let (mut palm, mut landmarks) = (build::Size::Lite, build::Size::Full);
+    let mut only = String::new();
+    while let Some(option) = next_option(parser)? {
+        match option.as_str() {
+            "data" => data = Some(parser.value()?.into()),
+            "output" => output = Some(parser.value()?.into()),
+            "palm" => palm = build::Size::parse(&parser.value()?.string()?)?,
+            "landmarks" => landmarks = build::Size::parse(&parser.value()?.string()?)?,
+            "only" => only = parser.value()?.string()?,
+            other => bail!("there is no option --{other}\n\n{USAGE}"),
+        }
+    }
+    Ok(features::Arguments {
+        data: data.context("--data is missing: the folder with the photos")?,
+        output: output.context("--output is missing: where to write, without an extension")?,
+        palm: palm.name().into(),
+        landmark: landmarks.name().into(),
+        only,
+    })
+}

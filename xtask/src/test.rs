@@ -1,0 +1,153 @@
+//! `cargo xtask test`: everything that can be tested on this machine, and a table of what was.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::Models;
+use crate::{build, root};
+
+/// A group of tests.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    /// Arguments of `cargo test`.
+    arguments: &'static [&'static str],
+}
+
+/// All groups, the quick ones first. They share one selection of packages, so that nothing is
+/// compiled twice.
+const GROUPS: [Group; 3] = [
+    Group {
+        name: "unit",
+        about: "each module by itself, natively",
+        arguments: &["--lib", "--bins"],
+    },
+    Group {
+        name: "fidelity",
+        about: "landmarks against those of MediaPipe",
+        arguments: &["--test", "fidelity"],
+    },
+    Group {
+        name: "http",
+        about: "the component under the development host, by real HTTP",
+        arguments: &["--test", "http"],
+    },
+];
+
+/// How a group ended.
+struct Outcome {
+    name: &'static str,
+    about: &'static str,
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    ok: bool,
+    time: Duration,
+}
+
+/// Runs the groups with the given names, all if there are none.
+pub fn run(names: &[String]) -> Result<()> {
+    for name in names {
+        if GROUPS.iter().all(|group| group.name != name) {
+            let known: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
+            bail!("there is no test group {name:?}; there are: {}", known.join(", "));
+        }
+    }
+    build::run(&Models::default())?;
+    let mut outcomes = Vec::new();
+    for group in GROUPS {
+        if names.is_empty() || names.iter().any(|name| name == group.name) {
+            outcomes.push(run_group(&group)?);
+        }
+    }
+    table(&outcomes);
+    if outcomes.iter().all(|outcome| outcome.ok) {
+        return Ok(());
+    }
+    bail!("some tests failed; see above")
+}
+
+fn run_group(group: &Group) -> Result<Outcome> {
+    println!("\nTesting {}: {}", group.name, group.about);
+    let start = Instant::now();
+    let mut child = Command::new(env!("CARGO"))
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(group.arguments)
+        .current_dir(root())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let output = child.stdout.take().context("no output of cargo")?;
+    for line in std::io::BufRead::lines(std::io::BufReader::new(output)) {
+        let line = line?;
+        if let Some(counts) = counts(&line) {
+            passed += counts[0];
+            failed += counts[1];
+            ignored += counts[2];
+        }
+        println!("{line}");
+    }
+    let status = child.wait()?;
+    Ok(Outcome {
+        name: group.name,
+        about: group.about,
+        passed,
+        failed,
+        ignored,
+        // A group in which nothing ran has not passed.
+        ok: status.success() && passed > 0,
+        time: start.elapsed(),
+    })
+}
+
+/// Passed, failed and ignored from the line that ends a test binary's output.
+fn counts(line: &str) -> Option<[usize; 3]> {
+    let line = line.strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let (before, _) = line.split_once(word)?;
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    Some([number(" passed")?, number(" failed")?, number(" ignored")?])
+}
+
+fn table(outcomes: &[Outcome]) {
+    println!(
+        "\n{:<10} {:>7} {:>7} {:>8} {:>8}  what",
+        "group", "passed", "failed", "not run", "time"
+    );
+    for outcome in outcomes {
+        println!(
+            "{:<10} {:>7} {:>7} {:>8} {:>6.0} s  {}{}",
+            outcome.name,
+            outcome.passed,
+            outcome.failed,
+            outcome.ignored,
+            outcome.time.as_secs_f64(),
+            outcome.about,
+            if outcome.ok { "" } else { "  FAILED" },
+        );
+    }
+    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
+    println!(
+        "\n{} passed, {} failed, {} skipped",
+        sum(|o| o.passed),
+        sum(|o| o.failed),
+        sum(|o| o.ignored)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn the_closing_line_of_a_test_binary_is_read() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered \
+                    out; finished in 0.01s";
+        assert_eq!(counts(line), Some([12, 3, 1]));
+        assert_eq!(counts("test decode ... ok"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask up`: builds the component and serves it.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use hand_gesture_host::{LogSink, Manifest, Options, Server};
+
+use crate::build::Models;
+use crate::{build, root};
+
+/// The least Spin that runs the component (WASI 0.3.0).
+const LEAST_SPIN: (u32, u32) = (4, 1);
+
+/// How to serve.
+pub struct Up {
+    pub models: Models,
+    pub listen: SocketAddr,
+    pub variables: Vec<(String, String)>,
+    pub spin: bool,
+    pub build: bool,
+}
+
+/// Serves until Ctrl-C.
+pub fn run(up: &Up) -> Result<()> {
+    if up.spin {
+        return with_spin(up);
+    }
+    if up.build {
+        build::run(&up.models)?;
+    }
+    let manifest = Manifest::read(&root().join("spin.toml"))?;
+    let mut options = Options::from_manifest(&manifest, &up.variables, |name| std::env::var(name))?;
+    options.listen = up.listen;
+    options.log = LogSink::stderr();
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        println!("Compiling the component to machine code (some 15 s the first time, then cached)");
+        let server = tokio::select! {
+            server = Server::start(options) => server?,
+            stop = tokio::signal::ctrl_c() => return Ok(stop?),
+        };
+        println!(
+            "\nServing {url} on this project's development host (`spin build && spin up` is the \
+             real thing).\n\n    {curl}\n\nCtrl-C ends it.",
+            url = server.url(),
+            curl = curl(&server.url()),
+        );
+        tokio::signal::ctrl_c().await?;
+        println!("\nStopping");
+        _ = server.stop().await;
+        Ok(())
+    })
+}
+
+fn curl(url: &str) -> String {
+    format!(
+        "curl --header 'Content-Type: image/jpeg' --data-binary @tests/photos/v.jpg {url}/predict"
+    )
+}
+
+/// Serves with Spin itself.
+fn with_spin(up: &Up) -> Result<()> {
+    let missing = "install Spin 4.1 or newer (https://spinframework.dev/install), or leave out \
+                   --spin to serve on this project's development host";
+    let output = match Command::new("spin").arg("--version").output() {
+        Ok(output) => output,
+        Err(error) => bail!("spin can't be run ({error}): {missing}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = spin_version(&text)
+        .with_context(|| format!("`spin --version` says {text:?}: {missing}"))?;
+    if version < LEAST_SPIN {
+        bail!("this is Spin {}.{}, too old for WASI 0.3: {missing}", version.0, version.1);
+    }
+    build::run(&up.models)?;
+    let mut spin = Command::new("spin");
+    spin.args(["up", "--listen", &up.listen.to_string()]).current_dir(root());
+    for (name, value) in &up.variables {
+        spin.arg("--variable").arg(format!("{name}={value}"));
+    }
+    println!("\n    {}\n", curl(&format!("http://{}", up.listen)));
+    match spin.status()? {
+        status if status.success() => Ok(()),
+        status => bail!("spin up ended with {status}"),
+    }
+}
+
+/// Major and minor version from `spin 4.1.0 (…)`.
+fn spin_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split_whitespace().nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spin_version;
+
+    #[test]
+    fn the_version_of_spin_is_read() {
+        assert_eq!(spin_version("spin 4.1.0 (abc 2026-08-01)\n"), Some((4, 1)));
+        assert_eq!(spin_version("spin 4.10.2-pre0"), Some((4, 10)));
+        assert_eq!(spin_version("spin"), None);
+        assert_eq!(spin_version("model checker"), None);
+    }
+}
