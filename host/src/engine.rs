@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, OptLevel, Result};
@@ -67,6 +68,10 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
     let Some(folder) = cache else {
         return Ok(loaded(Component::new(engine, wasm)?, false, None));
     };
+    // One at a time: servers of one process that start at once compile their component once, and
+    // don't write the same unfinished file.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let file = folder.join(file_name(engine, wasm));
     let mut problem = None;
     match private_folder(folder) {

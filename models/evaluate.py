@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Prints the model card's tables, from the tables of features alone.
+
+    pip install -r models/requirements-train.txt
+    python models/evaluate.py full            # and: lite; some minutes each
+    python models/evaluate.py full --quick    # without the no-hand tables
+
+Every figure is of hands that were held out: by source photo (asl-letters, 5 parts), by signer (asl-hg; P5 and P6
+share photos and are one), by class (no-hand, 2 halves).
+"""
+
+import argparse
+import hashlib
+
+import train  # first: it says how many threads there are
+import numpy as np
+import table as tables
+from scipy.optimize import minimize_scalar
+from table import GEOMETRY, LANDMARKS, LETTERS
+
+PRESENCE, NO_HAND_LIMIT = 0.3, 0.5
+SURE = 0.97  # with this presence the search for the best place ends
+UNSURE = 0.8  # below this confidence a second look may help
+MOVING = [LETTERS.index("J"), LETTERS.index("Z")]
+NO_HAND_PICTURES = 612  # those without any palm candidate have no row
+CHOSEN, OTHERS = "asl-letters", "asl-hg"
+
+
+class Upright:
+    """The plain baseline: landmarks turned upright, logistic regression, no jitter."""
+
+    def fit(self, table, chosen, landmarks=None):
+        rows = chosen & train.hands(table) & (table.kind == "found")
+        x = table.x[rows][:, :LANDMARKS]
+        self.scaler = train.Scaler(x)
+        targets = train.one_hot(table.y()[rows], len(LETTERS))
+        self.model = train.Regression(1.0).fit(self.scaler(x), targets, np.ones(len(x), np.float32))
+        return self
+
+    def logits(self, x):
+        return self.model.logits(self.scaler(x[:, :LANDMARKS]))
+
+    def doubt(self, x):
+        return np.full(len(x), -60.0)
+
+
+def part_of(name, parts):
+    """A part that depends on nothing but the name."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts
+
+
+def folds(table):
+    """Each row's part: a fifth of the source photos, the signer, a half of the classes, else a half."""
+    def fold(kind, group):
+        if kind == CHOSEN:
+            return f"photos {part_of(group, 5)}"
+        return group if kind == OTHERS else f"half {part_of(group, 2)}"
+    pairs = list(zip(table.set.tolist(), table.group.tolist()))
+    known = {pair: fold(*pair) for pair in set(pairs)}
+    return np.array([known[pair] for pair in pairs])
+
+
+class Looks:
+    """What is said of held-out photos: of the first look, of the second, of the best place in the photo.
+
+    `best` is about all photos in which any palm candidate is a hand, `first` about those where the search for
+    the first one that is good enough found something.
+    """
+
+    def __init__(self):
+        self.data = {}
+
+    def put(self, name, table, model, rows):
+        parts = self.data.setdefault(name, {"y": [], "logits": [], "doubt": [], "presence": [], "mirrored": []})
+        values = [table.y()[rows], model.logits(table.x[rows]), model.doubt(table.x[rows])]
+        for part, value in zip(parts.values(), [*values, table.presence[rows], table.mirrored[rows]]):
+            part.append(value)
+
+    def add(self, table, model, rows):
+        first, second = (np.flatnonzero(rows & (table.kind == kind)) for kind in ("found", "refined"))
+        assert (table.photo[first] == table.photo[second]).all()
+        best = dict(zip(table.photo[first], first))
+        for row in np.flatnonzero(rows & (table.kind == "best")):
+            before = best.get(table.photo[row])
+            if before is None or table.presence[row] > table.presence[before]:
+                best[table.photo[row]] = row
+        self.put("first", table, model, first)
+        self.put("second", table, model, second)
+        self.put("best", table, model, np.array(list(best.values())))
+
+    def done(self):
+        for name, parts in self.data.items():
+            parts = {part: np.concatenate(values) for part, values in parts.items()}
+            setattr(self, name, argparse.Namespace(**parts))
+        return self
+
+
+def refused(look, presence=None, limit=None):
+    """What becomes null."""
+    presence, limit = presence or PRESENCE, limit or NO_HAND_LIMIT
+    return (look.presence < presence) | (train.sigmoid(look.doubt) >= limit)
+
+
+def protocols(table, fold):
+    """Name, what may be trained on beside it, and the held-out rows, of each protocol."""
+    letters, signers = table.set == CHOSEN, table.set == OTHERS
+    rest = ~letters & ~signers
+    everything = [(~(fold == part) | ~mask, mask & (fold == part), mask)
+                  for mask in (letters, signers) for part in sorted(set(fold[mask]))]
+    five = [item[:2] for item in everything if item[2] is letters]
+    signer = [item[:2] for item in everything if item[2] is signers]
+    return {
+        "asl-letters, 5 parts by source photo; trained on all else": (CHOSEN, five),
+        "asl-letters, 5 parts by source photo; trained on asl-letters": (CHOSEN, [(a & ~signers, b) for a, b in five]),
+        "asl-hg, signer by signer; trained on all else": (OTHERS, signer),
+        "asl-hg, signer by signer; trained on asl-hg": (OTHERS, [(a & ~letters, b) for a, b in signer]),
+        "asl-hg; trained on asl-letters": (OTHERS, [(letters | rest, signers)]),
+        "asl-letters; trained on asl-hg": (CHOSEN, [(signers | rest, letters)]),
+    }
+
+
+def held_out(table, make, items, landmarks):
+    looks = Looks()
+    for chosen, rows in items:
+        looks.add(table, make().fit(table, chosen, landmarks), rows)
+    return looks.done()
+
+
+def share(part, whole):
+    return f"{100 * part / whole:5.1f}" if whole else "    –"
+
+
+def accuracy(photos, look, guess, null):
+    """Percent right of the still letters, of J and Z, of all; what was missed or nulled is wrong.
+
+    `photos` has the number of photos of each letter.
+    """
+    right = np.bincount(look.y[(guess == look.y) & ~null], minlength=len(LETTERS))
+    moving = np.isin(np.arange(len(LETTERS)), MOVING)
+    return [share(right[mask].sum(), photos[mask].sum()) for mask in (~moving, moving, moving | ~moving)], right
+
+
+def calibration_error(probabilities, y, bins=15):
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == y
+    at = np.minimum((confidence * bins).astype(int), bins - 1)
+    return sum(abs(right[at == b].mean() - confidence[at == b].mean()) * (at == b).mean() for b in range(bins) if (at == b).any())
+
+
+def likelihood(logits, y, temperature):
+    return np.log(train.softmax(logits / temperature)[np.arange(len(y)), y] + 1e-12).mean()
+
+
+def pictures(table, rows):
+    """The no-hand pictures: name to rows, in the order in which the service looks at them."""
+    result = {}
+    for row in np.flatnonzero(rows):
+        result.setdefault(table.photo[row], []).append(row)
+    return result
+
+
+def taken(table, doubt, rows, presence, limit, best):
+    """Whether the service takes something in this picture for a hand; two palms of each try.
+
+    `best`: the search takes the candidate with the most presence (or the first that is sure), else the first one
+    with enough of it.
+    """
+    seen, chosen = {}, None
+    for row in rows:
+        kind = table.kind[row]
+        seen[kind] = seen.get(kind, 0) + 1
+        if seen[kind] > 2 or table.presence[row] < presence:
+            continue
+        if chosen is None or table.presence[row] > table.presence[chosen]:
+            chosen = row
+        if not best or table.presence[chosen] >= SURE:
+            break
+    return chosen is not None and doubt[chosen] < limit
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", nargs="?", default="full", help="full or lite: the landmark model")
+    parser.add_argument("--table", help="another table of features")
+    parser.add_argument("--quick", action="store_true", help="without the no-hand tables")
+    parser.add_argument("--tried", action="store_true", help="also: trained without ASLNow!")
+    arguments = parser.parse_args()
+    table = tables.load(arguments.table or tables.HERE / f"training/{arguments.size}.npz")
+    landmarks = tables.load_landmarks()
+    fold = folds(table)
+    temperature = train.TEMPERATURE[arguments.size]
+
+    print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null are wrong\n")
+    print("| held out; trained on | classifier | A–Z without J, Z | J, Z | all "
+          "| the best place: without J, Z | J, Z | all | second look: all | when unsure: all |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    kept = {}
+    number = {kind: np.bincount(
+        np.concatenate([table.y()[(table.set == kind) & (table.kind == "found")],
+                        [LETTERS.index(label) for name, label, _ in table.missed if name == kind]]).astype(int),
+        minlength=len(LETTERS)) for kind in (CHOSEN, OTHERS)}
+    for name, (kind, items) in protocols(table, fold).items():
+        rows = [("baseline", Upright, None), ("this", lambda: train.Letters(arguments.size), landmarks)]
+        if arguments.tried:
+            rows.insert(1, ("without ASLNow!", rows[1][1], None))
+        for classifier, make, more in rows:
+            looks = held_out(table, make, items, more)
+            first, second, best = (train.softmax(look.logits / temperature) for look in (looks.first, looks.second, looks.best))
+            null = refused(looks.first)
+            cells, _ = accuracy(number[kind], looks.first, first.argmax(1), null)
+            more_cells, right = accuracy(number[kind], looks.best, best.argmax(1), refused(looks.best))
+            again = accuracy(number[kind], looks.first, second.argmax(1), null)[0][2]
+            unsure = (first.max(1) < UNSURE) & ~looks.first.mirrored
+            mixed = np.where(unsure[:, None], first + second, first)
+            mixed = accuracy(number[kind], looks.first, mixed.argmax(1), null)[0][2]
+            print(f"| {name} | {classifier} | {' | '.join(cells + more_cells)} | {again} "
+                  f"| {mixed} ({share(unsure.sum(), len(unsure)).strip()} % of photos) |", flush=True)
+            if classifier == "this":
+                kept[name] = looks, right, best, number[kind]
+    names = list(kept)
+    photos, signers = names[0], names[2]
+
+    print("\n# By letter, percent right (the best place; held out by source photo and by signer, trained on all else)\n")
+    print("| letter | asl-letters | asl-hg | most often taken for |\n|---|---|---|---|")
+    for index, letter in enumerate(LETTERS):
+        cells, wrong = [], {}
+        for name in (photos, signers):
+            looks, right, guesses, total = kept[name]
+            cells.append(share(right[index], total[index]))
+            for guess in guesses[looks.best.y == index].argmax(1):
+                if guess != index:
+                    wrong[guess] = wrong.get(guess, 0) + 1
+        most = sorted(wrong.items(), key=lambda item: -item[1])[:3]
+        print(f"| {letter} | {' | '.join(cells)} | {', '.join(f'{LETTERS[g]} ({n})' for g, n in most)} |")
+
+    print("\n# Right, percent, by presence, and by hand (asl-letters, the best place)\n")
+    looks, _, guesses, _ = kept[photos]
+    right = guesses.argmax(1) == looks.best.y
+    print("| presence | photos | right |\n|---|---|---|")
+    for low, high in [(0, 0.2), (0.2, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 0.97), (0.97, 1.01)]:
+        mask = (looks.best.presence >= low) & (looks.best.presence < high)
+        print(f"| {low}–{min(high, 1)} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
+    for name, mask in [("right hands", ~looks.best.mirrored), ("left hands", looks.best.mirrored)]:
+        print(f"| {name} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
+
+    print("\n# Calibration (what is not null)\n")
+    use = {name: ~refused(kept[name][0].best) for name in names}
+    logits, y = (np.concatenate([getattr(kept[name][0].best, what)[use[name]] for name in (photos, signers)]) for what in ("logits", "y"))
+    print("| held out | best temperature | calibration error, 15 bins | mean confidence | right |\n|---|---|---|---|---|")
+    for name in [*names, "asl-letters and asl-hg, trained on all else"]:
+        if name in kept:
+            logits1, y1 = kept[name][0].best.logits[use[name]], kept[name][0].best.y[use[name]]
+        else:
+            logits1, y1 = logits, y
+        best = minimize_scalar(lambda t: -likelihood(logits1, y1, t), bounds=(0.2, 5), method="bounded").x
+        p = train.softmax(logits1 / temperature)
+        print(f"| {name} | {best:.2f} | {calibration_error(p, y1):.3f} | {p.max(1).mean():.3f} | {(p.argmax(1) == y1).mean():.3f} |")
+    print(f"\ntemperature in use: {temperature}")
+
+    if arguments.quick:
+        return
+    print("\n# No hand\n")
+    doubt = np.full(len(table), np.nan)
+    nothing, digits = table.set == "no-hand", table.set == "asl-digits"
+    for half in ("half 0", "half 1"):
+        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
+        model = train.Letters(arguments.size, letters=[]).fit(table, ~out)
+        doubt[out] = train.sigmoid(model.doubt(table.x[out]))
+    groups = pictures(table, nothing)
+    ours = {name: (train.sigmoid(kept[name][0].best.doubt), kept[name][0].best.presence,
+                   kept[name][2].argmax(1) == kept[name][0].best.y) for name in (photos, signers)}
+    found = digits & (table.kind == "found")
+    ours["asl-digits"] = doubt[found], table.presence[found], np.ones(found.sum(), bool)
+    print("Pictures without a hand that get a letter, percent of pictures; and hands that become null, percent: of "
+          "those found / of those that are otherwise answered right.\n")
+    print("| presence | limit of P(-) | no-hand, first hand | no-hand, best place | asl-letters | asl-hg | asl-digits |")
+    print("|---|---|---|---|---|---|---|")
+    for presence in (0.2, 0.3, 0.4, 0.5, 0.7, 0.9):
+        for limit in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.01):
+            wrong = [share(sum(taken(table, doubt, rows, presence, limit, best) for rows in groups.values()), NO_HAND_PICTURES) for best in (False, True)]
+            lost = []
+            for d, p, right in ours.values():
+                null = (d >= limit) | (p < presence)
+                lost.append(f"{share(null.sum(), len(d))} / {share((null & right).sum(), right.sum())}")
+            print(f"| {presence} | {limit if limit < 1 else 'none'} | {' | '.join(wrong + lost)} |")
+    print(f"\n{len(groups)} of {NO_HAND_PICTURES} pictures have a palm candidate.")
+
+
+if __name__ == "__main__":
+    main()

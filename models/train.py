@@ -1,0 +1,443 @@
+#!/usr/bin/env python3
+"""Trains the letter classifier from the table of features and writes it as ONNX.
+
+    pip install -r models/requirements-train.txt
+    python models/train.py              # letters_full.onnx, letters_lite.onnx, letters.txt
+    python models/train.py full         # one of them
+
+See README.md for what it is and how good it is, evaluate.py for the figures.
+"""
+
+import os
+
+# One thread: the same sums in the same order on every run.
+for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
+    os.environ.setdefault(variable, "1")
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from scipy.optimize import minimize
+
+import table as tables
+from table import GEOMETRY, HERE, LANDMARKS, LETTERS, NO_HAND
+
+OPSET = 13
+IR_VERSION = 7
+# The letters' logits are divided by this: calibrated on held-out signers (evaluate.py prints the best value).
+TEMPERATURE = {"full": 0.75, "lite": 0.75}
+# Added to the logit of "no hand", so that 0.5 is the limit with the best balance of errors (NO_HAND_LIMIT of
+# src/letter.rs): what had a probability of 0.15 gets 0.5.
+NO_HAND_SHIFT = {"full": 1.7, "lite": 1.7}
+
+PAIRS = np.array([(i, j) for i in range(21) for j in range(i)])
+EPSILON = 1e-4
+
+
+def differences(axis):
+    """The matrix that takes the 63 landmark numbers to the pairs' differences on one axis."""
+    matrix = np.zeros((LANDMARKS, len(PAIRS)), np.float32)
+    columns = np.arange(len(PAIRS))
+    matrix[3 * PAIRS[:, 0] + axis, columns] = 1
+    matrix[3 * PAIRS[:, 1] + axis, columns] = -1
+    return matrix
+
+
+ACROSS, DOWN = differences(0), differences(1)
+
+
+def distances(x):
+    """Distances in the picture between all pairs of landmarks, palm length = 1."""
+    landmarks = x[:, :LANDMARKS]
+    return np.sqrt((landmarks @ ACROSS) ** 2 + (landmarks @ DOWN) ** 2 + np.float32(EPSILON))
+
+
+def arrange(x):
+    """The columns in the classifier's own order: landmarks, directions, distances; then pooled features."""
+    return np.concatenate([x[:, :GEOMETRY], distances(x), x[:, GEOMETRY:]], 1)
+
+
+SHAPE = GEOMETRY + len(PAIRS)  # the columns that come from the landmarks alone
+
+
+def geometry(points):
+    """The 75 geometric numbers of src/letter.rs, of right hands' landmarks [n, 21, 3] in a photo."""
+    points = points.astype(np.float64)
+    wrist = points[:, :1]
+    palm = points[:, 9, :2] - wrist[:, 0, :2]
+    length = np.maximum(np.hypot(palm[:, 0], palm[:, 1]), 1e-9)
+    px, py = (palm / length[:, None]).T
+    x, y, z = np.moveaxis((points - wrist) / length[:, None, None], 2, 0)
+    upright = np.stack([px[:, None] * y - py[:, None] * x, -px[:, None] * x - py[:, None] * y, z], 2)
+    parts = [upright.reshape(len(points), -1), np.stack([px, py], 1)]
+    for base, tip in [(1, 4), (5, 8), (9, 12), (13, 16), (17, 20)]:
+        way = points[:, tip, :2] - points[:, base, :2]
+        parts.append(way / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)[:, None])
+    return np.clip(np.concatenate(parts, 1), -10, 10).astype(np.float32)
+
+
+def photo_points(x):
+    """Landmarks as in the photo, palm length 1, from the geometric numbers."""
+    u, v, z = np.moveaxis(x[:, :LANDMARKS].reshape(-1, 21, 3), 2, 0)
+    px, py = x[:, LANDMARKS, None], x[:, LANDMARKS + 1, None]
+    return np.stack([-py * u - px * v, px * u - py * v, z], 2)
+
+
+def turned(x, random, sideways=0.3, nodding=0.3, rolling=0.18):
+    """The same hands seen from elsewhere: landmarks turned in space (standard deviations in radians)."""
+    points = photo_points(x).astype(np.float64)
+    angles = [random.standard_normal((len(x), 1)) * spread for spread in (sideways, nodding, rolling)]
+    (ca, sa), (cb, sb), (cc, sc) = [(np.cos(angle), np.sin(angle)) for angle in angles]
+    px, py, pz = np.moveaxis(points, 2, 0)
+    px, pz = ca * px + sa * pz, ca * pz - sa * px
+    py, pz = cb * py + sb * pz, cb * pz - sb * py
+    px, py = cc * px - sc * py, sc * px + cc * py
+    return geometry(np.stack([px, py, pz], 2))
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-np.clip(z, -60, 60)))
+
+
+def one_hot(y, classes):
+    result = np.zeros((len(y), classes), np.float32)
+    result[np.arange(len(y)), y] = 1
+    return result
+
+
+class Scaler:
+    """Standardisation. Columns that are (almost) always the same count for nothing."""
+
+    DEAD = 1e-3
+    FLOOR = 0.01
+
+    def __init__(self, x):
+        self.mean = x.mean(0, dtype=np.float64).astype(np.float32)
+        deviation = x.std(0, dtype=np.float64)
+        factor = np.where(deviation > self.DEAD, 1 / (deviation + self.FLOOR), 0)
+        self.factor = factor.astype(np.float32)
+
+    def __call__(self, x):
+        return (x - self.mean) * self.factor
+
+
+class Regression:
+    """Multinomial logistic regression, by L-BFGS."""
+
+    def __init__(self, c=0.02, iterations=150):
+        self.c, self.iterations = c, iterations
+
+    def fit(self, z, targets, weight):
+        n, columns = z.shape
+        classes = targets.shape[1]
+        size = columns * classes
+
+        def loss(parameters):
+            matrix = parameters[:size].reshape(columns, classes).astype(np.float32)
+            logits = z @ matrix + parameters[size:].astype(np.float32)
+            logits -= logits.max(1, keepdims=True)
+            e = np.exp(logits)
+            total = e.sum(1, keepdims=True)
+            likelihood = ((logits - np.log(total)) * targets).sum(1) @ weight.astype(np.float64)
+            rest = (e / total - targets) * weight[:, None]
+            gradient = (z.T @ rest).astype(np.float64).ravel() + parameters[:size] / self.c
+            value = -likelihood + (parameters[:size] ** 2).sum() / (2 * self.c)
+            return value / n, np.concatenate([gradient, rest.sum(0, dtype=np.float64)]) / n
+
+        start = np.zeros(size + classes)
+        options = {"maxiter": self.iterations, "ftol": 1e-7, "gtol": 1e-6}
+        best = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+        self.matrix = best[:size].reshape(columns, classes).astype(np.float32)
+        self.bias = best[size:].astype(np.float32)
+        return self
+
+    def logits(self, x):
+        return x @ self.matrix + self.bias
+
+
+class Network:
+    """One hidden layer beside a linear path, with dropout, by Adam."""
+
+    def __init__(self, hidden=256, epochs=8, dropout=(0.3, 0.5), smoothing=0.05, decay=1e-3, seed=0):
+        self.hidden, self.epochs, self.dropout = hidden, epochs, dropout
+        self.smoothing, self.decay, self.seed = smoothing, decay, seed
+
+    def fit(self, z, targets, weight, batch=128, rate=1e-3):
+        random = np.random.default_rng(self.seed)
+        n, columns = z.shape
+        classes = targets.shape[1]
+        weight = (weight / weight.mean()).astype(np.float32)
+        targets = targets * (1 - self.smoothing) + np.float32(self.smoothing / classes)
+
+        def normal(rows, width, variance):
+            return random.standard_normal((rows, width), np.float32) * np.float32(np.sqrt(variance))
+
+        def keep(shape, share):
+            return (random.random(shape, np.float32) > share) / np.float32(1 - share)
+
+        first, second = normal(columns, self.hidden, 2 / columns), normal(self.hidden, classes, 1 / self.hidden)
+        linear = np.zeros((columns, classes), np.float32)
+        parameters = [first, np.zeros(self.hidden, np.float32), second, np.zeros(classes, np.float32), linear]
+        mean = [np.zeros_like(p) for p in parameters]
+        square = [np.zeros_like(p) for p in parameters]
+        step, steps = 0, self.epochs * (n // batch)
+        for _ in range(self.epochs):
+            order = random.permutation(n)
+            for i in range(n // batch):
+                chosen = order[i * batch : (i + 1) * batch]
+                seen = z[chosen]
+                seen = seen * keep(seen.shape, self.dropout[0])
+                before = seen @ parameters[0] + parameters[1]
+                kept = keep(before.shape, self.dropout[1])
+                inner = np.maximum(before, 0) * kept
+                logits = inner @ parameters[2] + parameters[3] + seen @ parameters[4]
+                error = (softmax(logits) - targets[chosen]) * weight[chosen][:, None] / batch
+                back = (error @ parameters[2].T) * kept * (before > 0)
+                gradients = [seen.T @ back, back.sum(0), inner.T @ error, error.sum(0), seen.T @ error]
+                step += 1
+                speed = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
+                for p, m, s, gradient in zip(parameters, mean, square, gradients):
+                    m *= 0.9
+                    m += 0.1 * gradient
+                    s *= 0.999
+                    s += 0.001 * gradient * gradient
+                    update = m / (1 - 0.9**step) / (np.sqrt(s / (1 - 0.999**step)) + 1e-8)
+                    if p.ndim == 2:
+                        update = update + self.decay * p
+                    p -= (speed * update).astype(np.float32)
+        self.first = parameters[0], parameters[1]
+        self.linear = parameters[4], parameters[3]
+        self.second = parameters[2]
+        return self
+
+    def logits(self, x):
+        inner = np.maximum(x @ self.first[0] + self.first[1], 0)
+        return inner @ self.second + x @ self.linear[0] + self.linear[1]
+
+
+HAND_KINDS = ["found", "refined", "jitter", "best"]
+# Below this presence, what was found in a photo of a hand is mostly another place: wrong to learn from.
+LEAST_PRESENCE = 0.5
+
+
+def any_hands(table):
+    """Rows that show a hand, whatever it says: the digits' hands too."""
+    return np.isin(table.kind, HAND_KINDS) & (table.presence >= LEAST_PRESENCE)
+
+
+def hands(table):
+    """Rows that show a letter."""
+    return any_hands(table) & np.isin(table.label, LETTERS)
+
+
+def nothings(table):
+    """Rows that show no hand."""
+    return (table.kind == "background") | np.char.startswith(table.kind.astype(str), "candidate")
+
+
+class Part:
+    """A model, the columns that it sees, what it is trained on, and its weight among the others."""
+
+    def __init__(self, model, shape_only, turns=1, landmarks=True, weight=1.0):
+        self.model, self.shape_only, self.turns = model, shape_only, turns
+        self.landmarks, self.weight = landmarks and shape_only, weight
+
+
+def parts():
+    """What the shipped classifier is made of."""
+    return [
+        Part(Network(hidden=256, epochs=4, dropout=(0.2, 0.5), seed=1), True),
+        Part(Network(hidden=512, epochs=6, dropout=(0.15, 0.5), seed=2), True),
+        Part(Network(hidden=128, epochs=4, dropout=(0.4, 0.5), seed=3), False),
+    ]
+
+
+class Letters:
+    """The whole classifier: letters, and whether it is a hand at all."""
+
+    def __init__(self, size="full", letters=None, no_hand=None):
+        self.temperature, self.shift = TEMPERATURE[size], NO_HAND_SHIFT[size]
+        self.parts = letters if letters is not None else parts()
+        self.no_hand = no_hand or Regression(0.02, 80)
+
+    def fit(self, table, chosen, landmarks=None):
+        """Trains on the rows of a mask, and on more landmarks: geometric numbers and the letters' numbers."""
+        letter, nothing = chosen & hands(table), chosen & nothings(table)
+        y = table.y()
+        more, more_y = landmarks if landmarks else (np.zeros((0, GEOMETRY), np.float32), np.zeros(0, int))
+        hand_rows = table.x[letter]
+        self.scaler = Scaler(arrange(hand_rows))
+        for number, part in enumerate(self.parts):
+            rows, numbers = hand_rows, y[letter]
+            if part.shape_only:
+                rows = rows[:, :GEOMETRY]
+                if part.landmarks:
+                    rows, numbers = np.concatenate([rows, more]), np.concatenate([numbers, more_y])
+            random = np.random.default_rng(number)
+            looks = [rows]
+            for _ in range(part.turns):
+                looks.append(np.concatenate([turned(rows, random), rows[:, GEOMETRY:]], 1))
+            z = self.seen(part, arrange(np.concatenate(looks)))
+            targets = one_hot(np.tile(numbers, len(looks)), len(LETTERS))
+            part.model.fit(z, targets, np.ones(len(z), np.float32))
+        if nothing.any():
+            both = chosen & any_hands(table) | nothing
+            targets = one_hot(nothing[both].astype(int), 2)
+            weight = np.where(nothing[both], (both & ~nothing).sum() / nothing.sum(), 1).astype(np.float32)
+            self.no_hand.fit(self.scaler(arrange(table.x[both])), targets, weight)
+        else:
+            self.no_hand = None
+        return self
+
+    def seen(self, part, columns):
+        end = SHAPE if part.shape_only else columns.shape[1]
+        return (columns[:, :end] - self.scaler.mean[:end]) * self.scaler.factor[:end]
+
+    def logits(self, x):
+        columns = arrange(x)
+        total = sum(part.weight for part in self.parts)
+        return sum(part.weight / total * part.model.logits(self.seen(part, columns)) for part in self.parts)
+
+    def doubt(self, x):
+        """The logit of no hand."""
+        if self.no_hand is None:
+            return np.full(len(x), -60.0)
+        two = self.no_hand.logits(self.scaler(arrange(x)))
+        return two[:, 1] - two[:, 0] + self.shift
+
+    def predict(self, x):
+        """Probabilities of the letters, and of no hand."""
+        return softmax(self.logits(x) / self.temperature), sigmoid(self.doubt(x))
+
+
+def to_onnx(model, columns):
+    """The classifier as ONNX: `features` [1, columns] to `probabilities` [1, 27]."""
+    nodes, weights = [], []
+
+    def constant(name, value, small=True):
+        value = np.asarray(value)
+        if value.dtype == np.float32 and small and value.size >= 256:
+            weights.append(numpy_helper.from_array(value.astype(np.float16), name + "_16"))
+            nodes.append(helper.make_node("Cast", [name + "_16"], [name], name, to=TensorProto.FLOAT))
+        else:
+            weights.append(numpy_helper.from_array(value, name))
+        return name
+
+    def node(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def linear(x, matrix, bias, name):
+        return node("Add", [node("MatMul", [x, constant(name + "_w", matrix)], name + "_m"),
+                            constant(name + "_b", bias[None].astype(np.float32))], name)
+
+    def regression(x, part, name):
+        return linear(x, part.matrix, part.bias, name)
+
+    def network(x, part, name):
+        inner = node("Relu", [linear(x, *part.first, name + "_inner")], name + "_relu")
+        second = node("MatMul", [inner, constant(name + "_second", part.second)], name + "_deep")
+        return node("Add", [second, linear(x, *part.linear, name + "_flat")], name)
+
+    def sub_model(x, what, name):
+        return (regression if isinstance(what, Regression) else network)(x, what, name)
+
+    axis = constant("axis", np.array([1], np.int64))
+
+    def piece(x, begin, end, name):
+        ends = [constant(f"{name}_{word}", np.array([value], np.int64)) for word, value in
+                [("begin", begin), ("end", end)]]
+        return node("Slice", [x, *ends, axis], name)
+
+    points = piece("features", 0, LANDMARKS, "points")
+    squares = []
+    for name, matrix in [("across", ACROSS), ("down", DOWN)]:
+        difference = node("MatMul", [points, constant(name + "_w", matrix)], name)
+        squares.append(node("Mul", [difference, difference], name + "_squared"))
+    total = node("Add", squares, "squared")
+    total = node("Add", [total, constant("epsilon", np.array([[EPSILON]], np.float32))], "squared_not_zero")
+    x = [piece("features", 0, GEOMETRY, "geometry"), node("Sqrt", [total], "distances"),
+         piece("features", GEOMETRY, columns, "pooled")]
+    x = node("Concat", x, "all", axis=1)
+    x = node("Sub", [x, constant("mean", model.scaler.mean[None], small=False)], "centred")
+    x = node("Mul", [x, constant("factor", model.scaler.factor[None], small=False)], "standardised")
+    shape = piece(x, 0, SHAPE, "shape")
+
+    together = None
+    scale = sum(part.weight for part in model.parts) * model.temperature
+    for i, part in enumerate(model.parts):
+        logits = sub_model(shape if part.shape_only else x, part.model, f"letters{i}")
+        share = constant(f"share{i}", np.array([[part.weight / scale]], np.float32))
+        logits = node("Mul", [logits, share], f"scaled{i}")
+        together = logits if together is None else node("Add", [together, logits], f"together{i}")
+    letters = node("Softmax", [together], "letters", axis=1)
+
+    # Two columns become one: a sigmoid of the difference.
+    apart = constant("apart", np.array([[-1.0], [1.0]], np.float32))
+    shift = constant("shift", np.array([[model.shift]], np.float32))
+    nothing = node("MatMul", [sub_model(x, model.no_hand, "hand_or_not"), apart], "difference")
+    nothing = node("Sigmoid", [node("Add", [nothing, shift], "difference_shifted")], "no_hand")
+    hand = node("Sub", [constant("one", np.array([[1.0]], np.float32)), nothing], "hand")
+    node("Concat", [node("Mul", [letters, hand], "letters_of_hand"), nothing], "probabilities", axis=1)
+
+    graph = helper.make_graph(
+        nodes, "letters",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, columns])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, len(LETTERS) + 1])],
+        weights,
+    )
+    result = helper.make_model(graph, producer_name="models/train.py",
+                               opset_imports=[helper.make_opsetid("", OPSET)])
+    result.ir_version = IR_VERSION
+    onnx.checker.check_model(result)
+    return result.SerializeToString()
+
+
+def run_onnx(data, x):
+    """What the ONNX model says of rows."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    rows = [session.run(None, {"features": row[None].astype(np.float32)})[0][0] for row in x]
+    return np.array(rows)
+
+
+def atomically(path, data):
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", nargs="*", default=["full", "lite"], help="full, lite")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
+    arguments = parser.parse_args()
+    for size in arguments.size:
+        table = tables.load(HERE / f"training/{size}.npz")
+        model = Letters(size).fit(table, np.ones(len(table), bool), tables.load_landmarks())
+        data = to_onnx(model, table.x.shape[1])
+        sample = table.x[:: max(1, len(table) // 500)]
+        letters, nothing = model.predict(sample)
+        expected = np.concatenate([letters * (1 - nothing[:, None]), nothing[:, None]], 1)
+        difference = np.abs(run_onnx(data, sample) - expected).max()
+        if difference > 0.02:
+            sys.exit(f"letters_{size}.onnx differs from its Python original by {difference:.3f}")
+        atomically(arguments.output / f"letters_{size}.onnx", data)
+        atomically(arguments.output / "letters.txt", "".join(f"{label}\n" for label in [*LETTERS, NO_HAND]).encode())
+        print(f"letters_{size}.onnx: {len(data)} bytes from {len(table)} rows; "
+              f"differs from the Python original by {difference:.4f} at most")
+
+
+if __name__ == "__main__":
+    main()
