@@ -2,7 +2,7 @@
 """More pictures without a hand, from those there are: turned, cropped, shaded, blurred. For training alone.
 
     pip install pillow==13.0.0
-    python models/alter.py ../data/no-hand OUTPUT     # writes OUTPUT/no-hand and empty folders beside it
+    python models/alter.py DATA/no-hand OUTPUT     # writes OUTPUT/no-hand and empty folders beside it
 """
 
 import argparse

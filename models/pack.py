@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Packs what `cargo xtask features` wrote into the committed tables of training features.
 
-    cargo xtask features ../data /tmp/full --palm lite --landmark full
-    python models/alter.py ../data/no-hand /tmp/altered       # more pictures without a hand, for training alone
-    cargo xtask features /tmp/altered /tmp/altered-full --palm lite --landmark full --only no-hand
-    python models/pack.py full /tmp/full --altered /tmp/altered-full      # writes models/training/full.npz
-    python models/pack.py asl-now ../data/asl-now-landmarks.csv   # writes models/training/asl-now.npz
+    cargo xtask features --data DATA --output dumps/full --palm lite --landmarks full
+    python models/alter.py DATA/no-hand dumps/altered       # more pictures without a hand, for training alone
+    cargo xtask features --data dumps/altered --output dumps/altered-full --palm lite --landmarks full --only no-hand
+    python models/pack.py full dumps/full --altered dumps/altered-full      # writes models/training/full.npz
+    python models/pack.py asl-now DATA/asl-now-landmarks.csv   # writes models/training/asl-now.npz
+
+DATA is a folder with the data sets of the model card: `asl-letters/train.csv` and its photos in
+`asl-letters/train/`, `asl-hg/LETTER/`, `asl-digits/DIGIT/`, `no-hand/`.
 """
 
 import argparse

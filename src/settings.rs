@@ -1,5 +1,8 @@
 //! The service's settings: Spin variables with defaults.
 
+/// What the application had that this one follows.
+const LOW_CONFIDENCE_THRESHOLD: f64 = 0.7;
+
 /// The settings, all valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -26,7 +29,7 @@ pub enum Origins {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            low_confidence_threshold: 0.7,
+            low_confidence_threshold: LOW_CONFIDENCE_THRESHOLD as f32,
             max_body_bytes: 10 * 1024 * 1024,
             // The photos of 48-megapixel phones: 8064 × 6048 is 48.8 million.
             max_pixels: 50_000_000,
@@ -61,13 +64,19 @@ impl Settings {
                 }
             }
         };
-        // f64 holds all integers up to 2^53: more than any body or photo has.
-        let largest = u32::MAX.into();
+        // An instance has 4 GiB at most; a growing body needs twice its size for a moment, a pixel
+        // of a 16-bit PNG with transparency 8 bytes.
+        let (most_bytes, most_pixels) = (512.0 * 1024.0 * 1024.0, 250e6);
         let settings = Settings {
-            low_confidence_threshold: number("low_confidence_threshold", 0.7, 0.0, 1.0) as f32,
-            max_body_bytes: number("max_body_bytes", default.max_body_bytes as f64, 1.0, largest)
+            low_confidence_threshold: number(
+                "low_confidence_threshold",
+                LOW_CONFIDENCE_THRESHOLD,
+                0.0,
+                1.0,
+            ) as f32,
+            max_body_bytes: number("max_body_bytes", default.max_body_bytes as f64, 1.0, most_bytes)
                 as u64,
-            max_pixels: number("max_pixels", default.max_pixels as f64, 1.0, largest) as u64,
+            max_pixels: number("max_pixels", default.max_pixels as f64, 1.0, most_pixels) as u64,
             cors_allowed_origins: match value("cors_allowed_origins") {
                 None => default.cors_allowed_origins,
                 Some(all) if all == "*" => Origins::Any,
@@ -123,6 +132,7 @@ mod tests {
             ("low_confidence_threshold", "NaN"),
             ("max_body_bytes", "-1"),
             ("max_pixels", "many"),
+            ("max_pixels", "4e9"),
         ] {
             let (settings, complaints) = read(&[(name, value)]);
             assert_eq!(settings, Settings::default(), "{name}={value}");

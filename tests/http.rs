@@ -136,6 +136,14 @@ fn a_photo_without_a_hand_gets_null() {
         assert_eq!(body["confidence"], 0.0, "{name}");
         assert_eq!(body["top"], json!([]), "{name}");
     }
+    for (width, height) in [(1, 1), (3000, 1), (2, 2000)] {
+        let mut png = Vec::new();
+        image::RgbImage::from_pixel(width, height, image::Rgb([200, 150, 120]))
+            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+            .expect("an encoder");
+        let body = service.predict("image/png", &png).json();
+        assert_eq!(body["prediction"], Value::Null, "{width} × {height}");
+    }
 }
 
 /// A JPEG with an EXIF segment that holds just the orientation.

@@ -198,3 +198,52 @@ fn ensure_target() -> Result<()> {
         Err(error) => bail!("rustup can't be run ({error}); {by_hand}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stages in a folder of its own; the error as a user sees it, if there is one.
+    fn stage(name: &str, models: &Models) -> Option<String> {
+        let folder = root().join("target/test-models").join(name);
+        models.stage(&folder).err().map(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn all_four_choices_of_sizes_fit_together() {
+        for (name, palm, landmarks) in [
+            ("lite-lite", Size::Lite, Size::Lite),
+            ("lite-full", Size::Lite, Size::Full),
+            ("full-lite", Size::Full, Size::Lite),
+            ("full-full", Size::Full, Size::Full),
+        ] {
+            let models = Models { palm, landmarks, ..Models::default() };
+            assert_eq!(stage(name, &models), None);
+        }
+    }
+
+    #[test]
+    fn a_classifier_of_ones_own_must_fit() {
+        let models = root().join("models");
+        let own = |letters: &str, labels: PathBuf| Models {
+            letters: Some(models.join(letters)),
+            labels: Some(labels),
+            ..Models::default()
+        };
+        let labels = models.join("letters.txt");
+        assert_eq!(stage("own", &own("letters_full.onnx", labels.clone())), None);
+
+        let error = stage("features", &own("letters_lite.onnx", labels.clone())).expect("an error");
+        assert!(error.contains("[1, 1227]") && error.contains("[1, 747]"), "{error}");
+        let error = stage("missing", &own("none.onnx", labels)).expect("an error");
+        assert!(error.contains("none.onnx"), "{error}");
+
+        let short = root().join("target/test-models/short.txt");
+        std::fs::write(&short, "A\nB\n").expect("a file");
+        let error = stage("short", &own("letters_full.onnx", short.clone())).expect("an error");
+        assert!(error.contains("2 labels") && error.contains("27 outputs"), "{error}");
+
+        let alone = Models { labels: Some(short), ..Models::default() };
+        assert!(stage("alone", &alone).expect("an error").contains("go together"));
+    }
+}
