@@ -237,38 +237,10 @@ fn divisor((width, height): (u32, u32)) -> u32 {
 /// Checks the sizes in a PNG's header, which has a fixed place (PNG specification, 5.6): the
 /// decoder itself takes memory for a line before it tells them.
 fn check_png_header(bytes: &[u8], limit: u64) -> Result<(), DecodeError> {
-    match bytes {
-        [
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            b'I',
-            b'H',
-            b'D',
-            b'R',
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            g,
-            h,
-            ..,
-        ] => check_pixels(
-            u32::from_be_bytes([*a, *b, *c, *d]),
-            u32::from_be_bytes([*e, *f, *g, *h]),
-            limit,
-        ),
+    match bytes.get(12..24) {
+        Some(&[b'I', b'H', b'D', b'R', a, b, c, d, e, f, g, h]) => {
+            check_pixels(u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]), limit)
+        }
         _ => Err(DecodeError::Broken { format: Format::Png, reason: "no header".into() }),
     }
 }

@@ -121,26 +121,27 @@ fn a_form_with_one_file_is_a_photo() {
     assert_problem(&service.predict("multipart/form-data", &body), 400);
 }
 
+/// A picture of one colour.
+fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
+    let mut png = Vec::new();
+    image::RgbImage::from_pixel(width, height, image::Rgb(color))
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .expect("an encoder");
+    png
+}
+
 #[test]
 fn a_photo_without_a_hand_gets_null() {
     let service = Service::start(&[]);
     for (name, color) in [("grey", [128, 128, 128]), ("black", [0, 0, 0]), ("red", [220, 30, 20])] {
-        let picture = image::RgbImage::from_pixel(320, 240, image::Rgb(color));
-        let mut png = Vec::new();
-        picture
-            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-            .expect("an encoder");
-        let body = service.predict("image/png", &png).json();
+        let body = service.predict("image/png", &plain_png(320, 240, color)).json();
         assert_eq!(body["prediction"], Value::Null, "{name}");
         assert_eq!(body["hand"], Value::Null, "{name}");
         assert_eq!(body["confidence"], 0.0, "{name}");
         assert_eq!(body["top"], json!([]), "{name}");
     }
     for (width, height) in [(1, 1), (3000, 1), (2, 2000)] {
-        let mut png = Vec::new();
-        image::RgbImage::from_pixel(width, height, image::Rgb([200, 150, 120]))
-            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-            .expect("an encoder");
+        let png = plain_png(width, height, [200, 150, 120]);
         let body = service.predict("image/png", &png).json();
         assert_eq!(body["prediction"], Value::Null, "{width} × {height}");
     }
@@ -500,13 +501,7 @@ fn every_answer_is_as_described() {
     assert_eq!(openapi["openapi"], "3.1.0");
     assert_eq!(openapi["info"]["version"], env!("CARGO_PKG_VERSION"));
 
-    let grey = {
-        let mut png = Vec::new();
-        image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]))
-            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-            .expect("an encoder");
-        png
-    };
+    let grey = plain_png(64, 64, [128; 3]);
     let jpeg = photo("v.jpg");
     let answers = [
         ("get", "/", service.get("/")),

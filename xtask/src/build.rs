@@ -142,8 +142,7 @@ pub fn run(models: &Models) -> Result<PathBuf> {
         bail!("the component does not compile; see above");
     }
     let compiled = root().join("target").join(TARGET).join("release/hand_gesture_api.wasm");
-    let component = freeze(&compiled, models, &component_path())?;
-    Ok(component)
+    freeze(&compiled, models, &component_path())
 }
 
 /// Freezes the models into a compiled component, unless that was done before.
