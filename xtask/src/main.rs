@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod features;
 mod test;
+mod tools;
 mod up;
 
 use std::path::Path;
@@ -23,6 +24,10 @@ cargo xtask build [MODELS]
 
 cargo xtask test [GROUP]...
     Builds the component and runs all tests, or those of some groups: unit, fidelity, http.
+
+cargo xtask tools [NAME]...
+    Builds what the tests run besides Rust into target/tools: jaeger, es-index-cleaner,
+    es-rollover, helm, tflint. Needs Go.
 
 cargo xtask bench [MODELS] [--against URL] [--json FILE]
     Measures the component: stages, new instances, load, memory, size; with --against another
@@ -81,16 +86,8 @@ fn run() -> Result<()> {
             }
             bench::run(&arguments)
         }
-        "test" => {
-            let mut groups = Vec::new();
-            while let Some(argument) = parser.next()? {
-                match argument {
-                    Value(group) => groups.push(group.string()?),
-                    other => return Err(other.unexpected().into()),
-                }
-            }
-            test::run(&groups)
-        }
+        "test" => test::run(&names(&mut parser)?),
+        "tools" => tools::run(&names(&mut parser)?),
         "up" => up::run(&up_options(&mut parser)?),
         "features" => features::run(&features_options(&mut parser)?),
         "help" => {
@@ -99,6 +96,18 @@ fn run() -> Result<()> {
         }
         other => bail!("there is no command {other:?}\n\n{USAGE}"),
     }
+}
+
+/// The names that follow.
+fn names(parser: &mut lexopt::Parser) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(name) => names.push(name.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(names)
 }
 
 /// The next option's name, without its dashes.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::build::Models;
+use crate::tools::Need;
 use crate::{build, root};
 
 /// A group of tests.
@@ -14,6 +15,9 @@ struct Group {
     about: &'static str,
     /// Arguments of `cargo test`.
     arguments: &'static [&'static str],
+    /// What it needs besides Rust. A group whose needs can't be met is not run, and the table says
+    /// why.
+    needs: &'static [Need],
 }
 
 /// All groups, the quick ones first. They share one selection of packages, so that nothing is
@@ -23,20 +27,24 @@ const GROUPS: [Group; 3] = [
         name: "unit",
         about: "each module by itself, natively",
         arguments: &["--lib", "--bins"],
+        needs: &[],
     },
     Group {
         name: "fidelity",
         about: "landmarks against those of MediaPipe",
         arguments: &["--test", "fidelity"],
+        needs: &[],
     },
     Group {
         name: "http",
         about: "the component under the development host, by real HTTP",
         arguments: &["--test", "http"],
+        needs: &[],
     },
 ];
 
 /// How a group ended.
+#[derive(Default)]
 struct Outcome {
     name: &'static str,
     about: &'static str,
@@ -44,6 +52,8 @@ struct Outcome {
     failed: usize,
     ignored: usize,
     ok: bool,
+    /// Why nothing of it was run.
+    not_run: Option<String>,
     time: Duration,
 }
 
@@ -63,15 +73,27 @@ pub fn run(names: &[String]) -> Result<()> {
         }
     }
     table(&outcomes);
-    if outcomes.iter().all(|outcome| outcome.ok) {
-        return Ok(());
+    if outcomes.iter().any(|outcome| !outcome.ok && outcome.not_run.is_none()) {
+        bail!("some tests failed; see above");
     }
-    bail!("some tests failed; see above")
+    // Whoever names a group wants it run.
+    if !names.is_empty() && outcomes.iter().any(|outcome| outcome.not_run.is_some()) {
+        bail!("some groups were not run; see above");
+    }
+    Ok(())
 }
 
 fn run_group(group: &Group) -> Result<Outcome> {
     println!("\nTesting {}: {}", group.name, group.about);
     let start = Instant::now();
+    if let Some(why) = group.needs.iter().find_map(|need| need.lacking()) {
+        println!("NOT RUN: {why}");
+        let outcome = Outcome { name: group.name, about: group.about, ..Outcome::default() };
+        return Ok(Outcome { not_run: Some(why), ..outcome });
+    }
+    for need in group.needs {
+        need.prepare()?;
+    }
     let mut child = Command::new(env!("CARGO"))
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(group.arguments)
@@ -99,6 +121,7 @@ fn run_group(group: &Group) -> Result<Outcome> {
         ignored,
         // A group in which nothing ran has not passed.
         ok: status.success() && passed > 0,
+        not_run: None,
         time: start.elapsed(),
     })
 }
@@ -127,15 +150,20 @@ fn table(outcomes: &[Outcome]) {
             outcome.ignored,
             outcome.time.as_secs_f64(),
             outcome.about,
-            if outcome.ok { "" } else { "  FAILED" },
+            match &outcome.not_run {
+                Some(why) => format!("  NOT RUN: {why}"),
+                None if outcome.ok => String::new(),
+                None => "  FAILED".to_owned(),
+            },
         );
     }
     let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
     println!(
-        "\n{} passed, {} failed, {} skipped",
+        "\n{} passed, {} failed, {} skipped, {} groups not run",
         sum(|o| o.passed),
         sum(|o| o.failed),
-        sum(|o| o.ignored)
+        sum(|o| o.ignored),
+        sum(|o| usize::from(o.not_run.is_some()))
     );
 }
 

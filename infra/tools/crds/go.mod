@@ -1,0 +1,9 @@
+// Where the tests take the definitions of custom resources from: nothing is built, files are read.
+module hand-gesture-api/infra/tools/crds
+
+go 1.26.0
+
+require (
+	github.com/elastic/cloud-on-k8s/v3 v3.5.0
+	sigs.k8s.io/gateway-api v1.5.0
+)
