@@ -1,0 +1,42 @@
+# Sends one span to the collector and reads it back through query: what `helm test` runs.
+# COLLECTOR_URL, QUERY_URL; COLLECTOR_USER, COLLECTOR_PASSWORD, QUERY_USER, QUERY_PASSWORD if they
+# ask for a login; CA_FILE if the collector's certificate is its own.
+set -eu
+
+# curl with a login that no process list shows.
+curl_as() {
+  if [ -n "$1" ]; then
+    printf 'user = "%s:%s"\n' "$1" "$2"
+  fi | (shift 2 && exec curl --silent --show-error --max-time 5 --config - "$@")
+}
+
+trace=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+now=$(date +%s)
+span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"helm-test"}}]},
+  "scopeSpans":[{"spans":[{"traceId":"'$trace'","spanId":"'$(printf %.16s "$trace")'","name":"helm test","kind":1,
+  "startTimeUnixNano":"'$now'000000000","endTimeUnixNano":"'$now'001000000"}]}]}]}'
+
+tries=0
+until curl_as "${COLLECTOR_USER:-}" "${COLLECTOR_PASSWORD:-}" --fail ${CA_FILE:+--cacert "$CA_FILE"} \
+  --header 'Content-Type: application/json' --data "$span" "$COLLECTOR_URL/v1/traces"; do
+  tries=$((tries + 1))
+  if [ $tries -ge 10 ]; then
+    echo "The collector does not take spans at $COLLECTOR_URL/v1/traces"
+    exit 1
+  fi
+  sleep 2
+done
+echo
+echo "Sent trace $trace to $COLLECTOR_URL"
+
+tries=0
+until answer=$(curl_as "${QUERY_USER:-}" "${QUERY_PASSWORD:-}" "$QUERY_URL/api/v3/traces/$trace" 2>&1) &&
+  case $answer in *'"helm test"'*) true ;; *) false ;; esac; do
+  tries=$((tries + 1))
+  if [ $tries -ge 30 ]; then
+    echo "Query does not find it at $QUERY_URL/api/v3/traces/$trace; its last answer: $answer"
+    exit 1
+  fi
+  sleep 1
+done
+echo "Found it through $QUERY_URL"

@@ -1,0 +1,85 @@
+{{/* Names, labels and images. */}}
+
+{{- define "jaeger.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a selector of one role's pods asks for. Takes root and role. */}}
+{{- define "jaeger.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .role }}
+{{- end -}}
+
+{{/* The name, namespace and labels of a resource. Takes root, role and optionally name. */}}
+{{- define "jaeger.metadata" -}}
+name: {{ .name | default (printf "%s-%s" (include "jaeger.fullname" .root) .role) }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "jaeger.selector" . | nindent 2 }}
+  {{- include "jaeger.commonLabels" .root | nindent 2 }}
+{{- end -}}
+
+{{- define "jaeger.commonLabels" -}}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* An image by digest or tag. Takes image and version, the tag of an image without one. */}}
+{{- define "jaeger.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .version }}
+{{- end -}}
+{{- end -}}
+
+{{/* Four fifths of a memory limit, for Go's garbage collector. Takes 512Mi, 1Gi, 1.5Gi. */}}
+{{- define "jaeger.gomemlimit" -}}
+{{- $text := toString . -}}
+{{- if hasSuffix "Gi" $text -}}
+{{ mulf (trimSuffix "Gi" $text | float64) 819.2 | floor }}MiB
+{{- else if hasSuffix "Mi" $text -}}
+{{ mulf (trimSuffix "Mi" $text | float64) 0.8 | floor }}MiB
+{{- else -}}
+{{ fail (printf "a memory limit is %q; write it in Mi or Gi, so that GOMEMLIMIT can follow it" $text) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The role whose pods answer queries: with storage in one process, the collector's. */}}
+{{- define "jaeger.queryRole" -}}
+{{ ternary "collector" "query" (has .Values.storage.type (list "memory" "badger")) }}
+{{- end -}}
+
+{{/* What restricted pod security asks of a pod, and of a container. */}}
+{{- define "jaeger.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "jaeger.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* One variable whose value is in a secret. Takes name, secret, key. */}}
+{{- define "jaeger.secretVariable" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}
+{{- end -}}

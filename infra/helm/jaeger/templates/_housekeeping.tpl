@@ -1,0 +1,163 @@
+{{/* Jobs that Jaeger's helpers for Elasticsearch run. */}}
+
+{{/* A job's spec. Takes root, role, values (of the helper) and arguments. */}}
+{{- define "jaeger.housekeepingJob" -}}
+{{- $elasticsearch := include "jaeger.elasticsearch" .root | fromYaml -}}
+{{- $rollover := .root.Values.rollover -}}
+{{- $https := hasPrefix "https" $elasticsearch.url -}}
+backoffLimit: 3
+template:
+  metadata:
+    labels:
+      {{- include "jaeger.selector" . | nindent 6 }}
+      {{- with .root.Values.labels }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+  spec:
+    restartPolicy: Never
+    automountServiceAccountToken: false
+    {{- with .root.Values.imagePullSecrets }}
+    imagePullSecrets: {{ toJson . }}
+    {{- end }}
+    securityContext:
+      {{- include "jaeger.podSecurity" . | nindent 6 }}
+    containers:
+      - name: {{ .role }}
+        image: {{ include "jaeger.image" (dict "image" .values.image "version" (.root.Values.image.tag | default .root.Chart.AppVersion)) }}
+        imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+        args: {{ toJson .arguments }}
+        env:
+          - {name: INDEX_PREFIX, value: {{ $elasticsearch.prefix | quote }}}
+          {{- if $elasticsearch.secret }}
+          - {name: ES_USERNAME, value: {{ $elasticsearch.user }}}
+          {{- include "jaeger.secretVariable" (dict "name" "ES_PASSWORD" "secret" $elasticsearch.secret "key" $elasticsearch.key) | nindent 10 }}
+          {{- end }}
+          {{- if $https }}
+          - {name: ES_TLS_ENABLED, value: "true"}
+          {{- if $elasticsearch.tls.insecure }}
+          - {name: ES_TLS_SKIP_HOST_VERIFY, value: "true"}
+          {{- else if $elasticsearch.tls.secret }}
+          - {name: ES_TLS_CA, value: /etc/jaeger/storage-ca/{{ $elasticsearch.tls.key }}}
+          {{- end }}
+          {{- end }}
+          {{- if hasPrefix "rollover" .role }}
+          - {name: CONDITIONS, value: {{ toJson $rollover.conditions | quote }}}
+          - {name: UNIT, value: {{ $rollover.lookback.unit }}}
+          - {name: UNIT_COUNT, value: {{ $rollover.lookback.count | quote }}}
+          - {name: SHARDS, value: {{ .root.Values.storage.elasticsearch.shards | quote }}}
+          - {name: REPLICAS, value: {{ .root.Values.storage.elasticsearch.replicas | quote }}}
+          {{- if eq $rollover.policy "ilm" }}
+          - {name: ES_USE_ILM, value: "true"}
+          - {name: ES_ILM_POLICY_NAME, value: {{ $rollover.policyName }}}
+          {{- end }}
+          {{- end }}
+        resources:
+          requests: {cpu: 10m, memory: 32Mi}
+          limits: {memory: 128Mi}
+        securityContext:
+          {{- include "jaeger.containerSecurity" . | nindent 10 }}
+        {{- if and $https $elasticsearch.tls.secret }}
+        volumeMounts:
+          - {name: storage-ca, mountPath: /etc/jaeger/storage-ca, readOnly: true}
+    volumes:
+      - name: storage-ca
+        secret: {secretName: {{ $elasticsearch.tls.secret }}}
+        {{- end }}
+{{- end -}}
+
+{{/* The same on a schedule. */}}
+{{- define "jaeger.cronJob" -}}
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  {{- include "jaeger.metadata" . | nindent 2 }}
+spec:
+  schedule: {{ .values.schedule | quote }}
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  failedJobsHistoryLimit: 3
+  jobTemplate:
+    spec:
+      {{- include "jaeger.housekeepingJob" . | nindent 6 }}
+{{- end -}}
+
+{{/* The lifecycle policy, and the job that puts it into the store: the hook before rollover-init. */}}
+{{- define "jaeger.lifecyclePolicy" -}}
+{{- $elasticsearch := include "jaeger.elasticsearch" . | fromYaml -}}
+{{- $rollover := .Values.rollover -}}
+{{- $this := dict "root" . "role" "lifecycle-policy" -}}
+{{- $age := printf "%dd" (int .Values.indexCleaner.days) -}}
+{{- $ilm := dict "policy" (dict "phases" (dict
+      "hot" (dict "actions" (dict "rollover" $rollover.conditions))
+      "delete" (dict "min_age" $age "actions" (dict "delete" dict)))) -}}
+{{- $ism := dict "policy" (dict "description" "Deletes Jaeger's old indices" "default_state" "open"
+      "states" (list
+        (dict "name" "open" "actions" list "transitions" (list (dict "state_name" "delete" "conditions" (dict "min_index_age" $age))))
+        (dict "name" "delete" "actions" (list (dict "delete" dict)) "transitions" list))
+      "ism_template" (list (dict "index_patterns" (list (printf "%sjaeger-span-*" ($elasticsearch.prefix | empty | ternary "" (printf "%s-" $elasticsearch.prefix))) (printf "%sjaeger-service-*" ($elasticsearch.prefix | empty | ternary "" (printf "%s-" $elasticsearch.prefix)))) "priority" 1))) -}}
+{{- $path := eq $rollover.policy "ilm" | ternary "_ilm/policy" "_plugins/_ism/policies" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "jaeger.metadata" $this | nindent 2 }}
+  annotations:
+    helm.sh/hook: pre-install,pre-upgrade
+    helm.sh/hook-weight: "-1"
+data:
+  policy.json: |
+    {{- eq $rollover.policy "ilm" | ternary $ilm $ism | toPrettyJson | nindent 4 }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- include "jaeger.metadata" $this | nindent 2 }}
+  annotations:
+    helm.sh/hook: pre-install,pre-upgrade
+    helm.sh/hook-weight: "0"
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  backoffLimit: 3
+  template:
+    metadata:
+      labels:
+        {{- include "jaeger.selector" $this | nindent 8 }}
+    spec:
+      restartPolicy: Never
+      automountServiceAccountToken: false
+      securityContext:
+        {{- include "jaeger.podSecurity" . | nindent 8 }}
+      containers:
+        - name: lifecycle-policy
+          image: {{ include "jaeger.image" (dict "image" .Values.test.image "version" "") }}
+          command: [sh, -ec]
+          args:
+            - |
+              # OpenSearch answers 409 when the policy is there already.
+              status=$({ [ -z "${STORAGE_USER:-}" ] || printf 'user = "%s:%s"\n' "$STORAGE_USER" "$STORAGE_PASSWORD"; } |
+                curl --config - --silent --show-error --output /tmp/answer --write-out '%{http_code}' {{ if $elasticsearch.tls.insecure }}--insecure {{ else if $elasticsearch.tls.secret }}--cacert /etc/jaeger/storage-ca/{{ $elasticsearch.tls.key }} {{ end }}\
+                --request PUT --header 'Content-Type: application/json' --data @/etc/jaeger/policy/policy.json {{ $elasticsearch.url }}/{{ $path }}/{{ $rollover.policyName }})
+              cat /tmp/answer; echo
+              case $status in 2*|409) ;; *) echo "the store answered $status"; exit 1 ;; esac
+          {{- if $elasticsearch.secret }}
+          env:
+            - {name: STORAGE_USER, value: {{ $elasticsearch.user }}}
+            {{- include "jaeger.secretVariable" (dict "name" "STORAGE_PASSWORD" "secret" $elasticsearch.secret "key" $elasticsearch.key) | nindent 12 }}
+          {{- end }}
+          securityContext:
+            {{- include "jaeger.containerSecurity" . | nindent 12 }}
+          volumeMounts:
+            - {name: policy, mountPath: /etc/jaeger/policy, readOnly: true}
+            - {name: tmp, mountPath: /tmp}
+            {{- if $elasticsearch.tls.secret }}
+            - {name: storage-ca, mountPath: /etc/jaeger/storage-ca, readOnly: true}
+            {{- end }}
+      volumes:
+        - name: policy
+          configMap: {name: {{ include "jaeger.fullname" . }}-lifecycle-policy}
+        - name: tmp
+          emptyDir: {}
+        {{- if $elasticsearch.tls.secret }}
+        - name: storage-ca
+          secret: {secretName: {{ $elasticsearch.tls.secret }}}
+        {{- end }}
+{{- end -}}
