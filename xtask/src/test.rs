@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::build::Models;
-use crate::tools::Need;
+use crate::tools::{Need, Tool};
 use crate::{build, root};
 
 /// A group of tests.
@@ -22,7 +22,7 @@ struct Group {
 
 /// All groups, the quick ones first. They share one selection of packages, so that nothing is
 /// compiled twice.
-const GROUPS: [Group; 3] = [
+const GROUPS: &[Group] = &[
     Group {
         name: "unit",
         about: "each module by itself, natively",
@@ -40,6 +40,12 @@ const GROUPS: [Group; 3] = [
         about: "the component under the development host, by real HTTP",
         arguments: &["--test", "http"],
         needs: &[],
+    },
+    Group {
+        name: "charts",
+        about: "what the Helm charts render and refuse",
+        arguments: &["--test", "charts"],
+        needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
 ];
 
@@ -69,7 +75,7 @@ pub fn run(names: &[String]) -> Result<()> {
     let mut outcomes = Vec::new();
     for group in GROUPS {
         if names.is_empty() || names.iter().any(|name| name == group.name) {
-            outcomes.push(run_group(&group)?);
+            outcomes.push(run_group(group)?);
         }
     }
     table(&outcomes);

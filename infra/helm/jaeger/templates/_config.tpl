@@ -29,7 +29,8 @@ jaeger_storage:
 {{- define "jaeger.storageExporter" -}}
 jaeger_storage_exporter:
   trace_storage: traces
-  queue: {queue_size: {{ . | int64 }}}
+  # 10 consumers, as OpenTelemetry's exporters have by default.
+  queue: {enabled: true, num_consumers: 10, queue_size: {{ . | int64 }}, sizer: requests}
   retry_on_failure: {enabled: true, max_elapsed_time: 300s}
 {{- end -}}
 
@@ -98,7 +99,6 @@ auth: {authenticator: basicauth/otlp}
 {{- $kafka := .Values.storage.kafka -}}
 {{- $brokers := kindIs "string" $kafka.brokers | ternary (toString $kafka.brokers | splitList ",") $kafka.brokers -}}
 brokers: {{ toJson $brokers }}
-traces: {topic: {{ $kafka.topic }}, encoding: otlp_proto}
 {{- if $kafka.existingSecret }}
 auth:
   sasl:
@@ -177,6 +177,7 @@ exporters:
   {{- if $values.ingester.enabled }}
   kafka:
     {{- include "jaeger.kafkaConnection" . | nindent 4 }}
+    traces: {topic: {{ $values.storage.kafka.topic }}, encoding: otlp_proto}
     partition_traces_by_id: true
     producer: {required_acks: all, compression: zstd}
     sending_queue: {enabled: true, queue_size: {{ $values.collector.queueSize | int64 }}}
@@ -235,6 +236,11 @@ extensions:
 receivers:
   kafka:
     {{- include "jaeger.kafkaConnection" . | nindent 4 }}
+    {{- if eq (include "jaeger.form" .) "2.13" }}
+    traces: {topic: {{ .Values.storage.kafka.topic }}, encoding: otlp_proto}
+    {{- else }}
+    traces: {topics: [{{ .Values.storage.kafka.topic }}], encoding: otlp_proto}
+    {{- end }}
     group_id: {{ .Values.storage.kafka.groupId }}
     initial_offset: earliest
     message_marking: {after: true, on_error: false}

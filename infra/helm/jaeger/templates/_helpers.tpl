@@ -45,6 +45,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* The form of Jaeger's configuration: 2.13 or 2.20. */}}
+{{- define "jaeger.form" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if .Values.configurationForm -}}
+{{ .Values.configurationForm }}
+{{- else if and (regexMatch "^v?[0-9]+\\.[0-9]+\\.[0-9]+$" $tag) (semverCompare "<2.20.0" $tag) -}}
+2.13
+{{- else -}}
+2.20
+{{- end -}}
+{{- end -}}
+
 {{/* Four fifths of a memory limit, for Go's garbage collector. Takes 512Mi, 1Gi, 1.5Gi. */}}
 {{- define "jaeger.gomemlimit" -}}
 {{- $text := toString . -}}

@@ -91,7 +91,7 @@ cassandra:
   {{- if .Values.rollover.enabled }}
   # es-rollover makes the templates and the aliases.
   create_mappings: false
-  {{- if eq .Values.rollover.form "2.13" }}
+  {{- if eq (include "jaeger.form" .) "2.13" }}
   use_aliases: true
   {{- end }}
   {{- end }}
@@ -101,7 +101,7 @@ cassandra:
     {{ $index }}:
       shards: {{ $storage.elasticsearch.shards }}
       replicas: {{ $storage.elasticsearch.replicas }}
-      {{- if and $.Values.rollover.enabled (ne $.Values.rollover.form "2.13") }}
+      {{- if and $.Values.rollover.enabled (ne (include "jaeger.form" $) "2.13") }}
       rotation: {manual_rollover: {}}
       {{- end }}
     {{- end }}

@@ -1,0 +1,245 @@
+//! The charts: what they render is what is in git and what Jaeger takes, and what can't work is
+//! refused with a message that helps.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::{helm, output, root, tool};
+
+/// The value files that are rendered: each folder of the chart's `examples`. One that is named
+/// like a value file of the chart renders that, with the folder's own values on top.
+fn examples(chart: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let folder = root().join("infra/helm").join(chart);
+    let mut examples = Vec::new();
+    for entry in std::fs::read_dir(folder.join("examples")).expect("examples") {
+        let example = entry.expect("an entry").path();
+        let of_chart = folder.join(example.file_name().expect("a name")).with_extension("yaml");
+        let mut arguments = Vec::new();
+        for values in [of_chart, example.join("values.yaml")] {
+            if values.exists() {
+                arguments.extend(["--values".to_owned(), values.display().to_string()]);
+            }
+        }
+        assert!(!arguments.is_empty(), "{} has no values", example.display());
+        examples.push((example, arguments));
+    }
+    examples.sort();
+    examples
+}
+
+/// `UPDATE_EXPECTED=1` writes the expected files anew.
+fn renders_as_expected(chart: &str, release: &str, namespace: &str) {
+    let path = format!("infra/helm/{chart}");
+    let mut different = Vec::new();
+    for (example, values) in examples(chart) {
+        let mut arguments = vec!["template", release, &path, "--namespace", namespace];
+        arguments.extend(values.iter().map(String::as_str));
+        let rendered = helm(&arguments).unwrap_or_else(|error| panic!("{example:?}: {error}"));
+        let expected = example.join("rendered.yaml");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(&expected, &rendered).expect("written");
+        }
+        if std::fs::read_to_string(&expected).ok().as_deref() != Some(&rendered) {
+            different.push(expected);
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "rendered otherwise than in git (UPDATE_EXPECTED=1 writes them anew): {different:?}"
+    );
+}
+
+#[test]
+fn the_chart_jaeger_renders_what_is_in_git() {
+    renders_as_expected("jaeger", "jaeger", "tracing");
+}
+
+#[test]
+fn the_chart_of_the_service_renders_what_is_in_git() {
+    renders_as_expected("hand-gesture-api", "hand-gesture-api", "asl");
+}
+
+#[test]
+fn helm_has_nothing_to_say_against_the_charts() {
+    for (chart, set) in [("jaeger", "image.tag="), ("hand-gesture-api", "image.repository=r/a")] {
+        helm(["lint", "--strict", &format!("infra/helm/{chart}"), "--set", set])
+            .expect("no mistake");
+    }
+}
+
+/// Renders each example's configuration for the Jaeger that is tested and lets it judge.
+#[test]
+fn jaeger_takes_every_configuration() {
+    let folder = root().join("target/tmp/configurations");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut seen = 0;
+    for (example, values) in examples("jaeger") {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let rendered = support::render_jaeger(&values);
+        for role in ["collector", "query", "ingester", "agent"] {
+            let name = format!("jaeger-{role}");
+            if !rendered.contains(&format!("service.name: {name}\n")) {
+                continue;
+            }
+            let file = folder.join(format!("{name}.yaml"));
+            std::fs::write(&file, support::config(&rendered, &name, "config.yaml"))
+                .expect("written");
+            let mut command = Command::new(tool("jaeger"));
+            command.args(["validate", "--config"]).arg(&file);
+            for variable in [
+                "CASSANDRA_PASSWORD",
+                "KAFKA_PASSWORD",
+                "COLLECTOR_USER",
+                "COLLECTOR_PASSWORD",
+                "DESTINATION_ARCHIVE_AUTHORIZATION",
+            ] {
+                command.env(variable, "x");
+            }
+            output(&mut command).unwrap_or_else(|error| panic!("{example:?}, {name}: {error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 20, "only {seen} configurations");
+}
+
+/// A configuration with a mistake is not taken: the test above can fail.
+#[test]
+fn jaeger_refuses_an_unknown_key() {
+    let file = root().join("target/tmp/wrong.yaml");
+    std::fs::create_dir_all(root().join("target/tmp")).expect("a folder");
+    let rendered = support::render_jaeger(&[]);
+    let config = support::config(&rendered, "jaeger-collector", "config.yaml");
+    std::fs::write(&file, config.replace("max_traces", "most_traces")).expect("written");
+    let error = output(Command::new(tool("jaeger")).args(["validate", "--config"]).arg(&file));
+    assert!(error.expect_err("refused").contains("most_traces"));
+}
+
+fn refused(chart: &str, set: &str, message: &str) {
+    let path = format!("infra/helm/{chart}");
+    let error = helm(["template", "jaeger", &path, "--namespace", "tracing", "--set", set])
+        .expect_err(&format!("{set} must be refused"));
+    assert!(error.contains(message), "{set}: {error}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_what_to_do() {
+    for (set, message) in [
+        ("storage.type=mysql", "'/storage/type': value must be one of 'memory', 'badger'"),
+        ("storage.elasticsearch.hots=x", "additional properties 'hots' not allowed"),
+        (
+            "sampling.defaultProbability=10",
+            "'/sampling/defaultProbability': maximum: got 10, want 1",
+        ),
+        ("storage.elasticsearch.host=http://x", "does not match pattern"),
+        (
+            "storage.type=kafka",
+            "Kafka is no store, it stands in front of one. Set ingester.enabled=true",
+        ),
+        (
+            "ingester.enabled=true",
+            "ingester and query are two processes, and memory belongs to one",
+        ),
+        ("ingester.enabled=true,storage.type=cassandra", "storage.kafka.brokers is empty"),
+        ("storage.type=badger,collector.replicas=2", "has one pod: each would have its own spans"),
+        ("query.autoscaling.enabled=true", "storage.type=memory has one pod"),
+        ("provisionDataStore.elasticsearch=true", "set storage.type=elasticsearch"),
+        (
+            "storage.elasticsearch.password=hunter2",
+            "kubectl --namespace tracing create secret generic elasticsearch-credentials",
+        ),
+        ("storage.cassandra.password=x", "create secret generic cassandra-credentials"),
+        ("storage.kafka.password=x", "create secret generic kafka-credentials"),
+        ("storage.elasticsearch.user=elastic", "no secret with the password"),
+        ("storage.elasticsearch.existingSecret=x", "set storage.elasticsearch.user"),
+        ("storage.cassandra.tls.enabled=true", "storage.cassandra.tls.existingSecret"),
+        ("storage.kafka.tls.enabled=true", "storage.kafka.tls.existingSecret"),
+        ("rollover.enabled=true", "only elasticsearch and opensearch have indices"),
+        (
+            "storage.type=opensearch,rollover.enabled=true,rollover.policy=ilm",
+            "ilm is Elasticsearch's, ism OpenSearch's",
+        ),
+        (
+            "storage.type=elasticsearch,provisionDataStore.elasticsearch=true,rollover.enabled=true",
+            "the store is not there yet",
+        ),
+        ("ingress.enabled=true", "set it, for instance jaeger.192.0.2.10.nip.io"),
+        ("ingress.enabled=true,ingress.host=a.b", "set query.auth.htpasswdSecret=jaeger-logins"),
+        ("httpRoute.enabled=true,httpRoute.host=a.b,query.auth.anonymous=true", "name the gateway"),
+        ("ingress.tls.clusterIssuer=x", "ingress.tls.secretName"),
+        (
+            "agent.enabled=true,collector.otlp.auth.htpasswdSecret=x",
+            "set collector.otlp.auth.clientSecret",
+        ),
+        (
+            "destinations[0].name=a,destinations[0].endpoint=http://b,destinations[0].headers[0]=c",
+            "no headersSecret",
+        ),
+        ("collector.resources.limits.memory=500M", "write it in Mi or Gi"),
+    ] {
+        refused("jaeger", set, message);
+    }
+    for (set, message) in [
+        ("runtime=container", "spin registry push REGISTRY/hand-gesture-api"),
+        ("runtime=docker", "value must be one of 'container', 'spinkube'"),
+        ("settings.otelTracesSampler=sometimes", "'/settings/otelTracesSampler'"),
+        ("settings.enableTracin=true", "additional properties 'enableTracin' not allowed"),
+        ("settings.jaegerCollectorHost=http://x:4318", "does not match pattern"),
+        (
+            "image.repository=a,settings.otelExporterOtlpHeaders=x",
+            "kubectl --namespace tracing create secret generic otlp-headers",
+        ),
+        ("image.repository=a,ingress.enabled=true", "for instance asl.192.0.2.10.nip.io"),
+        ("image.repository=a,httpRoute.enabled=true,httpRoute.host=b", "name the gateway"),
+        (
+            "image.repository=a,scaleToZero.enabled=true",
+            "needs ingress.enabled or httpRoute.enabled",
+        ),
+        (
+            "image.repository=a,scaleToZero.enabled=true,autoscaling.enabled=true",
+            "two autoscalers would pull",
+        ),
+    ] {
+        refused("hand-gesture-api", set, message);
+    }
+}
+
+/// The password that was refused stands nowhere in the message.
+#[test]
+fn a_refused_password_is_not_repeated() {
+    let set = "storage.elasticsearch.password=hunter2";
+    let error =
+        helm(["template", "jaeger", "infra/helm/jaeger", "--set", set]).expect_err("refused");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+/// `otel_bsp_max_queue_size` as the chart writes it.
+fn camel_case(name: &str) -> String {
+    let mut parts = name.split('_');
+    let mut camel = parts.next().expect("a name").to_owned();
+    for part in parts {
+        camel.push_str(&part[..1].to_uppercase());
+        camel.push_str(&part[1..]);
+    }
+    camel
+}
+
+#[test]
+fn every_variable_of_spin_toml_is_a_value_and_the_other_way_round() {
+    let spin = std::fs::read_to_string(root().join("spin.toml")).expect("spin.toml");
+    let (_, variables) = spin.split_once("\n[variables]\n").expect("[variables]");
+    let (variables, _) = variables.split_once("\n[").expect("the next section");
+    let assignments = variables.lines().filter(|line| !line.starts_with('#'));
+    let mut names: Vec<String> = assignments
+        .filter_map(|line| line.split_once(" = ").map(|(name, _)| camel_case(name)))
+        .collect();
+    names.sort();
+    let schema = root().join("infra/helm/hand-gesture-api/values.schema.json");
+    let schema: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(schema).expect("the schema")).expect("JSON");
+    let values = schema["properties"]["settings"]["properties"].as_object().expect("settings");
+    let mut values: Vec<String> = values.keys().cloned().collect();
+    values.sort();
+    assert_eq!(values, names);
+}

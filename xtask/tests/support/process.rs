@@ -1,0 +1,83 @@
+//! Servers that a test starts and stops by their process id.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server, killed when this is dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command with its output in a file.
+    pub fn start(command: &mut Command, log: &Path) -> Process {
+        let file = File::create(log).expect("a log");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Process { child, log: log.to_owned() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-s", name, &id]).status().expect("kill");
+    }
+
+    /// Asks the server to stop and waits; its exit code.
+    pub fn stop(mut self, within: Duration) -> Option<i32> {
+        self.signal("TERM");
+        let start = Instant::now();
+        while start.elapsed() < within {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("it did not stop within {within:?}: {}", self.log());
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_some()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so; panics with the message after some time.
+pub fn wait(seconds: u64, message: impl Fn() -> String, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(seconds), "{}", message());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A free port of 127.0.0.1.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    listener.local_addr().expect("its address").port()
+}
