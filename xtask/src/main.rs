@@ -27,7 +27,7 @@ cargo xtask test [GROUP]...
 
 cargo xtask tools [NAME]...
     Builds what the tests run besides Rust into target/tools: jaeger, es-index-cleaner,
-    es-rollover, helm, tflint. Needs Go.
+    es-rollover, helm, tflint (by Go), storage (servers, by Maven).
 
 cargo xtask bench [MODELS] [--against URL] [--json FILE]
     Measures the component: stages, new instances, load, memory, size; with --against another

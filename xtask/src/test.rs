@@ -47,6 +47,21 @@ const GROUPS: &[Group] = &[
         arguments: &["--test", "charts"],
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
+    Group {
+        name: "storage",
+        about: "the rendered configuration in Jaeger, with each storage's real server",
+        // One at a time: the servers are large.
+        arguments: &["--test", "storage", "--", "--test-threads=1"],
+        needs: &[
+            Need::Tool(Tool::Helm),
+            Need::Tool(Tool::Jaeger),
+            Need::Tool(Tool::IndexCleaner),
+            Need::Tool(Tool::Rollover),
+            Need::Servers,
+            Need::Program("nginx", "-v", "Debian's nginx-light"),
+            Need::Program("openssl", "version", "Debian's openssl"),
+        ],
+    },
 ];
 
 /// How a group ended.

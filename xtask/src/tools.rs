@@ -92,12 +92,60 @@ impl Tool {
     }
 }
 
+/// The storage servers of `infra/tools/storage/pom.xml`.
+const SERVERS: [&str; 4] = ["elasticsearch", "opensearch", "kafka", "cassandra"];
+
+/// Fetches the servers' jars by Maven if they are not there as pinned.
+fn fetch_servers() -> Result<()> {
+    let pom = root().join("infra/tools/storage/pom.xml");
+    let folder = root().join("target/tools/storage");
+    let (stamp, wanted) = (folder.join("stamp"), digest(&[&pom])?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    for server in SERVERS {
+        println!("Fetching {server} by Maven");
+        let folder = folder.join(server);
+        // Jars of another version would stand beside the new ones.
+        _ = std::fs::remove_dir_all(&folder);
+        let status = Command::new("mvn")
+            .args([
+                "--quiet",
+                "--batch-mode",
+                "dependency:copy-dependencies",
+                "-P",
+                server,
+                "--file",
+            ])
+            .arg(&pom)
+            .arg(format!("-DoutputDirectory={}", folder.display()))
+            .status()
+            .context("cannot run mvn")?;
+        if !status.success() {
+            bail!("mvn ended with {status}");
+        }
+    }
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
 /// What a group of tests needs besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// A tool, and so Go.
     Tool(Tool),
+    /// The storage servers, and so Java 17 and Maven.
+    Servers,
+    /// A program, how to ask for its version, and where it comes from.
+    Program(&'static str, &'static str, &'static str),
+    /// A Kubernetes that is meant for tests: TEST_KUBECONFIG names its configuration.
+    Cluster,
+    /// Terraform, and that it can get the providers of `infra/terraform`.
+    Providers,
 }
+
+/// The variable that says which cluster is meant for tests.
+pub const TEST_KUBECONFIG: &str = "TEST_KUBECONFIG";
 
 impl Need {
     /// Why this machine can't give it; `None` if it can.
@@ -105,6 +153,26 @@ impl Need {
         match self {
             Need::Tool(tool) => (!runs("go", &["version"]))
                 .then(|| format!("{} is built with Go 1.26 or newer: https://go.dev", tool.name())),
+            Need::Servers if !runs("java", &["-version"]) => {
+                Some("the storage servers run on Java 17".to_owned())
+            }
+            Need::Servers => (!runs("mvn", &["--version"]))
+                .then(|| "the storage servers are fetched by Maven (mvn)".to_owned()),
+            Need::Program(name, version, source) => {
+                (!runs(name, &[version])).then(|| format!("{name} is missing: {source}"))
+            }
+            Need::Cluster => std::env::var_os(TEST_KUBECONFIG)
+                .is_none()
+                .then(|| format!("{TEST_KUBECONFIG} names no cluster that is meant for tests")),
+            Need::Providers if !runs("terraform", &["version"]) => {
+                Some("terraform is missing: https://developer.hashicorp.com/terraform".to_owned())
+            }
+            Need::Providers => {
+                let folder = root().join("infra/terraform");
+                let init = format!("-chdir={}", folder.display());
+                (!runs("terraform", &[&init, "init", "-backend=false", "-input=false"]))
+                    .then(|| "Terraform's providers can't be fetched (terraform init)".to_owned())
+            }
         }
     }
 
@@ -112,24 +180,30 @@ impl Need {
     pub fn prepare(self) -> Result<()> {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
+            Need::Servers => fetch_servers(),
+            Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
         }
     }
 }
 
 /// Builds the tools with the given names, all if there are none.
 pub fn run(names: &[String]) -> Result<()> {
+    let mut needs: Vec<(&str, Need)> =
+        TOOLS.iter().map(|tool| (tool.name(), Need::Tool(*tool))).collect();
+    needs.push(("storage", Need::Servers));
     for name in names {
-        if TOOLS.iter().all(|tool| tool.name() != name) {
-            let known: Vec<&str> = TOOLS.iter().map(|tool| tool.name()).collect();
+        if needs.iter().all(|(known, _)| known != name) {
+            let known: Vec<&str> = needs.iter().map(|(name, _)| *name).collect();
             bail!("there is no tool {name:?}; there are: {}", known.join(", "));
         }
     }
-    for tool in TOOLS {
-        if names.is_empty() || names.iter().any(|name| name == tool.name()) {
-            if let Some(why) = Need::Tool(tool).lacking() {
+    for (name, need) in needs {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            if let Some(why) = need.lacking() {
                 bail!("{why}");
             }
-            println!("{}", tool.build()?.display());
+            need.prepare()?;
+            println!("{}", root().join("target/tools").join(name).display());
         }
     }
     Ok(())

@@ -80,15 +80,14 @@ impl Start<'_> {
 impl Jaeger {
     pub fn wait_until_healthy(&mut self, seconds: u64) {
         let url = self.url(13133, "/status");
-        let log = self.process.id();
         for _ in 0..seconds * 10 {
-            if get(&url, None).is_ok() {
+            if get(&url, None).is_ok_and(|(status, _)| status == 200) {
                 return;
             }
             assert!(!self.process.ended(), "Jaeger ended: {}", self.process.log());
             std::thread::sleep(Duration::from_millis(100));
         }
-        panic!("Jaeger (process {log}) is not healthy: {}", self.process.log());
+        panic!("Jaeger is not healthy: {}", self.process.log());
     }
 
     /// Reads with this login from now on.

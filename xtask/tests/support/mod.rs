@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 pub mod jaeger;
 pub mod process;
+pub mod servers;
 
 /// The repository's root.
 pub fn root() -> &'static Path {

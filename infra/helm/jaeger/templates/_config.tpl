@@ -64,6 +64,14 @@ jaeger_query:
     {{- end }}
 {{- end -}}
 
+{{/* remote_sampling wants jaeger_storage beside it, even where it reads a file and nothing is
+     stored. */}}
+{{- define "jaeger.noStorageExtension" -}}
+jaeger_storage:
+  backends:
+    unused: {memory: {max_traces: 1}}
+{{- end -}}
+
 {{- define "jaeger.samplingExtension" -}}
 remote_sampling:
   file:
@@ -116,12 +124,11 @@ tls:
 {{- $values := .Values -}}
 {{- $oneProcess := eq (include "jaeger.queryRole" .) "collector" -}}
 {{- $legacy := include "jaeger.legacyReceivers" . -}}
-{{- $extensions := list "healthcheckv2" "remote_sampling" -}}
+{{- $extensions := list "healthcheckv2" "remote_sampling" "jaeger_storage" -}}
 {{- $exporters := list -}}
 {{- if $values.ingester.enabled -}}
 {{- $exporters = append $exporters "kafka" -}}
 {{- else -}}
-{{- $extensions = append $extensions "jaeger_storage" -}}
 {{- $exporters = append $exporters "jaeger_storage_exporter" -}}
 {{- end -}}
 {{- if $oneProcess -}}
@@ -141,9 +148,7 @@ service:
 extensions:
   {{- include "jaeger.health" . | nindent 2 }}
   {{- include "jaeger.samplingExtension" . | nindent 2 }}
-  {{- if not $values.ingester.enabled }}
-  {{- include "jaeger.storageExtension" . | nindent 2 }}
-  {{- end }}
+  {{- include (printf "jaeger.%s" (ternary "noStorageExtension" "storageExtension" $values.ingester.enabled)) . | nindent 2 }}
   {{- if $oneProcess }}
   {{- include "jaeger.queryExtension" . | nindent 2 }}
   {{- end }}
@@ -258,7 +263,7 @@ exporters:
 {{- define "jaeger.config.agent" -}}
 {{- $otlp := .Values.collector.otlp -}}
 service:
-  extensions: [healthcheckv2, remote_sampling{{ if $otlp.auth.htpasswdSecret }}, basicauth/collector{{ end }}]
+  extensions: [healthcheckv2, jaeger_storage, remote_sampling{{ if $otlp.auth.htpasswdSecret }}, basicauth/collector{{ end }}]
   pipelines:
     traces:
       receivers: [otlp, jaeger]
@@ -267,6 +272,7 @@ service:
   {{- include "jaeger.telemetry" "jaeger-agent" | nindent 2 }}
 extensions:
   {{- include "jaeger.health" . | nindent 2 }}
+  {{- include "jaeger.noStorageExtension" . | nindent 2 }}
   {{- include "jaeger.samplingExtension" . | nindent 2 }}
   {{- if $otlp.auth.htpasswdSecret }}
   basicauth/collector:

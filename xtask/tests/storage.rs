@@ -1,0 +1,420 @@
+//! The configuration that the chart renders, in real Jaeger against real servers. Run one at a
+//! time: the servers are large.
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use support::jaeger::{Jaeger, Span, Start, folder, get};
+use support::process::wait;
+use support::servers::{Cassandra, Kafka, Proxy, Search, write_password};
+use support::{manifest, output, render_jaeger, tool};
+
+/// Starts collector and query with a rendered configuration.
+fn collector_and_query(start: &Start) -> (Jaeger, Jaeger) {
+    let collector = start.start();
+    let query = Start { role: "query", ..*start }.start();
+    (collector, query)
+}
+
+/// Today as indices have it in their names.
+fn today() -> String {
+    output(Command::new("date").args(["-u", "+%Y-%m-%d"])).expect("date").trim().to_owned()
+}
+
+/// Runs the very command of a rendered CronJob or Job, with its environment.
+fn run_job(
+    rendered: &str,
+    kind: &str,
+    name: &str,
+    replace: &[(&str, String)],
+    secrets: &[(&str, &str)],
+) -> Result<String, String> {
+    let manifest = manifest(rendered, kind, name);
+    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("args: ")).expect("args");
+    let mut arguments: Vec<String> = serde_json::from_str(line).expect("a list");
+    let image =
+        manifest.lines().find_map(|line| line.trim().strip_prefix("image: ")).expect("image");
+    let program = if image.contains("es-rollover") { "es-rollover" } else { "es-index-cleaner" };
+    let put = |text: &str| {
+        replace.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    };
+    arguments.iter_mut().for_each(|argument| *argument = put(argument));
+    let mut command = Command::new(tool(program));
+    command.args(&arguments).env_clear();
+    for line in manifest.lines() {
+        let Some(pair) = line.trim().strip_prefix("- {name: ") else { continue };
+        let Some((name, value)) = pair.trim_end_matches('}').split_once(", value: ") else {
+            continue;
+        };
+        let value: String = serde_json::from_str(value).unwrap_or_else(|_| value.to_owned());
+        command.env(name, put(&value));
+    }
+    for (name, value) in secrets {
+        assert!(manifest.contains(&format!("- name: {name}\n")), "{name} is not in {manifest}");
+        command.env(name, value);
+    }
+    output(&mut command)
+}
+
+#[test]
+fn memory_keeps_spans_and_serves_sampling() {
+    let folder = folder("storage-memory");
+    let rendered = render_jaeger(&["--values", "infra/helm/jaeger/values-development.yaml"]);
+    let jaeger = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &[],
+        environment: &[],
+    }
+    .start();
+    let span = Span::new("memory");
+    assert_eq!(jaeger.send(&span), 200);
+    jaeger.find(&span, 10);
+    let (status, strategies) =
+        get(&jaeger.url(5778, "/api/sampling?service=any"), None).expect("served");
+    assert_eq!(status, 200);
+    assert!(strategies.contains("\"samplingRate\":1"), "{strategies}");
+    assert_eq!(jaeger.metric("otelcol_receiver_accepted_spans_total{"), 1.0);
+    assert_eq!(jaeger.process.stop(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
+fn production_tells_clients_to_sample_a_tenth() {
+    let folder = folder("storage-sampling");
+    let values = ["--values", "infra/helm/jaeger/values-production.yaml", "--set"];
+    let memory = "storage.type=memory,collector.replicas=1,query.replicas=1,\
+                  collector.autoscaling.enabled=false,query.autoscaling.enabled=false";
+    let rendered = render_jaeger(&[&values[..], &[memory]].concat());
+    let jaeger = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &[],
+        environment: &[],
+    }
+    .start();
+    let (_, strategies) =
+        get(&jaeger.url(5778, "/api/sampling?service=any"), None).expect("served");
+    assert!(strategies.contains("\"samplingRate\":0.1"), "{strategies}");
+}
+
+#[test]
+fn badger_survives_kill() {
+    let folder = folder("storage-badger");
+    let rendered = render_jaeger(&["--values", "infra/helm/jaeger/examples/badger/values.yaml"]);
+    let start = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &[],
+        environment: &[],
+    };
+    let span = Span::new("badger");
+    let first = start.start();
+    assert_eq!(first.send(&span), 200);
+    first.find(&span, 10);
+    first.process.signal("KILL");
+    drop(first);
+    start.start().find(&span, 10);
+}
+
+/// What Elasticsearch and OpenSearch have in common, with a login and TLS in front.
+fn search(name: &str) {
+    let folder = folder(&format!("storage-{name}"));
+    let server = Search::start(name, &folder);
+    let proxy = Proxy::start(&folder, server.port, "first");
+    let password = folder.join("etc/storage-password");
+    std::fs::create_dir_all(folder.join("etc/storage-ca")).expect("a folder");
+    std::fs::create_dir_all(&password).expect("a folder");
+    let password = password.join("password");
+    std::fs::copy(folder.join("ca.crt"), folder.join("etc/storage-ca/ca.crt")).expect("copied");
+    let storage = format!(
+        "storage.type={name},storage.elasticsearch.scheme=https,storage.elasticsearch.user=elastic,\
+         storage.elasticsearch.existingSecret=s,storage.elasticsearch.tls.existingSecret=ca,\
+         storage.elasticsearch.replicas=0,storage.elasticsearch.passwordReloadInterval=1s"
+    );
+    let rendered = render_jaeger(&["--set", &storage]);
+    let address = [("https://elasticsearch:9200", format!("https://127.0.0.1:{}", proxy.port))];
+    let start = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &address,
+        environment: &[],
+    };
+
+    // A wrong password: Jaeger says so and ends, and Kubernetes starts it again.
+    std::fs::write(&password, "wrong").expect("written");
+    let mut refused = start.spawn();
+    wait(30, || refused_log(&folder), || refused.process.ended());
+    assert!(refused_log(&folder).contains("401"), "{}", refused_log(&folder));
+
+    // The right one: found by service, operation, attribute and id; the names are as promised.
+    std::fs::write(&password, "first").expect("written");
+    let (collector, query) = collector_and_query(&start);
+    let span = Span::new(name);
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 30);
+    let date = today();
+    assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
+
+    // A rotated one is followed without a restart.
+    proxy.rotate("second");
+    std::fs::write(&password, "second").expect("written");
+    let span = Span::new(name);
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 60);
+
+    // The index cleaner's very command: after 30 days, as by default, nothing is old enough; after
+    // none, everything of Jaeger's is, and nothing else.
+    server.create_index("shop-2020-01-01");
+    let mut replace = address.to_vec();
+    replace.push(("/etc/jaeger", folder.join("etc").display().to_string()));
+    let clean = |days: u32| {
+        let set = format!("{storage},indexCleaner.days={days}");
+        let rendered = render_jaeger(&["--set", &set]);
+        run_job(
+            &rendered,
+            "CronJob",
+            "jaeger-index-cleaner",
+            &replace,
+            &[("ES_PASSWORD", "second")],
+        )
+        .expect("it cleans");
+    };
+    clean(30);
+    assert_eq!(server.indices().len(), 2);
+    clean(0);
+    assert_eq!(server.indices(), [""; 0]);
+    assert!(server.get("/shop-2020-01-01").is_ok());
+    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+    drop(query);
+
+    // Another prefix.
+    let set = format!("{storage},storage.elasticsearch.indexPrefix=blue");
+    let rendered = render_jaeger(&["--set", &set]);
+    let (collector, query) = collector_and_query(&Start { rendered: &rendered, ..start });
+    let span = Span::new(name);
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 30);
+    assert_eq!(
+        server.indices(),
+        [format!("blue-jaeger-service-{date}"), format!("blue-jaeger-span-{date}")]
+    );
+    drop((collector, query));
+
+    // Rollover: the hook's command makes the aliases, the collector writes through them, the
+    // CronJobs' commands roll over and look back, and both indices are read.
+    let set = format!(
+        "{storage},storage.elasticsearch.indexPrefix=roll,rollover.enabled=true,rollover.conditions.max_age=1s,rollover.lookback.unit=hours"
+    );
+    let rendered = render_jaeger(&["--set", &set]);
+    let job = |kind: &str, name: &str| {
+        run_job(&rendered, kind, name, &replace, &[("ES_PASSWORD", "second")])
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    job("Job", "jaeger-rollover-init");
+    let (collector, query) = collector_and_query(&Start { rendered: &rendered, ..start });
+    let before = Span::new(name);
+    assert_eq!(collector.send(&before), 200);
+    query.find(&before, 30);
+    std::thread::sleep(Duration::from_secs(1));
+    job("CronJob", "jaeger-rollover");
+    job("CronJob", "jaeger-rollover-lookback");
+    let after = Span::new(name);
+    assert_eq!(collector.send(&after), 200);
+    query.find(&after, 30);
+    query.find(&before, 5);
+    let indices = server.indices();
+    for index in ["roll-jaeger-span-000001", "roll-jaeger-span-000002"] {
+        assert!(indices.iter().any(|name| name == index), "{indices:?}");
+    }
+}
+
+fn refused_log(folder: &std::path::Path) -> String {
+    std::fs::read_to_string(folder.join("collector.log")).unwrap_or_default()
+}
+
+#[test]
+fn elasticsearch_with_login_rotation_cleaner_prefix_and_rollover() {
+    search("elasticsearch");
+}
+
+#[test]
+fn opensearch_with_login_rotation_cleaner_prefix_and_rollover() {
+    search("opensearch");
+}
+
+#[test]
+fn cassandra_keeps_spans() {
+    let folder = folder("storage-cassandra");
+    let server = Cassandra::start(&folder);
+    let rendered = render_jaeger(&["--set", "storage.type=cassandra"]);
+    let replace = [
+        ("[cassandra.tracing.svc]", "[127.0.0.1]".to_owned()),
+        ("port: 9042", format!("port: {}", server.port)),
+    ];
+    let start = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &replace,
+        environment: &[],
+    };
+    let (collector, query) = collector_and_query(&start);
+    let span = Span::new("cassandra");
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 30);
+    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+}
+
+#[test]
+fn kafka_stands_between_collector_and_elasticsearch() {
+    let folder = folder("storage-kafka");
+    std::fs::create_dir_all(folder.join("search")).expect("a folder");
+    let server = Search::start("elasticsearch", &folder.join("search"));
+    let kafka = Kafka::start(&folder);
+    let rendered = render_jaeger(&[
+        "--set",
+        "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,storage.kafka.brokers=kafka:9092",
+    ]);
+    let brokers = [("kafka:9092", format!("127.0.0.1:{}", kafka.port))];
+    let address = [("http://elasticsearch:9200", server.url())];
+    let both = [brokers.clone(), address.clone()].concat();
+    let start = |role, replace| {
+        Start { rendered: &rendered, role, folder: &folder, replace, environment: &[] }.start()
+    };
+    let collector = start("collector", &brokers[..]);
+    // What Kafka holds while no ingester runs is not lost.
+    let early = Span::new("kafka");
+    assert_eq!(collector.send(&early), 200);
+    let ingester = start("ingester", &both[..]);
+    let query = start("query", &address[..]);
+    query.find(&early, 60);
+    let span = Span::new("kafka");
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 60);
+    assert_eq!(ingester.process.stop(Duration::from_secs(30)), Some(0));
+    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+}
+
+#[test]
+fn a_destination_that_is_down_does_not_hold_back_the_others() {
+    let memory = render_jaeger(&[]);
+    let archive = folder("storage-archive");
+    let archive = Start {
+        rendered: &memory,
+        role: "collector",
+        folder: &archive,
+        replace: &[],
+        environment: &[],
+    }
+    .start();
+    let folder = folder("storage-destinations");
+    let rendered = render_jaeger(&[
+        "--set",
+        "destinations[0].name=down,destinations[0].endpoint=http://down.example:4318,\
+         destinations[1].name=archive,destinations[1].endpoint=http://archive.example:4318,\
+         destinations[1].headersSecret=s,destinations[1].headers[0]=authorization,\
+         collector.queueSize=2",
+    ]);
+    let dead = support::process::free_port();
+    let replace = [
+        ("http://down.example:4318", format!("http://127.0.0.1:{dead}")),
+        ("http://archive.example:4318", archive.url(4318, "")),
+    ];
+    let environment = [("DESTINATION_ARCHIVE_AUTHORIZATION", "Bearer t".to_owned())];
+    let jaeger = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &replace,
+        environment: &environment,
+    }
+    .start();
+    // More batches than the dead one's queue takes.
+    let spans: Vec<Span> = (0..20).map(|_| Span::new("destinations")).collect();
+    for span in &spans {
+        assert_eq!(jaeger.send(span), 200);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    for span in &spans {
+        jaeger.find(span, 20);
+        archive.find(span, 20);
+    }
+}
+
+#[test]
+fn logins_and_tls_are_asked_for() {
+    let folder = folder("storage-login");
+    let rendered =
+        render_jaeger(&["--values", "infra/helm/jaeger/examples/login-and-tls/values.yaml"]);
+    for secret in ["otlp-tls", "otlp-logins", "query-logins"] {
+        std::fs::create_dir_all(folder.join("etc").join(secret)).expect("a folder");
+    }
+    support::servers::certificate(&folder);
+    let etc = folder.join("etc");
+    for (from, to) in [("server.crt", "tls.crt"), ("server.key", "tls.key"), ("ca.crt", "ca.crt")] {
+        std::fs::copy(folder.join(from), etc.join("otlp-tls").join(to)).expect("copied");
+    }
+    write_password(&etc.join("otlp-logins/htpasswd"), "sender", "one");
+    write_password(&etc.join("query-logins/htpasswd"), "reader", "two");
+    let start = Start {
+        rendered: &rendered,
+        role: "collector",
+        folder: &folder,
+        replace: &[],
+        environment: &[],
+    };
+    let mut collector = start.start();
+
+    // OTLP: by TLS only, with a login only.
+    let span = Span::new("login");
+    let send = |login: &str| {
+        let url = format!("https://127.0.0.1:{}/v1/traces", collector.port(4318));
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            "--user",
+            login,
+        ]);
+        curl.args([
+            "--header",
+            "Content-Type: application/json",
+            "--data",
+            &span.otlp(),
+            "--cacert",
+        ]);
+        output(curl.arg(folder.join("ca.crt")).arg(url)).expect("curl")
+    };
+    assert_ne!(collector.send(&span), 200, "without TLS");
+    assert_eq!(send("sender:wrong"), "401");
+    assert_eq!(send("sender:one"), "200");
+
+    // The page and the API.
+    for path in ["/", "/api/services", "/api/v3/services"] {
+        assert_eq!(get(&collector.url(16686, path), None).expect("an answer").0, 401, "{path}");
+    }
+    collector.login("reader", "two");
+    collector.find(&span, 10);
+
+    // The agent passes on with its own login, and takes spans without one.
+    let environment =
+        [("COLLECTOR_USER", "sender".to_owned()), ("COLLECTOR_PASSWORD", "one".to_owned())];
+    let address =
+        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", collector.port(4317)))];
+    let agent =
+        Start { role: "agent", replace: &address, environment: &environment, ..start }.start();
+    let span = Span::new("agent");
+    assert_eq!(agent.send(&span), 200);
+    collector.find(&span, 20);
+    let (_, strategies) = get(&agent.url(5778, "/api/sampling?service=any"), None).expect("served");
+    assert!(strategies.contains("\"samplingRate\":1"), "{strategies}");
+}

@@ -1,0 +1,272 @@
+//! Storage servers from `infra/tools/storage/pom.xml`, and a reverse proxy with TLS and a login.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::jaeger::{get, post};
+use super::output;
+use super::process::{Process, free_port, wait};
+
+/// A server's jars, as `-cp` wants them.
+fn jars(name: &str) -> String {
+    let folder = super::root().join("target/tools/storage").join(name);
+    assert!(folder.exists(), "{} is missing: run `cargo xtask tools storage`", folder.display());
+    format!("{}/*", folder.display())
+}
+
+/// Elasticsearch or OpenSearch.
+pub struct Search {
+    pub process: Process,
+    pub port: u16,
+}
+
+impl Search {
+    /// Starts Elasticsearch 7.10 or OpenSearch 2.19 with an empty store, and waits for it.
+    pub fn start(name: &str, folder: &Path) -> Search {
+        let class = match name {
+            "elasticsearch" => "org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner",
+            _ => "org.codelibs.opensearch.runner.OpenSearchRunner",
+        };
+        // The runner listens one port above its base, which it wants below 9299.
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = (9202..9299).find(free).expect("a free port");
+        let mut command = Command::new("java");
+        command.args([
+            "-Xmx1g",
+            "-cp",
+            &jars(name),
+            class,
+            "-numOfNode",
+            "1",
+            "-clusterName",
+            "test",
+        ]);
+        command.args(["-baseHttpPort", &(port - 1).to_string(), "-basePath"]);
+        command.arg(folder.join("data")).current_dir(folder);
+        let process = Process::start(&mut command, &folder.join(format!("{name}.log")));
+        let search = Search { process, port };
+        let what = || format!("{name} did not start: {}", search.process.log());
+        wait(120, what, || {
+            search.get("/_cluster/health?wait_for_status=yellow&timeout=1s").is_ok()
+        });
+        search
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn get(&self, path: &str) -> Result<String, String> {
+        match get(&format!("{}{path}", self.url()), None)? {
+            (200, body) => Ok(body),
+            (status, body) => Err(format!("{status} {body}")),
+        }
+    }
+
+    /// The names of Jaeger's indices, sorted.
+    pub fn indices(&self) -> Vec<String> {
+        let text = self.get("/_cat/indices?h=index").expect("its indices");
+        let mut names: Vec<String> =
+            text.lines().map(|l| l.trim().to_owned()).filter(|l| l.contains("jaeger")).collect();
+        names.sort();
+        names
+    }
+
+    /// Makes an index, as another program would.
+    pub fn create_index(&self, name: &str) {
+        let url = format!("{}/{name}/_doc?refresh=true", self.url());
+        assert_eq!(post(&url, None, "{\"a\": 1}").0, 201);
+    }
+}
+
+/// nginx in front of a server: TLS, and a login from a file that it reads for every request.
+pub struct Proxy {
+    pub process: Process,
+    pub port: u16,
+    folder: PathBuf,
+}
+
+impl Proxy {
+    pub fn start(folder: &Path, upstream: u16, password: &str) -> Proxy {
+        let port = free_port();
+        certificate(folder);
+        let configuration = format!(
+            "daemon off; pid {0}/nginx.pid; error_log {0}/error.log; worker_processes 1;
+             events {{}}
+             http {{
+               access_log off; client_max_body_size 100m;
+               client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;
+               uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
+               server {{
+                 listen 127.0.0.1:{port} ssl;
+                 ssl_certificate {0}/server.crt; ssl_certificate_key {0}/server.key;
+                 auth_basic storage; auth_basic_user_file {0}/users;
+                 location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; }}
+               }}
+             }}",
+            folder.display()
+        );
+        std::fs::write(folder.join("nginx.conf"), configuration).expect("written");
+        let proxy = |process| Proxy { process, port, folder: folder.to_owned() };
+        write_password(&folder.join("users"), "elastic", password);
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(folder.join("nginx.conf")).arg("-e").arg(folder.join("error.log"));
+        let proxy = proxy(Process::start(&mut command, &folder.join("nginx.log")));
+        wait(
+            10,
+            || proxy.process.log(),
+            || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(),
+        );
+        proxy
+    }
+
+    /// From now on only this password is right.
+    pub fn rotate(&self, password: &str) {
+        write_password(&self.folder.join("users"), "elastic", password);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Its worker ends with it when it is asked to.
+        self.process.signal("TERM");
+        for _ in 0..50 {
+            if self.process.ended() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+/// A file of logins, as Jaeger and nginx read it.
+pub fn write_password(file: &Path, user: &str, password: &str) {
+    let hash =
+        output(Command::new("openssl").args(["passwd", "-apr1", password])).expect("openssl");
+    std::fs::write(file, format!("{user}:{hash}")).expect("written");
+}
+
+/// An authority `ca.crt` and `server.crt`, `server.key` for 127.0.0.1.
+pub fn certificate(folder: &Path) {
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.crt
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=test -keyout server.key -out server.csr
+        printf subjectAltName=IP:127.0.0.1,DNS:localhost > names
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt";
+    output(Command::new("sh").args(["-ec", script]).current_dir(folder)).expect("openssl");
+}
+
+/// One Kafka broker.
+pub struct Kafka {
+    pub process: Process,
+    pub port: u16,
+}
+
+impl Kafka {
+    pub fn start(folder: &Path) -> Kafka {
+        let (port, controller) = (free_port(), free_port());
+        let properties = format!(
+            "process.roles=broker,controller\nnode.id=1\nlog.dirs={}/data\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             controller.listener.names=CONTROLLER\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n",
+            folder.display()
+        );
+        let file = folder.join("server.properties");
+        std::fs::write(&file, properties).expect("written");
+        let java = |class: &str| {
+            let mut command = Command::new("java");
+            command.args(["-Xmx512m", "-cp", &jars("kafka"), class]).current_dir(folder);
+            command
+        };
+        let mut format = java("kafka.tools.StorageTool");
+        format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c"]).arg(&file);
+        output(&mut format).expect("formatted");
+        let process = Process::start(java("kafka.Kafka").arg(&file), &folder.join("kafka.log"));
+        let kafka = Kafka { process, port };
+        wait(60, || kafka.process.log(), || kafka.process.log().contains("Kafka Server started"));
+        kafka
+    }
+}
+
+/// One Cassandra node.
+pub struct Cassandra {
+    pub process: Process,
+    pub port: u16,
+}
+
+impl Cassandra {
+    pub fn start(folder: &Path) -> Cassandra {
+        let (port, storage) = (free_port(), free_port());
+        let data = folder.join("data");
+        let yaml = format!(
+            "cluster_name: test\nnum_tokens: 1\npartitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
+             endpoint_snitch: SimpleSnitch\nlisten_address: 127.0.0.1\nrpc_address: 127.0.0.1\n\
+             storage_port: {storage}\nnative_transport_port: {port}\nstart_native_transport: true\n\
+             commitlog_sync: periodic\ncommitlog_sync_period: 10000ms\n\
+             data_file_directories: [{0}/files]\ncommitlog_directory: {0}/commitlog\n\
+             saved_caches_directory: {0}/caches\nhints_directory: {0}/hints\ncdc_raw_directory: {0}/cdc\n\
+             seed_provider:\n  - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n    \
+             parameters: [{{seeds: \"127.0.0.1:{storage}\"}}]\n",
+            data.display()
+        );
+        let file = folder.join("cassandra.yaml");
+        std::fs::write(&file, yaml).expect("written");
+        let mut command = Command::new("java");
+        command.args(["-Xmx700m", "-Djdk.attach.allowAttachSelf=true"]);
+        // What Cassandra's own jvm17-server.options have.
+        for module in [
+            "java.base/jdk.internal.misc",
+            "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+            "java.rmi/sun.rmi.registry",
+            "java.rmi/sun.rmi.server",
+            "java.sql/java.sql",
+            "java.base/java.lang.ref",
+            "java.base/jdk.internal.ref",
+            "java.base/jdk.internal.util",
+            "java.base/sun.nio.ch",
+            "jdk.unsupported/sun.misc",
+        ] {
+            command.arg(format!("--add-exports={module}=ALL-UNNAMED"));
+        }
+        for module in [
+            "java.base/java.lang.module",
+            "java.base/jdk.internal.loader",
+            "java.base/jdk.internal.ref",
+            "java.base/jdk.internal.reflect",
+            "java.base/jdk.internal.math",
+            "java.base/jdk.internal.module",
+            "java.base/jdk.internal.util.jar",
+            "java.base/java.io",
+            "java.base/java.lang",
+            "java.base/java.lang.reflect",
+            "java.base/java.math",
+            "java.base/java.net",
+            "java.base/java.nio",
+            "java.base/java.nio.charset",
+            "java.base/java.nio.file.spi",
+            "java.base/java.util",
+            "java.base/java.util.concurrent",
+            "java.base/java.util.concurrent.atomic",
+            "java.base/sun.nio.ch",
+            "java.rmi/sun.rmi.transport.tcp",
+            "jdk.compiler/com.sun.tools.javac.file",
+            "jdk.management/com.sun.management.internal",
+        ] {
+            command.arg(format!("--add-opens={module}=ALL-UNNAMED"));
+        }
+        command.arg(format!("-Dcassandra.config=file://{}", file.display()));
+        command.arg(format!("-Dcassandra.storagedir={}", data.display()));
+        command.args(["-Dcassandra.ring_delay_ms=1000", "-Dcassandra.superuser_setup_delay_ms=0"]);
+        command.args(["-Dcassandra-foreground=yes", "-cp", &jars("cassandra")]);
+        command.arg("org.apache.cassandra.service.CassandraDaemon").current_dir(folder);
+        let process = Process::start(&mut command, &folder.join("cassandra.log"));
+        let cassandra = Cassandra { process, port };
+        let what = || cassandra.process.log();
+        wait(120, what, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        cassandra
+    }
+}
