@@ -45,18 +45,26 @@ pub enum Route {
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
 
+/// All paths, with what they lead to and the methods that they know.
+const ROUTES: [(&str, Route, &str); 4] = [
+    ("/", Route::Index, GET),
+    ("/health", Route::Health, GET),
+    ("/openapi.json", Route::OpenApi, GET),
+    ("/predict", Route::Predict, POST),
+];
+
+/// The path as this service knows it, if it does.
+pub fn known_path(path: &str) -> Option<&'static str> {
+    ROUTES.into_iter().map(|(known, ..)| known).find(|known| *known == path)
+}
+
 /// Finds the route of a request.
 ///
 /// # Errors
 /// [`Problem::NotFound`] and [`Problem::Method`].
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
-    let (route, allow) = match path {
-        "/" => (Route::Index, GET),
-        "/health" => (Route::Health, GET),
-        "/openapi.json" => (Route::OpenApi, GET),
-        "/predict" => (Route::Predict, POST),
-        _ => return Err(Problem::NotFound),
-    };
+    let (_, route, allow) =
+        ROUTES.into_iter().find(|(known, ..)| *known == path).ok_or(Problem::NotFound)?;
     match *method {
         Method::OPTIONS => Ok(Route::Options { allow }),
         Method::GET | Method::HEAD if allow == GET => Ok(route),

@@ -1,21 +1,28 @@
-//! The entry: a request comes in from the host, goes through the pipeline, and an answer goes out.
+//! The entry: a request comes in from the host, goes through the pipeline, an answer goes out, and
+//! then the request's spans.
 //!
-//! The one file that knows the host, the HTTP side and the pipeline.
+//! The one file that knows the host, the HTTP side, the pipeline and tracing.
 
-use std::sync::OnceLock;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
-use spin_sdk::{http_service, variables, wit_bindgen};
+use spin_sdk::{http_service, variables, wasip3, wit_bindgen};
 
 use crate::api::{self, BodyKind, Route, ServerTiming};
-use crate::decode::decode;
+use crate::decode::{Decoded, decode};
+use crate::hand::Found;
+use crate::letter::Letters;
 use crate::pipeline::Pipeline;
 use crate::problem::Problem;
 use crate::response::Prediction;
 use crate::settings::{self, Settings};
+use crate::telemetry::settings::{self as telemetry_settings, Tracing};
+use crate::telemetry::wasi::Wasi;
+use crate::telemetry::{Incoming, Span, Telemetry};
 
 /// Called once, when the component is built: what is in memory after it becomes part of the
 /// component.
@@ -44,48 +51,99 @@ mod preinit {
 
 /// The models, frozen into the component.
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
-/// The settings, read once for each instance: they can't change while it lives.
-static SETTINGS: OnceLock<Settings> = OnceLock::new();
+/// What the settings make of an instance. They can't change while it lives.
+static SERVICE: OnceLock<Service> = OnceLock::new();
+/// Whether the instance has had a request.
+static WARM: AtomicBool = AtomicBool::new(false);
+
+struct Service {
+    settings: Settings,
+    /// None where tracing is off.
+    telemetry: Option<Telemetry>,
+}
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
+    let started = SystemTime::now();
+    let cold_start = !WARM.swap(true, Ordering::Relaxed);
     let (head, body) = request.into_parts();
     let route = api::route(&head.method, head.uri.path());
     // Before anything is awaited: the host looks when the guest first waits.
     let busy = matches!(route, Ok(Route::Predict)).then(Busy::new);
-    let settings = settings().await;
-    let response = match answer(route, &head, body, settings).await {
+    let Service { settings, telemetry } = service().await;
+    let span = telemetry.as_ref().map_or(Span::none(), |telemetry| {
+        let Parts { method, uri, headers, .. } = &head;
+        let route = api::known_path(uri.path());
+        telemetry.server_span(Incoming { method, uri, headers, route, started, cold_start })
+    });
+    let response = match answer(route, &head, body, settings, telemetry.is_some(), &span).await {
         Ok(response) => response,
         Err(problem) => {
             if let Problem::Internal(reason) = &problem {
                 eprintln!("error: {reason}");
             }
-            problem.response()
+            problem.response(span.trace_id())
         }
     };
     drop(busy);
-    let response = api::finish(&head.method, &head.headers, settings, response);
+    let mut response = api::finish(&head.method, &head.headers, settings, response);
+    span.respond(&mut response);
+    drop(span);
+    if let Some(telemetry) = telemetry
+        && telemetry.export_is_due()
+    {
+        wasip3::spawn(async {
+            // Let the response go first: encoding spans would keep the caller waiting.
+            wit_bindgen::yield_async().await;
+            telemetry.export().await;
+        });
+    }
     Ok::<Response<FullBody<Bytes>>, spin_sdk::http::Error>(response.map(FullBody::new))
 }
 
-async fn settings() -> &'static Settings {
-    if let Some(settings) = SETTINGS.get() {
-        return settings;
+/// Settings and telemetry, made with the instance's first request.
+async fn service() -> &'static Service {
+    if let Some(service) = SERVICE.get() {
+        return service;
     }
+    let environment = wasip3::cli::environment::get_environment();
     let mut values = Vec::new();
-    for name in settings::NAMES {
-        // An undefined variable has its default, as one that the manifest leaves out.
-        if let Ok(value) = variables::get(name).await {
+    for name in settings::NAMES.into_iter().chain(telemetry_settings::NAMES) {
+        // An undefined variable is unset, as is one that the manifest leaves out.
+        let variable = variables::get(name).await.ok().filter(|value| !value.trim().is_empty());
+        let in_environment = || {
+            let name = name.to_ascii_uppercase();
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        };
+        if let Some(value) = variable.or_else(in_environment) {
             values.push((name, value));
         }
     }
-    let (settings, complaints) = Settings::read(|name| {
+    let lookup = |name: &str| {
         values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-    });
-    SETTINGS.get_or_init(|| {
-        complaints.iter().for_each(|complaint| eprintln!("warning: {complaint}"));
-        settings
+    };
+    SERVICE.get_or_init(|| {
+        let (settings, complaints) = Settings::read(lookup);
+        let (tracing, more_complaints) = Tracing::read(api::NAME, lookup);
+        for complaint in complaints.iter().chain(&more_complaints) {
+            eprintln!("warning: {complaint}");
+        }
+        Service { settings, telemetry: telemetry(&tracing) }
     })
+}
+
+fn telemetry(tracing: &Tracing) -> Option<Telemetry> {
+    let settings = match tracing {
+        Tracing::On(settings) => settings,
+        Tracing::Off { reason } => {
+            let (name, version) = (api::NAME, api::VERSION);
+            eprintln!("info: traces: off, since {reason}; service {name} {version}");
+            return None;
+        }
+    };
+    Telemetry::start(settings, api::VERSION, Arc::new(Wasi))
+        .inspect_err(|error| eprintln!("warning: traces: off: {error}"))
+        .ok()
 }
 
 async fn answer<B>(
@@ -93,53 +151,140 @@ async fn answer<B>(
     head: &Parts,
     body: B,
     settings: &Settings,
+    tracing: bool,
+    span: &Span,
 ) -> Result<Response<Bytes>, Problem>
 where
     B: http_body_util::BodyExt<Data = Bytes> + Unpin,
 {
     match route? {
         Route::Index => Ok(api::index()),
-        Route::Health => Ok(api::health(false)),
+        Route::Health => {
+            let span = span.child("health_check");
+            span.set("health.status", "ok");
+            span.set("operation.success", true);
+            Ok(api::health(tracing))
+        }
         Route::OpenApi => Ok(api::openapi()),
         Route::Options { allow } => Ok(api::options(allow)),
         Route::Predict => {
             let kind = BodyKind::of(&head.headers, settings.max_body_bytes)?;
             let body = read(body, settings.max_body_bytes).await?;
-            predict(&kind.photo(body).await?, settings)
+            let photo = kind.photo(body).await?;
+            let span = span.child("asl_prediction");
+            if let Some(user) = settings.user_id(&head.headers) {
+                span.set("prediction.user_id", user);
+            }
+            let response = predict(&photo, settings, &span);
+            span.set("operation.success", response.is_ok());
+            response.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
         }
     }
 }
 
 /// Photo in, letter out.
-fn predict(photo: &[u8], settings: &Settings) -> Result<Response<Bytes>, Problem> {
+fn predict(photo: &[u8], settings: &Settings, span: &Span) -> Result<Response<Bytes>, Problem> {
     let pipeline = PIPELINE.get().ok_or_else(|| {
         Problem::Internal(
             "this component has no models: build it with `spin build` or `cargo xtask build`"
                 .into(),
         )
     })?;
-    let mut timing = ServerTiming::default();
-    let decoded = stage(&mut timing, "image_preprocessing", || decode(photo, settings.max_pixels))?;
-    let found = stage(&mut timing, "landmark_detection", || pipeline.find_hand(&decoded.photo))?;
-    let hand = found.hand.as_ref();
-    let letters = stage(&mut timing, "model_inference", || {
-        hand.map(|hand| pipeline.read_letter(hand)).transpose()
+    let mut stages = Stages { timing: ServerTiming::default(), span };
+    let decoded = stages.run("image_preprocessing", |span| {
+        span.set("image.size_bytes", photo.len() as i64);
+        let decoded = decode(photo, settings.max_pixels)?;
+        describe_photo(span, &decoded);
+        Ok(decoded)
     })?;
-    let mut response = stage(&mut timing, "response_formatting", || {
-        let answer = hand.zip(letters.flatten());
+    let found = stages.run("landmark_detection", |span| {
+        let found = pipeline.find_hand(&decoded.photo)?;
+        describe_search(span, &found);
+        Ok(found)
+    })?;
+    let letters = match &found.hand {
+        None => None,
+        Some(hand) => stages.run("model_inference", |span| {
+            let letters = pipeline.read_letter(hand)?;
+            let model = pipeline.version();
+            span.set("model.name", model.name.clone());
+            span.set("model.version", model.version.clone());
+            describe_letters(span, letters.as_ref());
+            Ok(letters)
+        })?,
+    };
+    let mut response = stages.run("response_formatting", |_| {
+        let answer = found.hand.as_ref().zip(letters);
         let threshold = settings.low_confidence_threshold;
-        let prediction = Prediction::new(&decoded.photo, answer, threshold, pipeline.version());
-        api::json_response(&prediction)
-    });
-    timing.write(response.headers_mut());
+        let mut prediction = Prediction::new(&decoded.photo, answer, threshold, pipeline.version());
+        span.set("prediction.hand_detected", prediction.hand.is_some());
+        span.set("prediction.confidence", decimal(prediction.confidence));
+        span.set("prediction.low_confidence", prediction.low_confidence);
+        if let Some(label) = &prediction.prediction {
+            span.set("prediction.label", label.clone());
+        }
+        prediction.trace_id = span.trace_id();
+        Ok(api::json_response(&prediction))
+    })?;
+    stages.timing.write(response.headers_mut());
     Ok(response)
 }
 
-fn stage<T>(timing: &mut ServerTiming, name: &'static str, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let done = work();
-    timing.add(name, start.elapsed().as_secs_f64() * 1000.0);
-    done
+fn describe_photo(span: &Span, decoded: &Decoded) {
+    let (width, height) = decoded.source_size;
+    span.set("image.format", decoded.format.media_type());
+    span.set("image.source_width", i64::from(width));
+    span.set("image.source_height", i64::from(height));
+    span.set("image.orientation", i64::from(decoded.orientation));
+    span.set("image.width", decoded.photo.width() as i64);
+    span.set("image.height", decoded.photo.height() as i64);
+}
+
+fn describe_search(span: &Span, found: &Found) {
+    span.set("hands.found", i64::from(found.hand.is_some()));
+    span.set("palm_detection.passes", i64::from(found.palm_passes));
+    span.set("palm_detection.score", decimal(found.palm_score));
+    span.set("landmarks.passes", i64::from(found.landmark_passes));
+    if let Some(hand) = &found.hand {
+        span.set("hand.presence", decimal(hand.presence));
+        span.set("hand.handedness", hand.handedness.name());
+        span.set("hand.handedness_score", decimal(hand.handedness_score));
+    }
+}
+
+fn describe_letters(span: &Span, letters: Option<&Letters>) {
+    if let Some(best) = letters.and_then(|letters| letters.guesses.first()) {
+        span.set("prediction.label", best.label.clone());
+        span.set("prediction.confidence", decimal(best.confidence));
+    }
+}
+
+/// The number that the JSON shows: 0.9 of 32 bits would be 0.8999999761581421 of 64.
+fn decimal(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::from(number))
+}
+
+/// The stages of a prediction: each is timed for the caller and is a span for the operator.
+struct Stages<'a> {
+    timing: ServerTiming,
+    span: &'a Span,
+}
+
+impl Stages<'_> {
+    fn run<T>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(&Span) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let start = Instant::now();
+        let span = self.span.child(name);
+        let done = work(&span);
+        if let Err(problem) = &done {
+            span.fail(problem.kind(), &problem.reason());
+        }
+        self.timing.add(name, start.elapsed().as_secs_f64() * 1000.0);
+        done
+    }
 }
 
 /// Reads a body; stops as soon as it is larger than the limit.

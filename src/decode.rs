@@ -135,6 +135,19 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// The kind of error, one of few.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            DecodeError::Empty => "empty",
+            DecodeError::UnknownFormat => "unknown_format",
+            DecodeError::Heic => "heic",
+            DecodeError::TooManyPixels { .. } => "too_many_pixels",
+            DecodeError::Broken { .. } => "broken",
+        }
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,8 +2,9 @@
 //!
 //! One way through: HTTP ([`api`]) → [`decode`] → [`palm`] → [`region`] → [`landmarks`] →
 //! [`letter`] → [`response`]. [`hand`] and [`pipeline`] put the steps together, [`engine`] runs
-//! the models, [`problem`] turns every error into a response. All of this is plain Rust, tested
-//! without a host; only the component's entry, built for WebAssembly alone, knows the host.
+//! the models, [`problem`] turns every error into a response. [`telemetry`] makes spans and sends
+//! them, and knows nothing of all this. It is plain Rust, tested without a host; only the
+//! component's entry, built for WebAssembly alone, knows the host.
 
 pub mod api;
 pub mod decode;
@@ -17,6 +18,7 @@ pub mod problem;
 pub mod region;
 pub mod response;
 pub mod settings;
+pub mod telemetry;
 
 #[cfg(target_family = "wasm")]
 mod component;

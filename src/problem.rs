@@ -55,14 +55,39 @@ impl Problem {
         }
     }
 
-    /// The response: `application/problem+json` (RFC 9457).
-    pub fn response(&self) -> Response<Bytes> {
+    /// The kind of problem, one of few: `error.type` in a trace.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Problem::Multipart(_) => "multipart",
+            Problem::CutOff => "cut_off",
+            Problem::NotFound => "not_found",
+            Problem::Method { .. } => "method",
+            Problem::TooLarge { .. } => "too_large",
+            Problem::MediaType(_) => "media_type",
+            Problem::Decode(error) => error.kind(),
+            Problem::Internal(_) => "internal",
+        }
+    }
+
+    /// What happened, for those who run the service: with the reason that a client is not told.
+    pub fn reason(&self) -> String {
+        match self {
+            Problem::Internal(reason) => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The response: `application/problem+json` (RFC 9457), with the id of the request's trace
+    /// where requests are traced.
+    pub fn response(&self, trace_id: Option<String>) -> Response<Bytes> {
         #[derive(Serialize)]
         struct Body<'a> {
             r#type: &'a str,
             title: &'a str,
             status: u16,
             detail: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            trace_id: Option<String>,
         }
         let status = self.status();
         let body = Body {
@@ -71,6 +96,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: self.to_string(),
+            trace_id,
         };
         let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
         *response.status_mut() = status;

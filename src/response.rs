@@ -25,6 +25,9 @@ pub struct Prediction {
     pub hand: Option<HandInPhoto>,
     /// The model that answered.
     pub model: ModelVersion,
+    /// The id of the request's trace, where requests are traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 /// A hand, relative to the upright photo: 0 is left and top, 1 is right and bottom.
@@ -80,6 +83,7 @@ impl Prediction {
             top,
             hand,
             model: model.clone(),
+            trace_id: None,
         }
     }
 }

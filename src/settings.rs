@@ -1,4 +1,7 @@
-//! The service's settings: Spin variables with defaults.
+//! The service's settings: Spin variables with defaults. Those of tracing are in
+//! [`crate::telemetry::settings`].
+
+use http::{HeaderMap, HeaderName};
 
 /// What the application had that this one follows.
 const LOW_CONFIDENCE_THRESHOLD: f64 = 0.7;
@@ -15,6 +18,8 @@ pub struct Settings {
     pub max_pixels: u64,
     /// `cors_allowed_origins`: pages of these origins may use the service from a browser.
     pub cors_allowed_origins: Origins,
+    /// `user_id_header`: the request header that says who asks, for the trace. Personal data.
+    pub user_id_header: Option<HeaderName>,
 }
 
 /// Which origins' pages a browser lets use the service.
@@ -34,13 +39,21 @@ impl Default for Settings {
             // The photos of 48-megapixel phones: 8064 × 6048 is 48.8 million.
             max_pixels: 50_000_000,
             cors_allowed_origins: Origins::These(Vec::new()),
+            user_id_header: None,
         }
     }
 }
 
 /// The names of all settings, as Spin variables.
-pub const NAMES: [&str; 4] =
-    ["low_confidence_threshold", "max_body_bytes", "max_pixels", "cors_allowed_origins"];
+pub const NAMES: [&str; 5] = [
+    "low_confidence_threshold",
+    "max_body_bytes",
+    "max_pixels",
+    "cors_allowed_origins",
+    "user_id_header",
+];
+/// A longer user's id is cut, in characters: it is kept with every span that waits.
+const LONGEST_USER_ID: usize = 256;
 
 impl Settings {
     /// Reads the settings. An unset or empty one has its default; an invalid one too, and a
@@ -67,7 +80,8 @@ impl Settings {
         // An instance has 4 GiB at most; a growing body needs twice its size for a moment, a pixel
         // of a 16-bit PNG with transparency 8 bytes.
         let (most_bytes, most_pixels) = (512.0 * 1024.0 * 1024.0, 250e6);
-        let settings = Settings {
+        let mut settings = Settings {
+            user_id_header: None,
             low_confidence_threshold: number(
                 "low_confidence_threshold",
                 LOW_CONFIDENCE_THRESHOLD,
@@ -85,7 +99,21 @@ impl Settings {
                 ),
             },
         };
+        if let Some(name) = value("user_id_header") {
+            settings.user_id_header = HeaderName::try_from(&name).ok();
+            if settings.user_id_header.is_none() {
+                complaints.push(format!(
+                    "setting user_id_header: {name:?} is not the name of a header; it is ignored"
+                ));
+            }
+        }
         (settings, complaints)
+    }
+
+    /// Who asks, if that is to be recorded and the request says so.
+    pub fn user_id(&self, headers: &HeaderMap) -> Option<String> {
+        let value = headers.get(self.user_id_header.as_ref()?)?.to_str().ok()?;
+        Some(value.chars().take(LONGEST_USER_ID).collect())
     }
 }
 
@@ -133,6 +161,7 @@ mod tests {
             ("max_body_bytes", "-1"),
             ("max_pixels", "many"),
             ("max_pixels", "4e9"),
+            ("user_id_header", "not a name"),
         ] {
             let (settings, complaints) = read(&[(name, value)]);
             assert_eq!(settings, Settings::default(), "{name}={value}");

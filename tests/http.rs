@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hand_gesture_api::decode::decode;
 use serde_json::{Value, json};
-use support::{Answer, Service, photo, root};
+use support::{Answer, Service, photo, plain_png, root};
 
 /// A photo of `tests/photos` (file,label,source,answer): what it shows, and what is answered.
 struct Expected {
@@ -119,15 +119,6 @@ fn a_form_with_one_file_is_a_photo() {
         assert_problem(&service.predict(multipart, broken), 400);
     }
     assert_problem(&service.predict("multipart/form-data", &body), 400);
-}
-
-/// A picture of one colour.
-fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
-    let mut png = Vec::new();
-    image::RgbImage::from_pixel(width, height, image::Rgb(color))
-        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-        .expect("an encoder");
-    png
 }
 
 #[test]
@@ -496,7 +487,9 @@ fn schema_of(openapi: &Value, method: &str, path: &str, answer: &Answer) -> Valu
 #[test]
 fn every_answer_is_as_described() {
     let service = Service::start(&[]);
-    let small = Service::start(&[("max_body_bytes", "1000")]);
+    // With traces, which go nowhere: answers have their id.
+    let nowhere = [("jaeger_collector_host", "127.0.43.19"), ("trace_retry_budget", "1")];
+    let small = Service::start(&[nowhere[0], nowhere[1], ("max_body_bytes", "1000")]);
     let openapi = service.get("/openapi.json").json();
     assert_eq!(openapi["openapi"], "3.1.0");
     assert_eq!(openapi["info"]["version"], env!("CARGO_PKG_VERSION"));
@@ -511,6 +504,7 @@ fn every_answer_is_as_described() {
         ("post", "/predict", service.predict("image/png", &grey)),
         ("post", "/predict", service.predict("multipart/form-data; boundary=edge", b"x")),
         ("post", "/predict", small.predict("image/jpeg", &jpeg)),
+        ("post", "/predict", small.predict("image/png", &grey)),
         ("post", "/predict", service.predict("text/plain", b"x")),
         ("post", "/predict", service.predict("image/jpeg", b"x")),
         ("post", "/predict", service.get("/predict")),

@@ -3,6 +3,7 @@
 use crate::guest::describe;
 use crate::instances::Instances;
 use crate::log::LogSink;
+use crate::options::ResponseHook;
 use crate::routes::{self, Route};
 use bytes::Bytes;
 use http::header::HOST;
@@ -35,6 +36,7 @@ pub(crate) struct Application {
     pub(crate) permits: Semaphore,
     pub(crate) guests: Handle,
     pub(crate) log: LogSink,
+    pub(crate) on_response: Option<ResponseHook>,
 }
 
 /// Accepts connections until the server stops.
@@ -134,7 +136,13 @@ impl Application {
         let handled = self.guests.spawn(async move { handler.handle((), request).await }).await;
         drop(permit);
         match handled {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => {
+                let (head, body) = response.into_parts();
+                if let Some(hook) = &self.on_response {
+                    hook.see(&head);
+                }
+                Response::from_parts(head, body)
+            }
             Ok(Err(error)) if error.is::<TrapOrPanicError>() => {
                 self.log.host(format_args!("{called}: 500, its instance ended before it answered"));
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "")

@@ -7,6 +7,7 @@
 //! project's component can tell, and refuses what it does not do. It is no replacement for
 //! Spin in production: there is no TLS, no HTTP/2 and no limit on the time of a request.
 
+pub mod collector;
 pub mod engine;
 mod front;
 mod guest;
@@ -18,10 +19,12 @@ pub mod outbound;
 pub mod preinit;
 pub mod routes;
 pub mod serve;
+pub mod trace;
 pub mod variables;
 
+pub use collector::Collector;
 pub use log::{LogLine, LogSink};
 pub use manifest::Manifest;
-pub use options::{ComponentSource, Limits, Options};
+pub use options::{ComponentSource, Limits, Options, ResponseHook};
 pub use preinit::preinitialize;
 pub use serve::{Server, Startup, Stopped};

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the component comes from.
@@ -55,6 +56,28 @@ impl Default for Limits {
     }
 }
 
+/// Sees the head of every response of the component, before its body is sent. It is called on the
+/// thread of all connections: it must not block for long.
+#[derive(Clone)]
+pub struct ResponseHook(Arc<dyn Fn(&http::response::Parts) + Send + Sync>);
+
+impl ResponseHook {
+    /// Shows every response to `see`.
+    pub fn new(see: impl Fn(&http::response::Parts) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(see))
+    }
+
+    pub(crate) fn see(&self, head: &http::response::Parts) {
+        (self.0)(head);
+    }
+}
+
+impl std::fmt::Debug for ResponseHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseHook")
+    }
+}
+
 /// Everything that a server needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -79,6 +102,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Where the lines of host and guest go.
     pub log: LogSink,
+    /// Sees the responses, if there is one.
+    pub on_response: Option<ResponseHook>,
 }
 
 impl Options {
@@ -100,6 +125,7 @@ impl Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             limits: Limits::default(),
             log: LogSink::stderr(),
+            on_response: None,
         }
     }
 

@@ -141,6 +141,7 @@ impl Server {
             permits: Semaphore::new(options.limits.concurrent_requests),
             guests,
             log: options.log,
+            on_response: options.on_response,
         });
         listener.set_nonblocking(true)?;
         let accepting =

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod traced;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +19,15 @@ pub fn root() -> PathBuf {
 pub fn photo(name: &str) -> Vec<u8> {
     let path = root().join("tests/photos").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A picture of one colour.
+pub fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
+    let mut png = Vec::new();
+    image::RgbImage::from_pixel(width, height, image::Rgb(color))
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .expect("an encoder");
+    png
 }
 
 /// The component served on a free port of 127.0.0.1, until this is dropped.
@@ -49,6 +60,11 @@ impl Answer {
 impl Service {
     /// Serves the component that `cargo xtask build` made, with variables as given.
     pub fn start(variables: &[(&str, &str)]) -> Service {
+        Service::start_with(variables, |_| {})
+    }
+
+    /// Likewise, with other options changed by `change`.
+    pub fn start_with(variables: &[(&str, &str)], change: impl FnOnce(&mut Options)) -> Service {
         let manifest = Manifest::read(&root().join("spin.toml")).expect("spin.toml");
         assert!(
             manifest.component.source.exists(),
@@ -63,6 +79,7 @@ impl Service {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = log.clone();
         options.log = LogSink::new(move |line| lines.lock().expect("no panic").push(line.text));
+        change(&mut options);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -84,8 +101,17 @@ impl Service {
         self.server.as_ref().expect("it runs").instances_started()
     }
 
-    /// What host and guest have logged.
+    pub fn instances_running(&self) -> usize {
+        self.server.as_ref().expect("it runs").instances_running()
+    }
+
+    /// What host and guest have logged that needs attention.
     pub fn log(&self) -> Vec<String> {
+        self.whole_log().into_iter().filter(|line| !line.starts_with("info: ")).collect()
+    }
+
+    /// All that host and guest have logged.
+    pub fn whole_log(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()
     }
 

@@ -5,6 +5,7 @@ mod build;
 mod features;
 mod test;
 mod tools;
+mod traces;
 mod up;
 
 use std::path::Path;

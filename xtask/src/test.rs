@@ -42,6 +42,12 @@ const GROUPS: &[Group] = &[
         needs: &[],
     },
     Group {
+        name: "tracing",
+        about: "the component's traces, as a collector gets them",
+        arguments: &["--test", "tracing"],
+        needs: &[],
+    },
+    Group {
         name: "charts",
         about: "what the Helm charts render and refuse",
         arguments: &["--test", "charts"],

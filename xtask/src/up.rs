@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_host::{LogSink, Manifest, Options, Server};
+use hand_gesture_host::{LogSink, Manifest, Options, ResponseHook, Server};
 
 use crate::build::Models;
+use crate::traces::{Traces, sampled_trace};
 use crate::{build, root};
 
 /// The least Spin that runs the component (WASI 0.3.0).
@@ -29,10 +30,20 @@ pub fn run(up: &Up) -> Result<()> {
     if up.build {
         build::run(&up.models)?;
     }
+    let mut variables = up.variables.clone();
+    let traces = Traces::start(&mut variables)?;
     let manifest = Manifest::read(&root().join("spin.toml"))?;
-    let mut options = Options::from_manifest(&manifest, &up.variables, |name| std::env::var(name))?;
+    let mut options = Options::from_manifest(&manifest, &variables, |name| std::env::var(name))?;
     options.listen = up.listen;
     options.log = LogSink::stderr();
+    options.on_response = traces.page().map(|page| {
+        ResponseHook::new(move |head| {
+            let header = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+            if let Some(trace) = header.and_then(sampled_trace) {
+                println!("{}  {page}/trace/{trace}", head.status.as_u16());
+            }
+        })
+    });
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -43,8 +54,9 @@ pub fn run(up: &Up) -> Result<()> {
         };
         println!(
             "\nServing {url} on this project's development host (`spin build && spin up` is the \
-             real thing).\n\n    {curl}\n\nCtrl-C ends it.",
+             real thing).\n{traces}\n\n    {curl}\n\nCtrl-C ends it.",
             url = server.url(),
+            traces = traces.about(),
             curl = curl(&server.url()),
         );
         tokio::signal::ctrl_c().await?;
@@ -75,12 +87,14 @@ fn with_spin(up: &Up) -> Result<()> {
         bail!("this is Spin {}.{}, too old for WASI 0.3: {missing}", version.0, version.1);
     }
     build::run(&up.models)?;
+    let mut variables = up.variables.clone();
+    let traces = Traces::start(&mut variables)?;
     let mut spin = Command::new("spin");
     spin.args(["up", "--listen", &up.listen.to_string()]).current_dir(root());
-    for (name, value) in &up.variables {
+    for (name, value) in &variables {
         spin.arg("--variable").arg(format!("{name}={value}"));
     }
-    println!("\n    {}\n", curl(&format!("http://{}", up.listen)));
+    println!("\n{}\n\n    {}\n", traces.about(), curl(&format!("http://{}", up.listen)));
     match spin.status()? {
         status if status.success() => Ok(()),
         status => bail!("spin up ended with {status}"),

@@ -1,0 +1,349 @@
+//! The way out: batches of spans to a collector, with retries, and a count of what is lost.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use opentelemetry::KeyValue;
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig,
+    WithHttpConfig,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use prost::Message;
+
+use super::host::{Host, SendError};
+use super::queue::Queue;
+use super::settings::Settings;
+
+/// The first wait before a retry, how it grows, and the longest one: the defaults of
+/// OpenTelemetry's SDK for Java, whose exporters have them as documented settings.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_FACTOR: f64 = 1.5;
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// A wait is longer or shorter by up to this part (the same SDK's), so that instances that failed
+/// together don't come back together.
+const JITTER: f64 = 0.2;
+
+/// The attribute of a span that says how many spans its instance dropped before it.
+pub const DROPPED_SPANS: &str = "telemetry.dropped_spans";
+
+/// Exports the spans of a [`Queue`].
+#[derive(Debug)]
+pub struct Export {
+    queue: Queue,
+    batch_size: usize,
+    retry_budget: Duration,
+    exporter: SpanExporter,
+    delivery: Arc<Delivery>,
+    running: AtomicBool,
+    /// Spans that were dropped, and no export has said so yet.
+    untold: AtomicUsize,
+}
+
+impl Export {
+    /// An export of `queue`'s spans.
+    ///
+    /// # Errors
+    /// What the exporter doesn't take of the settings.
+    pub fn new(
+        settings: &Settings,
+        resource: &Resource,
+        queue: Queue,
+        host: Arc<dyn Host>,
+    ) -> Result<Export, ExporterBuildError> {
+        let delivery = Arc::new(Delivery {
+            deadline: Mutex::new(host.now()),
+            state: Mutex::new(State { failures: 0, not_before: host.now(), reason: String::new() }),
+            rejected: AtomicUsize::new(0),
+            settings: settings.clone(),
+            host,
+        });
+        let mut builder = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_shared_http_client(delivery.clone())
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(settings.endpoint.to_string())
+            // Its own retries would block the instance: the delivery has them.
+            .with_retry_policy(RetryPolicy::disabled())
+            .with_headers(HashMap::new());
+        if settings.gzip {
+            builder = builder.with_compression(Compression::Gzip);
+        }
+        let mut exporter = builder.build()?;
+        exporter.set_resource(resource);
+        Ok(Export {
+            queue,
+            batch_size: settings.batch_size,
+            retry_budget: settings.retry_budget,
+            exporter,
+            delivery,
+            running: AtomicBool::new(false),
+            untold: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether [`run`](Export::run) has anything to do.
+    pub fn is_due(&self) -> bool {
+        !self.queue.is_empty() && !self.running.load(Ordering::Relaxed)
+    }
+
+    /// Exports until the queue is empty. One runs at a time: while it does, another call does
+    /// nothing, and what ends meanwhile goes with the next batch.
+    pub async fn run(&self) {
+        if self.running.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        loop {
+            let batch = self.queue.take(self.batch_size);
+            if batch.is_empty() {
+                break;
+            }
+            self.batch(batch).await;
+        }
+        self.running.store(false, Ordering::Relaxed);
+    }
+
+    async fn batch(&self, mut batch: Vec<SpanData>) {
+        let overflowed = self.queue.take_overflowed();
+        if overflowed > 0 {
+            self.dropped(overflowed, "too many wait already (otel_bsp_max_queue_size)");
+        }
+        let told = self.untold.load(Ordering::Relaxed);
+        if told > 0
+            && let Some(span) = batch.first_mut()
+        {
+            span.attributes.push(KeyValue::new(DROPPED_SPANS, told as i64));
+        }
+        let count = batch.len();
+        let newest = batch.iter().map(|span| span.end_time).max();
+        *lock(&self.delivery.deadline) = self.deadline(newest);
+        match self.exporter.export(batch).await {
+            Ok(()) => {
+                self.untold.fetch_sub(told, Ordering::Relaxed);
+                let rejected = self.delivery.rejected.swap(0, Ordering::Relaxed);
+                self.untold.fetch_add(rejected, Ordering::Relaxed);
+            }
+            Err(error) => {
+                let reason = std::mem::take(&mut lock(&self.delivery.state).reason);
+                let error = error.to_string();
+                self.dropped(count, if reason.is_empty() { &error } else { &reason });
+            }
+        }
+    }
+
+    /// Until when a batch is tried: so long after its newest span that every span has its budget,
+    /// and no instance lives longer than that after its last request.
+    fn deadline(&self, newest: Option<SystemTime>) -> Instant {
+        let age = newest.and_then(|end| end.elapsed().ok()).unwrap_or_default();
+        self.delivery.host.now() + self.retry_budget.saturating_sub(age)
+    }
+
+    fn dropped(&self, count: usize, reason: &str) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
+        self.delivery.host.log(format_args!("warning: traces: dropped {count} spans: {reason}"));
+    }
+}
+
+/// Brings one body after the other to the collector: the OTLP exporter's HTTP client.
+#[derive(Debug)]
+struct Delivery {
+    host: Arc<dyn Host>,
+    settings: Settings,
+    /// When to give up on what is being delivered.
+    deadline: Mutex<Instant>,
+    state: Mutex<State>,
+    /// Spans that the collector has rejected.
+    rejected: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Attempts that failed since the last one that did not.
+    failures: u32,
+    /// The collector is left alone until then.
+    not_before: Instant,
+    /// Why the last delivery was given up.
+    reason: String,
+}
+
+/// How an attempt went wrong.
+#[derive(Debug, PartialEq)]
+enum Failure {
+    /// It may go better later, at the earliest after this time if the collector says so.
+    Passing(String, Option<Duration>),
+    /// It will not.
+    Final(String),
+}
+
+#[async_trait]
+impl HttpClient for Delivery {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (mut head, body) = request.into_parts();
+        // Without it the body goes out in chunks, which some servers don't take.
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        for (name, value) in &self.settings.headers {
+            if let Ok(name) = http::HeaderName::try_from(name) {
+                head.headers.insert(name, value.clone());
+            }
+        }
+        match self.deliver(Request::from_parts(head, body)).await {
+            // Nothing is left for the exporter to do with the body.
+            Ok(()) => Ok(Response::new(Bytes::new())),
+            Err(reason) => {
+                lock(&self.state).reason.clone_from(&reason);
+                Err(reason.into())
+            }
+        }
+    }
+}
+
+impl Delivery {
+    /// Tries until it works, can't work, or the deadline has come.
+    async fn deliver(&self, request: Request<Bytes>) -> Result<(), String> {
+        let deadline = *lock(&self.deadline);
+        let mut last = None;
+        loop {
+            let now = self.host.now();
+            let wait = lock(&self.state).not_before.saturating_duration_since(now);
+            let left = deadline.saturating_duration_since(now);
+            if wait >= left {
+                let budget = self.settings.retry_budget.as_secs_f64();
+                let last = last.unwrap_or("the collector is left alone after failures".to_owned());
+                return Err(format!("{last}; given up after {budget} s (trace_retry_budget)"));
+            }
+            if !wait.is_zero() {
+                self.host.sleep(wait).await;
+            }
+            let timeout = self.settings.attempt_timeout.min(left - wait);
+            match self.attempt(request.clone(), timeout).await {
+                Ok(()) => {
+                    let failures = std::mem::take(&mut lock(&self.state).failures);
+                    if failures > 0 {
+                        self.host
+                            .log(format_args!("info: traces: the collector takes spans again"));
+                    }
+                    return Ok(());
+                }
+                Err(Failure::Final(reason)) => return Err(reason),
+                Err(Failure::Passing(reason, after)) => {
+                    if lock(&self.state).failures == 0 {
+                        self.host.log(format_args!(
+                            "warning: traces: {}: {reason}; trying again",
+                            self.settings.endpoint
+                        ));
+                    }
+                    let wait = self.backoff(after);
+                    let mut state = lock(&self.state);
+                    state.failures += 1;
+                    state.not_before = self.host.now() + wait;
+                    last = Some(reason);
+                }
+            }
+        }
+    }
+
+    /// How long to leave the collector alone: as long as it says, else longer with each failure.
+    fn backoff(&self, after: Option<Duration>) -> Duration {
+        after.unwrap_or_else(|| {
+            let failures = lock(&self.state).failures;
+            let wait = FIRST_BACKOFF.as_secs_f64() * BACKOFF_FACTOR.powi(failures.min(16) as i32);
+            let random = self.host.random() as f64 / u64::MAX as f64;
+            let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
+            Duration::from_secs_f64(wait.min(LONGEST_BACKOFF.as_secs_f64()) * jitter)
+        })
+    }
+
+    async fn attempt(&self, request: Request<Bytes>, timeout: Duration) -> Result<(), Failure> {
+        let (sent, over) = (self.host.send(request), self.host.sleep(timeout));
+        let response = match select(sent, over).await {
+            Either::Left((Ok(response), _)) => response,
+            Either::Left((Err(SendError::Denied), _)) => return Err(Failure::Final(self.denied())),
+            Either::Left((Err(SendError::Failed(reason)), _)) => {
+                return Err(Failure::Passing(reason, None));
+            }
+            Either::Right(_) => {
+                let reason = format!("no answer within {} ms", timeout.as_millis());
+                return Err(Failure::Passing(reason, None));
+            }
+        };
+        let status = response.status();
+        if status.is_success() {
+            self.read_success(response.body());
+            return Ok(());
+        }
+        let reason = format!("the collector answers {status}");
+        // OTLP specification, "Retryable Response Codes". Everything else is final.
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => {
+                Failure::Passing(reason, retry_after(response.headers()))
+            }
+            _ => Failure::Final(reason),
+        })
+    }
+
+    /// Tells what a collector says that took the request: rejected spans are final too.
+    fn read_success(&self, body: &Bytes) {
+        let endpoint = &self.settings.endpoint;
+        let Ok(response) = ExportTraceServiceResponse::decode(body.clone()) else {
+            // Some answer with JSON whatever they are sent.
+            if !body.trim_ascii_start().starts_with(b"{") {
+                self.host.log(format_args!(
+                    "warning: traces: {endpoint} answers 200 with something that is not OTLP; \
+                     is a collector there?"
+                ));
+            }
+            return;
+        };
+        let Some(partial) = response.partial_success else { return };
+        let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0);
+        if rejected > 0 || !partial.error_message.is_empty() {
+            self.rejected.fetch_add(rejected, Ordering::Relaxed);
+            let message: String = partial.error_message.chars().take(1000).collect();
+            self.host.log(format_args!(
+                "warning: traces: the collector rejected {rejected} spans: {message:?}"
+            ));
+        }
+    }
+
+    fn denied(&self) -> String {
+        let uri = &self.settings.endpoint;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let allowed = match self.settings.allowed_host.as_str() {
+            "" => String::new(),
+            allowed => format!(" (it is {allowed} now)"),
+        };
+        format!(
+            "the host does not allow requests to {uri}: set the variable \
+             collector_allowed_host={scheme}://{host}:{port}{allowed}",
+            host = uri.host().unwrap_or_default()
+        )
+    }
+}
+
+/// Both forms of `Retry-After` (RFC 9110): seconds, or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is done under a lock here can leave it half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

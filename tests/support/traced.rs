@@ -1,0 +1,123 @@
+//! The component with a collector beside it, and traces as text to compare.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use hand_gesture_host::collector::Collector;
+use hand_gesture_host::trace::{Attributes, Span, tree};
+
+use super::{Service, root};
+
+/// What takes longer than this will not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A collector on a free port of 127.0.0.1.
+pub fn collector() -> Collector {
+    Collector::start(([127, 0, 0, 1], 0).into(), |_| {}).expect("a collector")
+}
+
+/// The variables that a service needs to send its spans to a collector, and more.
+pub fn variables<'a>(
+    endpoint: &'a str,
+    more: &[(&'a str, &'a str)],
+) -> Vec<(&'static str, String)> {
+    let own = [("otel_exporter_otlp_endpoint", endpoint), ("collector_allowed_host", endpoint)];
+    let more = more.iter().map(|(name, value)| {
+        let name = hand_gesture_api::telemetry::settings::NAMES
+            .into_iter()
+            .chain(hand_gesture_api::settings::NAMES)
+            .find(|known| known == name);
+        (name.expect("a setting"), (*value).to_owned())
+    });
+    own.into_iter().map(|(name, value)| (name, value.to_owned())).chain(more).collect()
+}
+
+/// A service that sends its spans to a collector.
+pub fn service(collector: &Collector, more: &[(&str, &str)]) -> Service {
+    let endpoint = collector.endpoint();
+    let variables = variables(&endpoint, more);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+    Service::start(&variables)
+}
+
+/// Waits until `done`; fails after a while, with what `about` says.
+pub fn wait_until(done: impl Fn() -> bool, about: impl Fn() -> String) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {}", about());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for so many spans.
+pub fn spans(collector: &Collector, count: usize) -> Vec<Span> {
+    wait_until(
+        || collector.spans().len() >= count,
+        || format!("{count} spans, but {}", collector.spans().len()),
+    );
+    collector.spans()
+}
+
+/// Compares a trace with the file `tests/traces/NAME.txt`, after what is never the same twice has
+/// been replaced. A difference is written beside the file's expected text.
+pub fn assert_trace(spans: &[Span], name: &str) {
+    let path = root().join("tests/traces").join(name).with_extension("txt");
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let found = text(spans);
+    assert!(
+        expected == found,
+        "the trace is not that of {}.\n--- expected\n{expected}\n--- found\n{found}",
+        path.display()
+    );
+}
+
+/// A trace with everything that it tells: its resource, then its tree.
+fn text(spans: &[Span]) -> String {
+    let resources: BTreeSet<_> = spans.iter().map(|span| span.resource.clone()).collect();
+    let scopes: BTreeSet<_> = spans.iter().map(|span| &span.scope).collect();
+    let traces: BTreeSet<_> = spans.iter().map(|span| &span.trace_id).collect();
+    assert_eq!((resources.len(), scopes.len(), traces.len()), (1, 1, 1), "one of each");
+    let mut text = format!("resource{}\n", attributes(&spans[0].resource, "\n  "));
+    let scope = spans[0].scope.split_whitespace().next().unwrap_or_default();
+    text += &format!("scope {scope} <version>\n\n");
+    text += &tree(spans, |span| {
+        assert!(span.end >= span.start, "time goes on");
+        let mut line = format!("{} {}", span.kind, span.name);
+        if let Some(error) = &span.error {
+            line += &format!("\nERROR {error}");
+        }
+        line += &attributes(&span.attributes, "\n");
+        for (name, of_event) in &span.events {
+            line += &format!("\nevent {name}{}", attributes(of_event, "\n  "));
+        }
+        line
+    });
+    text
+}
+
+fn attributes(attributes: &Attributes, before: &str) -> String {
+    attributes
+        .iter()
+        .map(|(name, value)| format!("{before}{name} = {}", stable(name, value)))
+        .collect()
+}
+
+/// A value, or what stands for it if it is never the same twice, or depends on a version.
+fn stable(name: &str, value: &str) -> String {
+    match name {
+        "faas.instance" | "faas.invocation_id" | "service.instance.id" => {
+            let fields: Vec<_> = value.trim_matches('"').split('-').map(str::len).collect();
+            assert_eq!(fields, [8, 4, 4, 4, 12], "{name} is no UUID: {value}");
+            "<uuid>".into()
+        }
+        "server.port" => "<port>".into(),
+        "model.version" | "service.version" | "telemetry.sdk.version" => "<version>".into(),
+        "user_agent.original" => "<user agent>".into(),
+        _ => match value.parse::<f64>() {
+            Ok(number) if value.contains('.') && (0.0..=1.0).contains(&number) => "<0 to 1>".into(),
+            _ => value.to_owned(),
+        },
+    }
+}

@@ -1,0 +1,480 @@
+//! The traces of the component, as a collector gets them.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use hand_gesture_api::telemetry;
+use hand_gesture_host::collector::{Behaviour, Collector};
+use hand_gesture_host::trace::Span;
+use http::StatusCode;
+use support::traced::{assert_trace, collector, service, spans, variables, wait_until};
+use support::{Answer, Service, photo, plain_png, root};
+
+/// A picture without a hand.
+fn grey() -> Vec<u8> {
+    plain_png(96, 64, [128; 3])
+}
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// The trace id in an answer's `traceparent`.
+fn trace_id(answer: &Answer) -> String {
+    let header = answer.header("traceparent");
+    let fields: Vec<&str> = header.split('-').collect();
+    assert_eq!(fields.len(), 4, "no traceparent: {header:?}");
+    fields[1].to_owned()
+}
+
+fn root_span(spans: &[Span]) -> &Span {
+    spans.iter().find(|span| span.kind == "SERVER").expect("a SERVER span")
+}
+
+#[test]
+fn a_prediction() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let answer = service.predict("image/jpeg", &photo("v.jpg"));
+    let spans = spans(&collector, 6);
+    assert_trace(&spans, "prediction");
+    assert_eq!(answer.json()["trace_id"], spans[0].trace_id);
+    assert_eq!(trace_id(&answer), spans[0].trace_id);
+    assert!(answer.header("traceparent").contains(&root_span(&spans).span_id));
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+#[test]
+fn no_hand_a_broken_image_and_other_routes() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let trace = |count: usize, name: &str| {
+        let before = collector.spans().len();
+        // The first request is another one: what is compared is not a cold start.
+        match name {
+            "no-hand" => _ = service.predict("image/png", &grey()),
+            "broken-image" => {
+                let answer = service.predict("image/jpeg", &photo("v.jpg")[..2000]);
+                assert_eq!((answer.status, answer.json()["status"].as_u64()), (422, Some(422)));
+                assert_eq!(answer.json()["trace_id"], trace_id(&answer));
+            }
+            "health" => _ = service.get("/health"),
+            "wrong-type" => _ = service.predict("text/plain", b"hello"),
+            "no-such-route" => _ = service.send("BREW", "/coffee", &[], None),
+            other => panic!("{other}"),
+        }
+        let spans = spans(&collector, before + count);
+        assert_trace(&spans[before..], name);
+    };
+    service.get("/");
+    spans(&collector, 1);
+    trace(5, "no-hand");
+    trace(3, "broken-image");
+    trace(2, "health");
+    trace(1, "wrong-type");
+    trace(1, "no-such-route");
+}
+
+/// Without models the service fails, and says so in its trace.
+#[test]
+fn an_error_of_the_server() {
+    let collector = collector();
+    let endpoint = collector.endpoint();
+    let variables = variables(&endpoint, &[]);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+    let service = Service::start_with(&variables, |options| {
+        let file = root().join("target/wasm32-wasip2/release/hand_gesture_api.wasm");
+        options.component = hand_gesture_host::ComponentSource::File(file);
+    });
+    assert_eq!(service.predict("image/png", &grey()).status, 500);
+    assert_trace(&spans(&collector, 2), "server-error");
+}
+
+#[test]
+fn the_callers_span_is_the_parent() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let headers = [("traceparent", PARENT), ("tracestate", "vendor=1"), ("baggage", "a=b")];
+    service.get("/");
+    spans(&collector, 1);
+    let answer = service.send("GET", "/health", &headers, None);
+    assert_eq!(trace_id(&answer), "0af7651916cd43dd8448eb211c80319c");
+    let spans = spans(&collector, 3);
+    assert_trace(&spans[1..], "parent-from-outside");
+    let root = root_span(&spans[1..]);
+    assert_eq!(root.trace_id, "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(root.parent_span_id, "b7ad6b7169203331");
+    assert_eq!(root.trace_state, "vendor=1");
+}
+
+/// W3C Trace Context: what is not well-formed is no parent, and no reason for an error.
+#[test]
+fn a_malformed_parent_is_ignored() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let ignored = [
+        String::new(),
+        "00".into(),
+        format!("00-{trace}-{span}"),
+        format!("00-{trace}-{span}-01-more"),
+        format!("ff-{trace}-{span}-01"),
+        format!("0-{trace}-{span}-01"),
+        format!("00-{}-{span}-01", trace.to_uppercase()),
+        format!("00-{}-{span}-01", "0".repeat(32)),
+        format!("00-{trace}-{}-01", "0".repeat(16)),
+        format!("00-{}-{span}-01", &trace[1..]),
+        format!("00-{trace}-{span}-1"),
+        format!("00-{trace}-{span}-0x"),
+    ];
+    for parent in &ignored {
+        let answer = service.send("GET", "/health", &[("traceparent", parent)], None);
+        assert_eq!(answer.status, 200, "{parent}");
+        assert_ne!(trace_id(&answer), trace, "{parent}");
+    }
+    // Two parents are none.
+    let twice = [("traceparent", PARENT), ("traceparent", PARENT)];
+    assert_ne!(trace_id(&service.send("GET", "/health", &twice, None)), trace);
+    // A later version may have more fields.
+    let later = format!("01-{trace}-{span}-01-more");
+    let answer = service.send("GET", "/health", &[("traceparent", &later)], None);
+    assert_eq!(trace_id(&answer), trace);
+    // A trace is not lost by a state that cannot be read.
+    let headers = [("traceparent", PARENT), ("tracestate", "??,=")];
+    assert_eq!(trace_id(&service.send("GET", "/health", &headers, None)), trace);
+}
+
+#[test]
+fn what_is_not_sampled_is_not_sent() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let parent = PARENT.replace("-01", "-00");
+    let answer = service.send("GET", "/health", &[("traceparent", &parent)], None);
+    assert_eq!(trace_id(&answer), "0af7651916cd43dd8448eb211c80319c");
+    assert!(answer.header("traceparent").ends_with("-00"));
+    // What comes later is there, what came before it is not.
+    let sampled = service.get("/health");
+    let spans = spans(&collector, 2);
+    assert_eq!(collector.requests(), 1);
+    assert!(spans.iter().all(|span| span.trace_id == trace_id(&sampled)));
+}
+
+#[test]
+fn a_part_is_sampled() {
+    let collector = collector();
+    let sampler =
+        [("otel_traces_sampler", "parentbased_traceidratio"), ("otel_traces_sampler_arg", "0.25")];
+    let service = service(&collector, &sampler);
+    let sampled =
+        (0..200).filter(|_| service.get("/health").header("traceparent").ends_with("-01")).count();
+    // 50 are expected, with a standard deviation of 6.1: this is five of them.
+    assert!((20..=80).contains(&sampled), "{sampled} of 200");
+    assert_eq!(spans(&collector, 2 * sampled).len(), 2 * sampled);
+}
+
+#[test]
+fn without_tracing_nothing_is_sent_and_timings_stay() {
+    let collector = collector();
+    let endpoint = collector.endpoint();
+    for off in ["otel_sdk_disabled", ""] {
+        let variables = [
+            ("otel_exporter_otlp_endpoint", if off.is_empty() { "" } else { endpoint.as_str() }),
+            ("collector_allowed_host", &endpoint),
+            (if off.is_empty() { "otel_service_name" } else { off }, "true"),
+        ];
+        let service = Service::start(&variables);
+        let answer = service.predict("image/png", &grey());
+        assert_eq!(answer.header("traceparent"), "");
+        assert_eq!(answer.json().get("trace_id"), None);
+        assert!(answer.header("server-timing").contains("landmark_detection;dur="));
+        assert_eq!(service.get("/health").json()["tracing"], "disabled");
+        let [line] = service.whole_log().try_into().expect("one line");
+        assert!(line.starts_with("info: traces: off"), "{line}");
+    }
+    assert_eq!(collector.requests(), 0);
+}
+
+#[test]
+fn one_line_tells_how_an_instance_traces() {
+    let collector = collector();
+    let settings = [
+        ("otel_exporter_otlp_headers", "authorization=Bearer%20hunter2"),
+        ("otel_service_name", "letters"),
+        ("otel_traces_sampler", "always_on"),
+    ];
+    let service = service(&collector, &settings);
+    assert_eq!(service.get("/health").json()["tracing"], "enabled");
+    spans(&collector, 2);
+    let endpoint = collector.endpoint();
+    let expected = format!(
+        "info: traces: on, to {endpoint}/v1/traces, sampler always_on, service letters {}",
+        hand_gesture_api::api::VERSION
+    );
+    assert_eq!(service.whole_log(), [expected]);
+    let export = &collector.exports()[0];
+    assert_eq!(export.headers["authorization"], "Bearer hunter2");
+    assert!(export.headers["user-agent"].to_str().expect("text").starts_with("OTel-OTLP-Exporter"));
+    assert!(export.headers.contains_key("content-length"), "not in chunks");
+    assert!(!format!("{:?}", export.spans).contains("hunter2"));
+}
+
+#[test]
+fn routes_are_left_out_and_users_named_as_told() {
+    let collector = collector();
+    let settings = [("trace_excluded_routes", "/health, /"), ("user_id_header", "X-User")];
+    let service = service(&collector, &settings);
+    for route in ["/health", "/"] {
+        assert_eq!(service.get(route).header("traceparent"), "");
+    }
+    let headers = [("content-type", "image/png"), ("x-user", "ada"), ("cookie", "s=hunter2")];
+    service.send("POST", "/predict?token=hunter2", &headers, Some(&grey()));
+    let spans = spans(&collector, 5);
+    let prediction = spans.iter().find(|span| span.name == "asl_prediction").expect("a prediction");
+    assert_eq!(prediction.attributes["prediction.user_id"], "\"ada\"");
+    let all = format!("{spans:?}");
+    assert!(!all.contains("hunter2"), "neither the query nor other headers: {all}");
+}
+
+#[test]
+fn no_id_twice_in_many_instances() {
+    let collector = collector();
+    let endpoint = collector.endpoint();
+    let variables = variables(&endpoint, &[]);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+    let service = Service::start_with(&variables, |options| {
+        options.limits.requests_per_instance = 1;
+    });
+    for _ in 0..200 {
+        service.get("/health");
+    }
+    let spans = spans(&collector, 400);
+    assert_eq!(service.instances_started(), 200);
+    let count = |of: fn(&Span) -> &str| spans.iter().map(of).collect::<HashSet<_>>().len();
+    assert_eq!(spans.len(), 400);
+    assert_eq!(count(|span| &span.trace_id), 200);
+    assert_eq!(count(|span| &span.span_id), 400);
+    assert_eq!(count(|span| &span.resource["service.instance.id"]), 200);
+    let roots = spans.iter().filter(|span| span.kind == "SERVER");
+    assert!(roots.clone().all(|span| span.attributes["faas.coldstart"] == "true"));
+    let invocations = roots.map(|span| &span.attributes["faas.invocation_id"]);
+    assert_eq!(invocations.collect::<HashSet<_>>().len(), 200);
+}
+
+/// A service with settings, and some in its environment.
+fn start(variables: &[(&str, &str)], environment: &[(&str, &str)]) -> Service {
+    Service::start_with(variables, |options| {
+        options.environment =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    })
+}
+
+#[test]
+fn the_endpoint_comes_in_each_of_the_ways() {
+    let collector = collector();
+    let host = collector.endpoint();
+    let allowed = ("collector_allowed_host", host.as_str());
+    let with_path = format!("{host}/behind/a/path");
+    let whole = format!("{host}/another/v1/traces");
+    let ways = [
+        start(&[allowed, ("otel_exporter_otlp_endpoint", &host)], &[]),
+        start(&[allowed, ("otel_exporter_otlp_endpoint", &with_path)], &[]),
+        start(&[allowed, ("otel_exporter_otlp_traces_endpoint", &whole)], &[]),
+        start(&[allowed], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &host)]),
+        start(&[allowed], &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &whole)]),
+        // A variable precedes the environment.
+        start(
+            &[allowed, ("otel_exporter_otlp_endpoint", &host)],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")],
+        ),
+    ];
+    for (number, service) in ways.iter().enumerate() {
+        service.get("/");
+        assert_eq!(spans(&collector, number + 1).len(), number + 1);
+        assert_eq!(service.log(), Vec::<String>::new());
+    }
+}
+
+/// The original application's name for it means port 4318, which is open by default.
+#[test]
+fn the_collectors_host_is_enough() {
+    let collector = Collector::start(([127, 0, 43, 18], 4318).into(), |_| {}).expect("a collector");
+    let variable = start(&[("jaeger_collector_host", "127.0.43.18")], &[]);
+    let environment =
+        start(&[], &[("JAEGER_COLLECTOR_HOST", "127.0.43.18"), ("JAEGER_HOSTNAME", "pod-7")]);
+    variable.get("/");
+    spans(&collector, 1);
+    environment.get("/");
+    let spans = spans(&collector, 2);
+    assert_eq!(spans[1].resource["service.instance.id"], "\"pod-7\"");
+}
+
+#[test]
+fn a_host_that_is_not_allowed_is_named() {
+    let service = Service::start(&[("otel_exporter_otlp_endpoint", "https://hosted.example/otlp")]);
+    assert_eq!(service.get("/health").status, 200);
+    let denied = "warning: traces: dropped 2 spans: the host does not allow requests to \
+                  https://hosted.example/otlp/v1/traces: set the variable \
+                  collector_allowed_host=https://hosted.example:443 (it is http://*:4318 now)";
+    wait_until(
+        || service.log().iter().any(|line| line == denied),
+        || format!("{:?}", service.log()),
+    );
+}
+
+#[test]
+fn exports_are_compressed_when_asked() {
+    let collector = collector();
+    let service = service(&collector, &[("otel_exporter_otlp_compression", "gzip")]);
+    service.get("/health");
+    spans(&collector, 2);
+    assert_eq!(collector.exports()[0].headers["content-encoding"], "gzip");
+}
+
+/// Spans that were dropped, by the service's log.
+fn dropped(service: &Service) -> usize {
+    let count = |line: &String| {
+        let (_, rest) = line.split_once("dropped ")?;
+        rest.split_once(" spans")?.0.parse::<usize>().ok()
+    };
+    service.log().iter().filter_map(count).sum()
+}
+
+#[test]
+fn a_collector_that_is_busy_gets_every_span_later() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    for code in [429, 502, 503, 504] {
+        let code = StatusCode::from_u16(code).expect("a status");
+        let (before, requests) = (collector.spans().len(), collector.requests());
+        collector.behave(Behaviour::Refuse(code, Some("1".into())));
+        assert_eq!(service.get("/health").status, 200);
+        wait_until(|| collector.requests() > requests, || "no export".into());
+        collector.behave(Behaviour::Accept);
+        assert_eq!(spans(&collector, before + 2).len(), before + 2, "{code}");
+    }
+    assert_eq!(dropped(&service), 0);
+}
+
+#[test]
+fn a_collector_that_cuts_or_keeps_silent_is_tried_again() {
+    for behaviour in [Behaviour::Cut, Behaviour::Silence] {
+        let collector = collector();
+        let service = service(&collector, &[("otel_bsp_export_timeout", "300")]);
+        collector.behave(behaviour.clone());
+        assert_eq!(service.get("/health").status, 200);
+        wait_until(|| collector.requests() > 0, || "no export".into());
+        collector.behave(Behaviour::Accept);
+        assert_eq!(spans(&collector, 2).len(), 2, "{behaviour:?}");
+        assert_eq!(dropped(&service), 0);
+    }
+}
+
+/// What a collector refuses for good is dropped, and the next export tells how much it was.
+#[test]
+fn what_is_refused_is_dropped_counted_and_told() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    collector.behave(Behaviour::Refuse(StatusCode::UNAUTHORIZED, None));
+    service.get("/health");
+    wait_until(|| dropped(&service) == 2, || format!("{:?}", service.log()));
+    assert_eq!(
+        service.log(),
+        ["warning: traces: dropped 2 spans: the collector answers 401 Unauthorized"]
+    );
+    assert_eq!(collector.requests(), 1, "it is not tried again");
+    collector.behave(Behaviour::Accept);
+    service.get("/health");
+    let told = |spans: &[Span]| {
+        let count = spans.iter().filter_map(|span| {
+            span.attributes.get(telemetry::export::DROPPED_SPANS)?.parse::<usize>().ok()
+        });
+        count.sum::<usize>()
+    };
+    assert_eq!(told(&spans(&collector, 2)), 2);
+    service.get("/health");
+    assert_eq!(told(&spans(&collector, 4)), 2, "told once");
+}
+
+#[test]
+fn what_a_collector_says_is_passed_on() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    collector.behave(Behaviour::Partly(1, "too long".into()));
+    service.get("/health");
+    let partly = "warning: traces: the collector rejected 1 spans: \"too long\"";
+    wait_until(|| service.log() == [partly], || format!("{:?}", service.log()));
+    collector.behave(Behaviour::Garbage);
+    service.get("/health");
+    wait_until(|| service.log().len() == 2, || format!("{:?}", service.log()));
+    assert!(service.log()[1].contains("something that is not OTLP"), "{:?}", service.log());
+}
+
+/// Nobody listens: every answer is right, every span is counted, and no instance outlives its work
+/// by more than the budget.
+#[test]
+fn a_collector_that_is_not_there_changes_nothing() {
+    // A port that was free a moment ago.
+    let endpoint = collector().endpoint();
+    let variables =
+        variables(&endpoint, &[("trace_retry_budget", "2000"), ("otel_bsp_max_queue_size", "30")]);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+    let service = Service::start(&variables);
+    for _ in 0..30 {
+        assert_eq!(service.predict("image/png", &grey()).json()["hand"], serde_json::Value::Null);
+        assert_eq!(service.get("/health").status, 200);
+    }
+    assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
+    wait_until(
+        || service.instances_running() == 0,
+        || format!("{} instances live", service.instances_running()),
+    );
+    // 5 spans for no hand, 2 for the health, 6 for a letter.
+    assert_eq!(dropped(&service), 30 * 7 + 6, "{:?}", service.log());
+}
+
+/// Spans of requests at 8 connections arrive exactly once, in fewer posts than requests, also while
+/// the collector refuses them for three seconds.
+#[test]
+fn under_load_every_span_arrives_once() {
+    const REQUESTS: usize = 2_000;
+    const CONNECTIONS: usize = 8;
+    // One of so many is a prediction of a letter, the others take a millisecond.
+    const LETTERS: usize = 20;
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let letter = photo("v.jpg");
+    let traces: Vec<(String, usize)> = std::thread::scope(|scope| {
+        let client = |client: usize| {
+            let (service, letter) = (&service, &letter);
+            move || {
+                let ask = |number: usize| match number % LETTERS {
+                    0 => {
+                        let answer = service.predict("image/jpeg", letter);
+                        assert_eq!(answer.json()["prediction"], "V");
+                        (trace_id(&answer), 6)
+                    }
+                    1..5 => (trace_id(&service.predict("image/jpeg", &letter[..500])), 3),
+                    _ => (trace_id(&service.get("/health")), 2),
+                };
+                (client..REQUESTS).step_by(CONNECTIONS).map(ask).collect::<Vec<_>>()
+            }
+        };
+        let clients: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(client(number))).collect();
+        wait_until(|| collector.requests() > 20, || "no export".into());
+        collector.behave(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE, None));
+        std::thread::sleep(Duration::from_secs(3));
+        collector.behave(Behaviour::Accept);
+        clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect()
+    });
+    assert_eq!(traces.len(), REQUESTS);
+    let expected: usize = traces.iter().map(|(_, spans)| spans).sum();
+    let spans = spans(&collector, expected);
+    assert_eq!(spans.len(), expected);
+    let ids: HashSet<&str> = spans.iter().map(|span| &*span.span_id).collect();
+    assert_eq!(ids.len(), expected, "none twice");
+    for (trace, count) in &traces {
+        assert_eq!(spans.iter().filter(|span| span.trace_id == *trace).count(), *count);
+    }
+    assert!(collector.exports().len() < REQUESTS, "{} posts", collector.exports().len());
+    assert_eq!(dropped(&service), 0);
+}

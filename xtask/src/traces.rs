@@ -1,0 +1,198 @@
+//! Where `cargo xtask up` sends the spans: to what the user says, to a collector that is there, to
+//! a Jaeger that can be started, else to the terminal.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hand_gesture_host::collector::{Collector, Export};
+use hand_gesture_host::trace::{Span, tree};
+
+use crate::root;
+
+/// OTLP over HTTP on this machine.
+const COLLECTOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
+/// Jaeger's page on this machine.
+const JAEGER: &str = "http://localhost:16686";
+/// The variables that say where spans go, or that they go nowhere.
+const TOLD: [&str; 5] = [
+    "otel_exporter_otlp_endpoint",
+    "otel_exporter_otlp_traces_endpoint",
+    "jaeger_collector_host",
+    "enable_tracing",
+    "otel_sdk_disabled",
+];
+/// Jaeger starts in half a second; on a busy machine it may take long.
+const JAEGER_START: Duration = Duration::from_secs(30);
+
+/// Where the spans go. What was started for it ends when this is dropped.
+pub enum Traces {
+    /// To the collector that the variables name, if they do.
+    AsTold {
+        /// The page on which its traces are likely to be seen.
+        page: Option<String>,
+    },
+    /// To the collector that listens on this machine already.
+    Served,
+    /// To a Jaeger that was started.
+    Jaeger(Child),
+    /// To the terminal.
+    Terminal(#[allow(dead_code, reason = "it listens until it is dropped")] Collector),
+}
+
+impl Traces {
+    /// Finds out where, from the variables that are given and the environment, and starts what is
+    /// needed. Adds the variable that the component needs to send spans there.
+    pub fn start(variables: &mut Vec<(String, String)>) -> Result<Traces> {
+        let told = |name: &str| {
+            let given = variables.iter().rev().find(|(known, _)| known == name);
+            given
+                .map(|(_, value)| value.clone())
+                .or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
+                .filter(|value| !value.trim().is_empty())
+        };
+        if TOLD.iter().any(|name| told(name).is_some()) {
+            let host = told("jaeger_collector_host").or_else(|| {
+                let url = told("otel_exporter_otlp_endpoint")?;
+                let rest = url.strip_prefix("http://")?;
+                Some(rest.split([':', '/']).next()?.to_owned())
+            });
+            return Ok(Traces::AsTold { page: host.map(|host| format!("http://{host}:16686")) });
+        }
+        variables.push((TOLD[0].into(), format!("http://{COLLECTOR}")));
+        if is_served() {
+            return Ok(Traces::Served);
+        }
+        match jaeger_on_path() {
+            Some(jaeger) => start_jaeger(&jaeger).map(Traces::Jaeger),
+            None => Collector::start(COLLECTOR, show)
+                .map(Traces::Terminal)
+                .with_context(|| format!("cannot listen on {COLLECTOR}")),
+        }
+    }
+
+    /// The page on which a trace is seen, before its id.
+    pub fn page(&self) -> Option<String> {
+        match self {
+            Traces::AsTold { page } => page.clone(),
+            Traces::Served | Traces::Jaeger(_) => Some(JAEGER.into()),
+            Traces::Terminal(_) => None,
+        }
+    }
+
+    /// A sentence for the user.
+    pub fn about(&self) -> String {
+        match self {
+            Traces::AsTold { .. } => "Traces go where the variables say.".into(),
+            Traces::Served => format!("Traces go to the collector on {COLLECTOR}."),
+            Traces::Jaeger(_) => format!("Traces go to a Jaeger that was started: {JAEGER}"),
+            Traces::Terminal(_) => "Each request's trace is shown here. (With Jaeger 2 on the \
+                                    PATH as `jaeger`, it is started instead.)"
+                .into(),
+        }
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if let Traces::Jaeger(jaeger) = self {
+            // It may have ended by itself, as by the same Ctrl-C.
+            _ = jaeger.kill();
+            _ = jaeger.wait();
+        }
+    }
+}
+
+/// The trace id in a response's `traceparent`, if the request was sampled.
+pub fn sampled_trace(traceparent: &str) -> Option<&str> {
+    let mut fields = traceparent.split('-');
+    let trace = fields.nth(1)?;
+    (fields.nth(1)? == "01").then_some(trace)
+}
+
+fn is_served() -> bool {
+    TcpStream::connect_timeout(&COLLECTOR, Duration::from_millis(300)).is_ok()
+}
+
+fn jaeger_on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("jaeger")).find(|file| file.is_file())
+}
+
+fn start_jaeger(jaeger: &std::path::Path) -> Result<Child> {
+    println!("Starting {} (its log: target/jaeger.log)", jaeger.display());
+    let log = File::create(root().join("target/jaeger.log")).context("target/jaeger.log")?;
+    let mut child = Command::new(jaeger)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot run {}", jaeger.display()))?;
+    let start = Instant::now();
+    while !is_served() {
+        if let Some(status) = child.try_wait()? {
+            bail!("Jaeger ended ({status}); target/jaeger.log says why");
+        }
+        if start.elapsed() > JAEGER_START {
+            child.kill()?;
+            child.wait()?;
+            bail!("Jaeger did not listen on {COLLECTOR} within {JAEGER_START:?}; is it Jaeger 2?");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(child)
+}
+
+/// Shows the traces of an export in the terminal.
+fn show(export: &Export) {
+    let mut spans = export.spans.clone();
+    while let Some(trace) = spans.first().map(|span| span.trace_id.clone()) {
+        let (of_trace, rest) = spans.into_iter().partition::<Vec<_>, _>(|s| s.trace_id == trace);
+        println!("\ntrace {trace}\n{}", table(&of_trace));
+        spans = rest;
+    }
+}
+
+/// A trace as a tree, with durations in a column.
+fn table(spans: &[Span]) -> String {
+    let rows = tree(spans, |span| {
+        let milliseconds = span.duration().as_secs_f64() * 1000.0;
+        // The whole operation's: the stage that found the letter has it too.
+        let prediction: &[&str] = match span.attributes.contains_key("operation.success") {
+            true => &["prediction.label", "prediction.confidence"],
+            false => &["http.response.status_code"],
+        };
+        let noted = prediction.iter().filter_map(|name| span.attributes.get(*name));
+        let noted = noted.map(String::as_str);
+        let error = span.error.as_ref().map(|error| format!("ERROR {error}"));
+        let notes = error.iter().map(String::as_str).chain(noted).collect::<Vec<_>>().join("  ");
+        format!("{}\t{milliseconds:.2} ms\t{notes}", span.name)
+    });
+    let rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split('\t').collect()).collect();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let (names, times) = (width(0).unwrap_or(0), width(1).unwrap_or(0));
+    rows.iter()
+        .map(|row| match row[..] {
+            [name, time, notes] => format!("{name:names$}  {time:>times$}  {notes}\n"),
+            _ => format!("{}\n", row.join(" ")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sampled_trace;
+
+    #[test]
+    fn only_a_sampled_trace_has_a_link() {
+        let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(sampled_trace(sampled), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(sampled_trace(&sampled.replace("-01", "-00")), None);
+        assert_eq!(sampled_trace("what"), None);
+    }
+}
