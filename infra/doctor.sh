@@ -1,0 +1,220 @@
+#!/usr/bin/env bash
+# "No traces appear": follows one real request from the service to Jaeger's page and names the first
+# hop that is broken, the evidence and the repair.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=infra/common.sh
+source "$here/common.sh"
+
+usage() {
+  cat <<'TEXT'
+infra/doctor.sh [OPTIONS]
+    --namespace NAME         of the service [asl]
+    --release NAME           of the service [hand-gesture-api]
+    --jaeger-namespace NAME  [tracing]
+    --jaeger-release NAME    [jaeger]
+    --client NAME            a secret in Jaeger's namespace with a login for query, if it asks for one
+                             (keys: username, password)
+    --header NAME=VALUE      a header for the service, if what stands before it asks for one
+Exit codes: 0 the trace arrived; 1 the doctor can't work (no cluster, no rights); else the hop:
+    2 the service does not answer          7 the collector may not write to the storage (login)
+    3 tracing is off                       8 the storage is down or not healthy
+    4 the collector's name is unknown      9 query does not answer or reads elsewhere
+    5 nobody answers at its port          10 the service's own spans are missing
+    6 the collector refuses spans
+PROBE_IMAGE names another image with sh and curl for the probes.
+TEXT
+}
+
+namespace=asl release=hand-gesture-api jaeger_namespace=tracing jaeger_release=jaeger client='' header='X-Doctor: 1'
+while (($#)); do
+  case $1 in
+    --namespace) namespace=$2 ;;
+    --release) release=$2 ;;
+    --jaeger-namespace) jaeger_namespace=$2 ;;
+    --jaeger-release) jaeger_release=$2 ;;
+    --client) client=$2 ;;
+    --header) header=${2/=/: } ;;
+    -h | --help) usage && exit ;;
+    *) usage >&2 && stop 1 "there is no option $1" 'see above' ;;
+  esac
+  shift 2 || stop 1 "$1 has no value" 'see --help'
+done
+
+field() { # NAMESPACE KIND NAME JSONPATH
+  kubectl --namespace "$1" get "$2" "$3" --output "jsonpath=$4" 2>/dev/null || true
+}
+first_named() { # NAMESPACE KIND RELEASE COMPONENT: the name of a release's resource
+  kubectl --namespace "$1" get "$2" --output name \
+    --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null | head -n 1 | cut -d/ -f2
+}
+ok() { say "ok      $*"; }
+from_secret() { # VARIABLE SECRET KEY: an entry of a container's env
+  printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
+}
+
+check_cluster
+check_right "$namespace" create pods
+check_right "$jaeger_namespace" create pods
+
+# What the cluster knows of the service and of Jaeger.
+service=$(first_named "$namespace" services "$release" '')
+[[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
+[[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
+  "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
+port=$(field "$namespace" service "$service" '{.spec.ports[0].port}')
+settings=$(field "$namespace" spinapp "$service" '{range .spec.variables[*]}{.name}={.value}{"\n"}{end}')
+headers_secret=$(field "$namespace" spinapp "$service" '{.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.name} {.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.key}')
+if [[ ! $settings ]]; then
+  settings=$(field "$namespace" deployment "$service" '{range .spec.template.spec.containers[0].env[*]}{.name}={.value}{"\n"}{end}' |
+    sed -n 's/^SPIN_VARIABLE_//p' | awk -F= '{print tolower($1) substr($0, length($1) + 1)}')
+  env='.spec.template.spec.containers[0].env[?(@.name=="SPIN_VARIABLE_OTEL_EXPORTER_OTLP_HEADERS")].valueFrom.secretKeyRef'
+  headers_secret=$(field "$namespace" deployment "$service" "{${env}.name} {${env}.key}")
+fi
+setting() { sed -n "s/^$1=//p" <<<"$settings" | head -n 1; }
+
+trace=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+direct=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+endpoint=$(setting otel_exporter_otlp_traces_endpoint)
+if [[ ! $endpoint ]]; then
+  endpoint=$(setting otel_exporter_otlp_endpoint)
+  endpoint=${endpoint:-http://$(setting jaeger_collector_host):4318}
+  endpoint=${endpoint%/}/v1/traces
+fi
+
+# Hops 2 to 6, from a pod beside the service: one request that is to be traced, and one span sent as
+# the service would send it.
+span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"doctor"}}]},"scopeSpans":[{"spans":[{"traceId":"'$direct'","spanId":"'${direct:0:16}'","name":"doctor","kind":1,"startTimeUnixNano":"'$(date +%s)'000000000","endTimeUnixNano":"'$(date +%s)'001000000"}]}]}]}'
+env='[]'
+[[ $headers_secret == ' ' || ! $headers_secret ]] ||
+  env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }")]"
+seen=$(probe "$namespace" "
+curl --silent --max-time 10 --header '$header' http://$service:$port/health; echo \" health=\$?\"
+curl --silent --max-time 10 --header '$header' --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
+{ IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(printf %s \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
+curl --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' '$endpoint' 2>&1; echo \" span=\$?\"
+" "$env")
+health=$(sed -n 's/ health=.*//p' <<<"$seen")
+pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
+grep -q ' health=0$' <<<"$seen" || stop 2 "the service $service in $namespace does not answer; its pods: $pods" \
+  "kubectl --namespace $namespace describe pods; kubectl --namespace $namespace logs deployment/$service"
+ok "2  the service answers: $health"
+
+grep -q '"tracing": *"enabled"' <<<"$health" || stop 3 \
+  "tracing is off: enable_tracing='$(setting enable_tracing)', otel_sdk_disabled='$(setting otel_sdk_disabled)', endpoint=$endpoint" \
+  "helm upgrade $release infra/helm/hand-gesture-api --namespace $namespace --reuse-values --set settings.enableTracing=true --set settings.otelSdkDisabled= (and settings.jaegerCollectorHost, if it is empty)"
+[[ $(setting otel_traces_sampler) != always_off ]] || stop 3 'tracing is on, but otel_traces_sampler=always_off records nothing' \
+  "helm upgrade … --reuse-values --set settings.otelTracesSampler=parentbased_always_on"
+ok "3  tracing is on"
+
+sent=$(grep ' span=' <<<"$seen" || true)
+host=${endpoint#*://} host=${host%%/*} host=${host%%:*}
+case $sent in
+  *' span=6') stop 4 "the collector's name $host is unknown in the namespace $namespace (${sent%% status*})" \
+    "set settings.jaegerCollectorHost to $jaeger_release-collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)" ;;
+esac
+ok "4  the collector's name resolves: $host"
+
+# What stores: the ingester where there is Kafka, else the collector.
+store=ingester
+[[ $(first_named "$jaeger_namespace" deployments "$jaeger_release" ingester) ]] || store=collector
+deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$store")
+config() { field "$jaeger_namespace" configmap "$1" '{.data.config\.yaml}'; }
+stored=$(config "$deployment")
+url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$stored" | head -n 1)
+prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$stored" | head -n 1)
+volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
+
+# Asks the storage as Jaeger does: hops 7 and 8.
+check_storage() {
+  local user key secret ca env='[]' mounts='[]' volumes='[]' options='' answer log
+  [[ $url ]] || return 0
+  user=$(sed -n 's/.*username: //p' <<<"$stored" | head -n 1)
+  key=$(sed -n 's|.*password_file: /etc/jaeger/storage-password/||p' <<<"$stored" | head -n 1)
+  secret=$(volume storage-password) ca=$(volume storage-ca)
+  [[ ! $secret ]] || env="[$(from_secret PASSWORD "$secret" "$key")]"
+  if grep -q insecure_skip_verify <<<"$stored"; then options=--insecure; fi
+  if [[ $ca ]]; then
+    mounts='[{"name": "ca", "mountPath": "/ca"}]' volumes='[{"name": "ca", "secret": {"secretName": "'$ca'"}}]'
+    options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$stored" | head -n 1)"
+  fi
+  answer=$(probe "$jaeger_namespace" "
+ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' '$user' \"\$PASSWORD\"; } | curl --config - $options --silent --show-error --max-time 10 --write-out ' status=%{http_code}\n' \"\$@\" 2>&1; }
+ask '$url/_cluster/health'
+ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
+" "$env" "$mounts" "$volumes")
+  log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
+    grep -iE 'elastic|opensearch|bulk|401|storage' | tail -n 1 | cut -c1-300 || true)
+  case $answer in
+    *status=401* | *status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
+      "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
+    *status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
+      'start it, or correct storage.elasticsearch; spans wait in the collector as long as its queue has room' ;;
+    *'"status":"red"'*) stop 8 "the storage $url is not healthy: $(head -n 1 <<<"$answer" | cut -c1-300)" \
+      'look at its nodes and disks: GET /_cluster/allocation/explain' ;;
+    *status=[45]*) stop 8 "the storage $url answers with an error: $(grep -o '.*status=[45].*' <<<"$answer" | head -n 1 | cut -c1-300)" \
+      "look at the storage's own log" ;;
+  esac
+  indices=$(sed -n '2,$p' <<<"$answer" | grep -o '^[^ ]*jaeger-span[^ ]* .*' || true)
+  ok "7  the storage $url takes the login"
+  ok "8  the storage is healthy: $(grep -o '"status":"[a-z]*"' <<<"$answer" | head -n 1), indices: $(awk '{printf "%s ", $1}' <<<"$indices")"
+}
+
+replicas=$(field "$jaeger_namespace" deployment "$(first_named "$jaeger_namespace" deployments "$jaeger_release" collector)" '{.spec.replicas} wanted, {.status.readyReplicas} ready')
+case $sent in
+  *' span=0') ;;
+  *)
+    # A collector whose storage is away or refuses it does not start: then that is the cause.
+    [[ $replicas == 0* || ! $deployment ]] || check_storage
+    stop 5 "nobody answers at $endpoint: ${sent%% status*}; the collector's pods: ${replicas:-no such deployment}" \
+      "kubectl --namespace $jaeger_namespace scale deployment $jaeger_release-collector --replicas 1; a network policy may stand between the namespaces, too"
+    ;;
+esac
+ok "5  the collector's port answers"
+[[ $sent == *' status=200 '* ]] || stop 6 "the collector at $endpoint refuses spans: ${sent% span=*}" \
+  'status 401: the login in otlpHeadersSecret; 404: the path; 400: is it http where https is asked for?; 503: its memory is full'
+ok "6  the collector takes spans (200)"
+
+# Hop 9: both traces, through query.
+query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
+query_deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
+path=$(config "${query_deployment:-$deployment}" | sed -n 's/.*base_path: //p' | head -n 1)
+env='[]'
+[[ ! $client ]] || env="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
+found=$(probe "$jaeger_namespace" "
+ask() { { [ -z \"\${NAME:-}\" ] || printf 'user = \"%s:%s\"\n' \"\$NAME\" \"\$PASSWORD\"; } | curl --config - --silent --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode}\n' \"\$@\" 2>&1; }
+tries=0
+while [ \$tries -lt 12 ]; do
+  service=\$(ask http://$query:16686$path/api/v3/traces/$trace)
+  direct=\$(ask http://$query:16686$path/api/v3/traces/$direct)
+  case \$service in *spanId*) break ;; esac
+  case \$service in *status=401*) break ;; esac
+  sleep 2; tries=\$((tries + 1))
+done
+echo \"service: \$service\"; echo \"direct: \$direct\"
+" "$env")
+if grep -q '^service: .*spanId' <<<"$found"; then
+  ok "7–9 stored and found: the trace $trace of a request to $service"
+  say "Every hop works."
+  exit 0
+fi
+case $found in
+  *status=401*) stop 9 "query asks for a login: $(tail -n 1 <<<"$found" | cut -c1-200)" "--client SECRET (keys username, password) lets the doctor in" ;;
+  *status=000*) stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/$query_deployment" ;;
+esac
+if grep -q '^direct: .*spanId' <<<"$found"; then
+  log=$(kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 2>/dev/null | grep -i 'traces' | tail -n 1 || true)
+  stop 10 "spans of others arrive, those of $service don't. Its log: ${log:-nothing about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
+    'settings.collectorAllowedHost must be scheme://host:port of the endpoint; settings.otelTracesSampler decides what is recorded'
+fi
+check_storage
+if [[ $query_deployment ]]; then
+  read_config=$(config "$query_deployment")
+  read_url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$read_config" | head -n 1)
+  read_prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
+  [[ $read_url == "$url" && $read_prefix == "$prefix" ]] || stop 9 \
+    "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
+    "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values writes both configurations anew"
+fi
+stop 7 "the collector takes spans, but they don't reach query. Its log: $(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 50 2>/dev/null | grep -iE 'error|warn' | tail -n 1 | cut -c1-300)" \
+  "kubectl --namespace $jaeger_namespace logs deployment/$deployment"

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Puts Jaeger on a Kubernetes cluster, or changes the one that is there, and proves that it works:
+# a span is sent to the collector and found through query. Can be run again.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=infra/common.sh
+source "$here/common.sh"
+
+usage() {
+  cat <<'TEXT'
+infra/setup-jaeger.sh [OPTIONS] [-- OPTIONS OF HELM]
+    --namespace NAME      [tracing]
+    --release NAME        [jaeger]; the collector is then NAME-collector
+    --elasticsearch URL   keep spans in this Elasticsearch, such as https://elasticsearch.elastic.svc:9200
+    --opensearch URL      … or OpenSearch [spans are kept in memory]
+    --user NAME           its user
+    --secret NAME         the secret with the user's password (key: password)
+    --ca NAME             the secret with the authority's certificate (key: ca.crt), for https
+    --address IP          the ingress controller's address: the page is at http://jaeger.IP.nip.io
+    --login NAME          the secret with the logins for the page (key: htpasswd)
+    --client NAME         a secret with one of these logins (keys: username, password), for the proof
+    --anonymous           expose the page without a login
+    --values FILE         further values; repeatable
+    --timeout DURATION    how long to wait until it is ready [5m]
+Everything after -- goes to helm, for instance: -- --set collector.replicas=2
+TEXT
+}
+
+namespace=tracing release=jaeger timeout=5m storage_url='' options=()
+set_value() { options+=(--set-string "$1"); }
+while (($#)); do
+  case $1 in
+    --namespace) namespace=$2 ;;
+    --release) release=$2 ;;
+    --elasticsearch | --opensearch)
+      [[ $2 =~ ^(https?)://([^:/]+)(:([0-9]+))?/?$ ]] ||
+        stop 1 "$1 $2 is not an address" "write http://HOST:9200 or https://HOST:9200"
+      storage_url=${2%/}
+      set_value "storage.type=${1#--}"
+      set_value "storage.elasticsearch.scheme=${BASH_REMATCH[1]}"
+      set_value "storage.elasticsearch.host=${BASH_REMATCH[2]}"
+      options+=(--set "storage.elasticsearch.port=${BASH_REMATCH[4]:-9200}")
+      ;;
+    --user) set_value "storage.elasticsearch.user=$2" ;;
+    --secret) set_value "storage.elasticsearch.existingSecret=$2" ;;
+    --ca) set_value "storage.elasticsearch.tls.existingSecret=$2" ;;
+    --address) options+=(--set ingress.enabled=true) && set_value "ingress.host=jaeger.$2.nip.io" ;;
+    --login) set_value "query.auth.htpasswdSecret=$2" ;;
+    --client) set_value "query.auth.clientSecret=$2" ;;
+    --anonymous) options+=(--set query.auth.anonymous=true) && shift && continue ;;
+    --values) options+=(--values "$2") ;;
+    --timeout) timeout=$2 ;;
+    --) shift && options+=("$@") && break ;;
+    -h | --help) usage && exit ;;
+    *) usage >&2 && stop 1 "there is no option $1" 'see above' ;;
+  esac
+  shift 2 || stop 1 "$1 has no value" 'see --help'
+done
+
+say "1. The cluster"
+check_cluster
+if ! kubectl get namespace "$namespace" >/dev/null 2>&1; then
+  kubectl create namespace "$namespace" >/dev/null ||
+    stop 1 "the namespace $namespace is missing and you may not make it" "ask for it, or --namespace"
+  kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
+fi
+for resource in deployments.apps services configmaps secrets serviceaccounts; do
+  check_right "$namespace" create "$resource"
+done
+
+say "2. The values"
+rendered=$(helm template "$release" "$here/helm/jaeger" --namespace "$namespace" "${options[@]}" 2>&1) ||
+  stop 1 "the values can't work: $rendered" 'change them as it says'
+secrets=$(printf '%s' "$rendered" | { grep -oE '(secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
+for secret in $secrets; do
+  [[ $secret == *-es-elastic-user || $secret == *-es-http-certs-public ]] && continue # ECK makes them
+  kubectl --namespace "$namespace" get secret "$secret" >/dev/null 2>&1 ||
+    stop 1 "the secret $secret is missing in the namespace $namespace" \
+      "make it: kubectl --namespace $namespace create secret generic $secret --from-file=KEY=FILE (which keys: infra/helm/jaeger/values.yaml)"
+done
+
+if [[ $storage_url ]]; then
+  say "3. The storage $storage_url"
+  answer=$(probe "$namespace" "curl --insecure --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' $storage_url 2>&1")
+  # Any answer will do, also one that asks for a login.
+  [[ $answer =~ ^[1-5][0-9][0-9]$ ]] ||
+    stop 1 "the storage $storage_url is not within reach from the namespace $namespace: $answer" \
+      'check its address, that it runs, and network policies'
+fi
+
+say "4. Jaeger"
+if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "$namespace" \
+  --wait --timeout "$timeout" "${options[@]}" 2>&1); then
+  say "$error"
+  kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release"
+  kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 5 --prefix |
+    cut -c1-300
+  stop 1 'Jaeger does not become ready' 'the pods and their last lines are above; infra/README.md has the usual causes'
+fi
+
+say "5. The proof: a span is sent and found"
+helm test "$release" --namespace "$namespace" --logs | grep -E '^(Sent|Found|The collector|Query)' ||
+  stop 1 'no span came through' "infra/doctor.sh tells where it stops; helm test $release --namespace $namespace --logs"
+
+say
+helm get notes "$release" --namespace "$namespace" | sed '/^NOTES:$/d; /^Send a span/,$d'
