@@ -48,6 +48,12 @@ const GROUPS: &[Group] = &[
         needs: &[],
     },
     Group {
+        name: "jaeger",
+        about: "the component's traces, found in a real Jaeger",
+        arguments: &["--test", "jaeger"],
+        needs: &[Need::Tool(Tool::Jaeger)],
+    },
+    Group {
         name: "charts",
         about: "what the Helm charts render and refuse",
         arguments: &["--test", "charts"],
@@ -64,6 +70,19 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::IndexCleaner),
             Need::Tool(Tool::Rollover),
             Need::Servers,
+            Need::Program("nginx", "-v", "Debian's nginx-light"),
+            Need::Program("openssl", "version", "Debian's openssl"),
+        ],
+    },
+    Group {
+        name: "cluster",
+        about: "both charts and the scripts on a real Kubernetes",
+        arguments: &["--test", "cluster", "--", "--test-threads=1", "--nocapture"],
+        needs: &[
+            Need::Cluster,
+            Need::Tool(Tool::Helm),
+            Need::Servers,
+            Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
         ],
