@@ -347,3 +347,202 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that is done under a lock here can leave it half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::fmt;
+
+    use futures_util::FutureExt;
+    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::super::settings::Tracing;
+    use super::*;
+
+    /// A host whose clock moves only by waiting, and a collector that says what it is told to.
+    #[derive(Debug)]
+    struct Fake {
+        start: Instant,
+        slept: Mutex<Duration>,
+        answers: Mutex<VecDeque<Answer>>,
+        /// When each request came in, and how many bytes it had.
+        requests: Mutex<Vec<(Duration, usize)>>,
+        log: Mutex<Vec<String>>,
+    }
+
+    #[derive(Debug)]
+    enum Answer {
+        Status(u16, &'static str),
+        Refused,
+        Silence,
+    }
+
+    #[async_trait]
+    impl Host for Fake {
+        fn random(&self) -> u64 {
+            // The middle: no jitter.
+            u64::MAX / 2
+        }
+
+        fn now(&self) -> Instant {
+            self.start + *lock(&self.slept)
+        }
+
+        async fn sleep(&self, duration: Duration) {
+            *lock(&self.slept) += duration;
+        }
+
+        async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+            lock(&self.requests).push((*lock(&self.slept), request.body().len()));
+            let answer = lock(&self.answers).pop_front().unwrap_or(Answer::Status(200, ""));
+            match answer {
+                Answer::Status(status, retry_after) => {
+                    let response = Response::builder().status(status);
+                    let response = response.header(header::RETRY_AFTER, retry_after);
+                    Ok(response.body(Bytes::new()).expect("a response"))
+                }
+                Answer::Refused => Err(SendError::Failed("the connection is refused".into())),
+                Answer::Silence => std::future::pending().await,
+            }
+        }
+
+        fn log(&self, line: fmt::Arguments<'_>) {
+            lock(&self.log).push(line.to_string());
+        }
+    }
+
+    struct Bench {
+        host: Arc<Fake>,
+        export: Export,
+        provider: SdkTracerProvider,
+    }
+
+    impl Bench {
+        fn new(answers: impl IntoIterator<Item = Answer>, values: &[(&str, &str)]) -> Bench {
+            let host = Arc::new(Fake {
+                start: Instant::now(),
+                slept: Mutex::default(),
+                answers: Mutex::new(answers.into_iter().collect()),
+                requests: Mutex::default(),
+                log: Mutex::default(),
+            });
+            let lookup = |name: &str| match name {
+                "jaeger_collector_host" => Some("jaeger".to_owned()),
+                name => values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()),
+            };
+            let (Tracing::On(settings), _) = Tracing::read("test", lookup) else { panic!("off") };
+            let queue = Queue::new(settings.queue_size);
+            let resource = Resource::builder_empty().build();
+            let export =
+                Export::new(&settings, &resource, queue.clone(), host.clone()).expect("settings");
+            let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
+            Bench { host, export, provider }
+        }
+
+        /// Ends spans and exports them; no wait is real, so that it is done at once.
+        fn export(&self, spans: usize) {
+            for _ in 0..spans {
+                drop(self.provider.tracer("test").start("span"));
+            }
+            self.export.run().now_or_never().expect("nothing to wait for");
+        }
+
+        /// When the requests came in, in whole milliseconds.
+        fn times(&self) -> Vec<u128> {
+            lock(&self.host.requests).iter().map(|(time, _)| time.as_millis()).collect()
+        }
+
+        fn log(&self) -> String {
+            lock(&self.host.log).join("\n")
+        }
+    }
+
+    #[test]
+    fn batches_have_the_size_that_is_set() {
+        let bench = Bench::new([], &[("otel_bsp_max_export_batch_size", "10")]);
+        bench.export(25);
+        assert_eq!(bench.times().len(), 3);
+        bench.export(0);
+        assert_eq!(bench.times().len(), 3, "nothing, nothing sent");
+        assert_eq!(bench.log(), "");
+    }
+
+    #[test]
+    fn waits_grow_with_each_failure() {
+        let refused = (0..6).map(|_| Answer::Refused);
+        let bench = Bench::new(refused, &[]);
+        bench.export(1);
+        assert_eq!(bench.times(), [0, 1000, 2500, 4750, 8125, 13125, 18125]);
+        assert_eq!(
+            bench.log(),
+            "warning: traces: http://jaeger:4318/v1/traces: the connection is refused; trying \
+             again\ninfo: traces: the collector takes spans again"
+        );
+    }
+
+    #[test]
+    fn the_collector_says_when_to_come_back() {
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(61));
+        let answers =
+            [Answer::Status(503, "7"), Answer::Status(429, Box::leak(date.into_boxed_str()))];
+        let bench = Bench::new(answers, &[]);
+        bench.export(1);
+        let times = bench.times();
+        assert_eq!(times[..2], [0, 7000]);
+        // The date is in whole seconds, and some real time has passed.
+        assert!((66_000..=68_000).contains(&times[2]), "{times:?}");
+    }
+
+    #[test]
+    fn what_is_final_is_not_tried_again() {
+        for status in [400, 401, 404, 413, 500, 501, 301] {
+            let bench = Bench::new([Answer::Status(status, "1")], &[]);
+            bench.export(3);
+            assert_eq!(bench.times(), [0], "{status}");
+            assert!(bench.log().contains("dropped 3 spans"), "{}", bench.log());
+        }
+    }
+
+    #[test]
+    fn the_budget_bounds_every_batch() {
+        let silence = (0..9).map(|_| Answer::Silence);
+        let settings = [("trace_retry_budget", "10000"), ("otel_bsp_export_timeout", "4000")];
+        let bench = Bench::new(silence, &settings);
+        bench.export(2);
+        // 4 s, a wait of 1 s, 4 s more, and no time for the next wait.
+        assert_eq!(bench.times(), [0, 5000]);
+        assert!(
+            bench.log().ends_with(
+                "warning: traces: dropped 2 spans: no answer within 4000 ms; given up after 10 s \
+                 (trace_retry_budget)"
+            ),
+            "{}",
+            bench.log()
+        );
+        // The next batch has a budget of its own, and keeps the wait that the last one left.
+        bench.export(1);
+        assert_eq!(bench.times()[2], 10_500);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let bench = Bench::new([], &[("otel_bsp_max_queue_size", "4")]);
+        bench.export(10);
+        assert!(bench.log().contains("dropped 6 spans: too many wait"), "{}", bench.log());
+        assert_eq!(bench.export.untold.load(Ordering::Relaxed), 0, "the same export has told it");
+    }
+
+    #[test]
+    fn one_export_at_a_time() {
+        let bench = Bench::new([], &[]);
+        bench.export.running.store(true, Ordering::Relaxed);
+        bench.export(1);
+        assert_eq!(bench.times(), [0; 0]);
+        assert!(!bench.export.is_due());
+        bench.export.running.store(false, Ordering::Relaxed);
+        assert!(bench.export.is_due());
+        bench.export(0);
+        assert_eq!(bench.times(), [0]);
+    }
+}
