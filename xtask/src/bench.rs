@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use hand_gesture_api::decode::decode;
 use hand_gesture_api::response::Prediction;
-use hand_gesture_host::{Limits, LogSink, Manifest, Options, Server};
+use hand_gesture_host::{Collector, Limits, LogSink, Manifest, Options, Server};
 use serde_json::{Map, Value, json};
 
 use crate::build::Models;
@@ -62,6 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     instances(&mut report, &photo)?;
     stages(&mut report, &arguments.models, &photo)?;
     large(&mut report, &photo)?;
+    tracing(&mut report, &photo)?;
     load(&mut report, arguments, &photo)?;
 
     if let Some(path) = &arguments.json {
@@ -71,14 +72,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A server in this process, with the limits given.
+/// A server in this process, with the limits given, without tracing.
 fn serve(runtime: &tokio::runtime::Runtime, limits: Limits) -> Result<Server> {
+    serve_with(runtime, limits, &[])
+}
+
+/// A server in this process, with the limits and variables given.
+fn serve_with(
+    runtime: &tokio::runtime::Runtime,
+    limits: Limits,
+    variables: &[(String, String)],
+) -> Result<Server> {
     let manifest = Manifest::read(&root().join("spin.toml"))?;
     let none = |_: &str| Err(std::env::VarError::NotPresent);
-    let mut options = Options::from_manifest(&manifest, &[], none)?;
+    let mut options = Options::from_manifest(&manifest, variables, none)?;
     options.limits = limits;
-    options.log = LogSink::stderr();
+    options.log = LogSink::new(|line| {
+        if !line.text.starts_with("info: ") {
+            eprintln!("{line}");
+        }
+    });
     runtime.block_on(Server::start(options))
+}
+
+/// A collector that takes every span, and the variables that send spans there.
+fn collector() -> Result<(Collector, Vec<(String, String)>)> {
+    let collector = Collector::start(([127, 0, 0, 1], 0).into(), |_| {})?;
+    let names = ["otel_exporter_otlp_endpoint", "collector_allowed_host"];
+    let variables = names.map(|name| (name.to_owned(), collector.endpoint()));
+    Ok((collector, variables.to_vec()))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -248,6 +270,55 @@ fn large(report: &mut Report, photo: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// What tracing costs the caller: on, with one request of ten sampled, and off.
+fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
+    let runtime = runtime()?;
+    let (collector, on) = collector()?;
+    let mut tenth = on.clone();
+    tenth.push(("otel_traces_sampler".into(), "parentbased_traceidratio".into()));
+    tenth.push(("otel_traces_sampler_arg".into(), "0.1".into()));
+    let mut servers = Vec::new();
+    for variables in [&[][..], &tenth, &on] {
+        servers.push(serve_with(&runtime, Limits::default(), variables)?);
+    }
+    // Turn by turn, so that what the machine does otherwise meets all of them.
+    let agent = agent();
+    let mut times: [Vec<f64>; 3] = Default::default();
+    for i in 0..WARM_UP + 3 * RUNS {
+        for (server, times) in servers.iter().zip(&mut times) {
+            let (time, _) = predict(&agent, &server.url(), photo)?;
+            if i >= WARM_UP {
+                times.push(time);
+            }
+        }
+    }
+    let p50 = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        quantile(&times, 0.5)
+    });
+    let mut rates = Vec::new();
+    for server in &servers {
+        rates.push(at_connections(&server.url(), photo, 2)?.1);
+    }
+    for (row, name) in [(2, "on"), (1, "sampled at 10 %")] {
+        report.ratio(&format!("tracing {name} / off, p50"), p50[row], p50[0], "ms");
+        let name = format!("tracing {name} / off, 2 connections");
+        report.ratio(&name, rates[row], rates[0], "/s");
+    }
+    let (spans, posts) = (collector.spans().len(), collector.requests());
+    report.add(
+        "spans in posts to the collector",
+        json!({"spans": spans, "posts": posts}),
+        format!("{spans} in {posts}"),
+    );
+    runtime.block_on(async {
+        for server in servers {
+            _ = server.stop().await;
+        }
+    });
+    Ok(())
+}
+
 /// A server in a process of its own.
 struct Process {
     child: Child,
@@ -255,12 +326,15 @@ struct Process {
 }
 
 impl Process {
-    fn start() -> Result<Process> {
+    fn start(variables: &[(String, String)]) -> Result<Process> {
         let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = Command::new(std::env::current_exe()?)
-            .args(["up", "--no-build", "--listen", &address.to_string()])
-            .stdout(Stdio::null())
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["up", "--no-build", "--listen", &address.to_string()]);
+        for (name, value) in variables {
+            command.arg("--variable").arg(format!("{name}={value}"));
+        }
+        // Its log has a line for each instance.
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         Ok(Process { child, url: format!("http://{address}") })
     }
 
@@ -282,8 +356,10 @@ impl Drop for Process {
 
 /// Requests per second and quantiles at several connections; memory; start.
 fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> {
+    // With tracing on, as it runs in production.
+    let (_collector, variables) = collector()?;
     let start = Instant::now();
-    let process = Process::start()?;
+    let process = Process::start(&variables)?;
     while predict(&agent(), &process.url, photo).is_err() {
         if start.elapsed() > Duration::from_secs(120) {
             bail!("the server does not answer");
