@@ -369,6 +369,34 @@ fn a_collector_that_cuts_or_keeps_silent_is_tried_again() {
     }
 }
 
+/// One export hangs for as long as it may, and every request is answered meanwhile.
+#[test]
+fn a_collector_that_hangs_delays_nobody() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    collector.behave(Behaviour::Silence);
+    service.get("/health");
+    wait_until(|| collector.requests() == 1, || "no export".into());
+    for _ in 0..20 {
+        assert_eq!(service.predict("image/png", &grey()).status, 200);
+    }
+    assert_eq!((collector.requests(), service.instances_started()), (1, 1), "it still hangs");
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+/// A host that stops lets the work after responses finish.
+#[test]
+fn a_host_that_stops_loses_no_span() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    collector.behave(Behaviour::Delay(Duration::from_millis(500)));
+    let answers: Vec<Answer> = (0..10).map(|_| service.get("/health")).collect();
+    assert!(collector.spans().is_empty(), "they are on their way");
+    drop(service);
+    let traces: HashSet<String> = collector.spans().into_iter().map(|span| span.trace_id).collect();
+    assert_eq!(traces, answers.iter().map(trace_id).collect());
+}
+
 /// What a collector refuses for good is dropped, and the next export tells how much it was.
 #[test]
 fn what_is_refused_is_dropped_counted_and_told() {

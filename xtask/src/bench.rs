@@ -357,7 +357,7 @@ impl Drop for Process {
 /// Requests per second and quantiles at several connections; memory; start.
 fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> {
     // With tracing on, as it runs in production.
-    let (_collector, variables) = collector()?;
+    let (collector, variables) = collector()?;
     let start = Instant::now();
     let process = Process::start(&variables)?;
     while predict(&agent(), &process.url, photo).is_err() {
@@ -410,6 +410,38 @@ fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> 
         }
         None => println!("host's memory: not told by this system"),
     }
+    killed(report, process, &collector, photo)
+}
+
+/// What is lost when a host is killed in the middle of its work (SIGKILL): traces of requests that
+/// were answered.
+fn killed(
+    report: &mut Report,
+    process: Process,
+    collector: &Collector,
+    photo: &[u8],
+) -> Result<()> {
+    let before = collector.spans().len();
+    let url = process.url.clone();
+    let answered = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let agent = agent();
+                    (0..).take_while(|_| predict(&agent, &url, photo).is_ok()).count()
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(3));
+        drop(process);
+        clients.into_iter().map(|client| client.join().expect("no panic")).sum::<usize>()
+    });
+    let roots = collector.spans()[before..].iter().filter(|span| span.kind == "SERVER").count();
+    report.add(
+        "host killed: answered requests without trace",
+        json!({"answered": answered, "traces": roots}),
+        format!("{:8} of {answered}", answered.saturating_sub(roots)),
+    );
     Ok(())
 }
 

@@ -125,12 +125,12 @@ fn jaeger_on_path() -> Option<PathBuf> {
 fn start_jaeger(jaeger: &std::path::Path) -> Result<Child> {
     println!("Starting {} (its log: target/jaeger.log)", jaeger.display());
     let log = File::create(root().join("target/jaeger.log")).context("target/jaeger.log")?;
-    let mut child = Command::new(jaeger)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("cannot run {}", jaeger.display()))?;
+    let mut command = Command::new(jaeger);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    // Ctrl-C is for this command alone, which has spans to send before Jaeger may end.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", jaeger.display()))?;
     let start = Instant::now();
     while !is_served() {
         if let Some(status) = child.try_wait()? {
