@@ -108,9 +108,10 @@ grep -q '"tracing": *"enabled"' <<<"$health" || stop 3 \
 ok "3  tracing is on"
 
 sent=$(grep ' span=' <<<"$seen" || true)
+error=$(grep -m 1 '^curl: ' <<<"$seen" || true)
 host=${endpoint#*://} host=${host%%/*} host=${host%%:*}
 case $sent in
-  *' span=6') stop 4 "the collector's name $host is unknown in the namespace $namespace (${sent%% status*})" \
+  *' span=6') stop 4 "the collector's name $host is unknown in the namespace $namespace: $error" \
     "set settings.jaegerCollectorHost to $jaeger_release-collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)" ;;
 esac
 ok "4  the collector's name resolves: $host"
@@ -144,7 +145,7 @@ ask '$url/_cluster/health'
 ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
 " "$env" "$mounts" "$volumes")
   log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
-    grep -iE 'elastic|opensearch|bulk|401|storage' | tail -n 1 | cut -c1-300 || true)
+    grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
   case $answer in
     *status=401* | *status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
@@ -160,13 +161,13 @@ ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
   ok "8  the storage is healthy: $(grep -o '"status":"[a-z]*"' <<<"$answer" | head -n 1), indices: $(awk '{printf "%s ", $1}' <<<"$indices")"
 }
 
-replicas=$(field "$jaeger_namespace" deployment "$(first_named "$jaeger_namespace" deployments "$jaeger_release" collector)" '{.spec.replicas} wanted, {.status.readyReplicas} ready')
+replicas=$(field "$jaeger_namespace" deployment "$(first_named "$jaeger_namespace" deployments "$jaeger_release" collector)" '{.spec.replicas} wanted, ready: {.status.readyReplicas}')
 case $sent in
   *' span=0') ;;
   *)
     # A collector whose storage is away or refuses it does not start: then that is the cause.
     [[ $replicas == 0* || ! $deployment ]] || check_storage
-    stop 5 "nobody answers at $endpoint: ${sent%% status*}; the collector's pods: ${replicas:-no such deployment}" \
+    stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
       "kubectl --namespace $jaeger_namespace scale deployment $jaeger_release-collector --replicas 1; a network policy may stand between the namespaces, too"
     ;;
 esac
@@ -214,7 +215,7 @@ if [[ $query_deployment ]]; then
   read_prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
   [[ $read_url == "$url" && $read_prefix == "$prefix" ]] || stop 9 \
     "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
-    "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values writes both configurations anew"
+    "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values --force-conflicts writes both configurations anew (Helm 3 knows no --force-conflicts and needs none); then kubectl --namespace $jaeger_namespace rollout restart deployment/$query_deployment"
 fi
 stop 7 "the collector takes spans, but they don't reach query. Its log: $(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 50 2>/dev/null | grep -iE 'error|warn' | tail -n 1 | cut -c1-300)" \
   "kubectl --namespace $jaeger_namespace logs deployment/$deployment"

@@ -60,6 +60,22 @@ const GROUPS: &[Group] = &[
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
     Group {
+        name: "lint",
+        about: "infra's scripts and Terraform files, as they stand",
+        arguments: &["--test", "lint"],
+        needs: &[
+            Need::Tool(Tool::Tflint),
+            Need::Program("shellcheck", "--version", "Debian's shellcheck"),
+            Need::Program("terraform", "version", "https://developer.hashicorp.com/terraform"),
+        ],
+    },
+    Group {
+        name: "terraform",
+        about: "the module's choices and refusals, with mocked providers",
+        arguments: &["--test", "terraform", "--", "--test-threads=1"],
+        needs: &[Need::Providers],
+    },
+    Group {
         name: "storage",
         about: "the rendered configuration in Jaeger, with each storage's real server",
         // One at a time: the servers are large.

@@ -125,7 +125,7 @@ fn badger_survives_kill() {
 fn search(name: &str) {
     let folder = folder(&format!("storage-{name}"));
     let server = Search::start(name, &folder);
-    let proxy = Proxy::start(&folder, server.port, "first");
+    let proxy = Proxy::with_tls(&folder, server.port, "first");
     let password = folder.join("etc/storage-password");
     std::fs::create_dir_all(folder.join("etc/storage-ca")).expect("a folder");
     std::fs::create_dir_all(&password).expect("a folder");
@@ -160,6 +160,9 @@ fn search(name: &str) {
     query.find(&span, 30);
     let date = today();
     assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
+
+    // What the alert on a storage that refuses writes counts.
+    assert!(collector.metric("jaeger_bulk_index_inserts") >= 1.0);
 
     // A rotated one is followed without a restart.
     proxy.rotate("second");

@@ -80,7 +80,7 @@ impl Search {
     }
 }
 
-/// nginx in front of a server: TLS, and a login from a file that it reads for every request.
+/// nginx in front of a server.
 pub struct Proxy {
     pub process: Process,
     pub port: u16,
@@ -88,9 +88,25 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn start(folder: &Path, upstream: u16, password: &str) -> Proxy {
-        let port = free_port();
+    /// With TLS on 127.0.0.1, and a login.
+    pub fn with_tls(folder: &Path, upstream: u16, password: &str) -> Proxy {
         certificate(folder);
+        let server = format!(
+            "ssl_certificate {0}/server.crt; ssl_certificate_key {0}/server.key; {1}",
+            folder.display(),
+            login(folder, upstream, password)
+        );
+        Proxy::start(folder, ("127.0.0.1", free_port()), "ssl", &server)
+    }
+
+    /// With a login, on an address of this machine and a port, a free one if it is 0.
+    pub fn plain(folder: &Path, address: &str, port: u16, upstream: u16, password: &str) -> Proxy {
+        let port = if port == 0 { free_port() } else { port };
+        Proxy::start(folder, (address, port), "", &login(folder, upstream, password))
+    }
+
+    /// With what a `server` block of nginx says.
+    pub fn start(folder: &Path, address: (&str, u16), listen: &str, server: &str) -> Proxy {
         let configuration = format!(
             "daemon off; pid {0}/nginx.pid; error_log {0}/error.log; worker_processes 1;
              events {{}}
@@ -98,27 +114,19 @@ impl Proxy {
                access_log off; client_max_body_size 100m;
                client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;
                uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
-               server {{
-                 listen 127.0.0.1:{port} ssl;
-                 ssl_certificate {0}/server.crt; ssl_certificate_key {0}/server.key;
-                 auth_basic storage; auth_basic_user_file {0}/users;
-                 location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; }}
-               }}
+               server {{ listen {1}:{2} {listen}; {server} }}
              }}",
-            folder.display()
+            folder.display(),
+            address.0,
+            address.1
         );
         std::fs::write(folder.join("nginx.conf"), configuration).expect("written");
-        let proxy = |process| Proxy { process, port, folder: folder.to_owned() };
-        write_password(&folder.join("users"), "elastic", password);
         let mut command = Command::new("nginx");
         command.arg("-c").arg(folder.join("nginx.conf")).arg("-e").arg(folder.join("error.log"));
-        let proxy = proxy(Process::start(&mut command, &folder.join("nginx.log")));
-        wait(
-            10,
-            || proxy.process.log(),
-            || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(),
-        );
-        proxy
+        let process = Process::start(&mut command, &folder.join("nginx.log"));
+        let connected = || std::net::TcpStream::connect(address).is_ok();
+        wait(10, || process.log(), connected);
+        Proxy { process, port: address.1, folder: folder.to_owned() }
     }
 
     /// From now on only this password is right.
@@ -138,6 +146,16 @@ impl Drop for Proxy {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
+}
+
+/// A login from a file that nginx reads for every request, before a server of this machine.
+fn login(folder: &Path, upstream: u16, password: &str) -> String {
+    write_password(&folder.join("users"), "elastic", password);
+    format!(
+        "auth_basic storage; auth_basic_user_file {}/users;
+         location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; }}",
+        folder.display()
+    )
 }
 
 /// A file of logins, as Jaeger and nginx read it.

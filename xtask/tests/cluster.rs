@@ -1,0 +1,489 @@
+//! Both charts on a real Kubernetes, with Elasticsearch as storage: what an operator does, and what
+//! breaks. Runs only on the cluster that TEST_KUBECONFIG names; HOST_FROM_PODS is this machine's
+//! address as pods see it. `.ci/cluster` brings such a cluster up, with the images.
+//!
+//! It is one story on one cluster, so its parts run one after another.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::jaeger::{Span, folder, get, post};
+use support::process::wait;
+use support::servers::{Proxy, Search};
+use support::{output, root};
+
+/// The namespaces, as the README has them.
+const JAEGER: &str = "tracing";
+const SERVICE: &str = "asl";
+/// How long a storage or a collector is away.
+const AWAY: Duration = Duration::from_secs(30);
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: see .ci/cluster"))
+}
+
+/// A command of the operator's: kubectl, helm or a script, on the test cluster and no other. Its
+/// exit code and everything that it wrote.
+fn operator(program: &str, arguments: &[&str]) -> (i32, String) {
+    let tools = root().join("target/tools");
+    let path = std::env::var("PATH").expect("PATH");
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root()).env("KUBECONFIG", variable("TEST_KUBECONFIG"));
+    command.env("PATH", format!("{}:{path}", tools.display()));
+    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let (code, words) = operator(program, arguments);
+    assert!(code == 0, "{program} {arguments:?}: {words}");
+    words
+}
+
+fn kubectl(namespace: &str, arguments: &str) -> String {
+    let mut all = vec!["--namespace", namespace];
+    all.extend(arguments.split(' '));
+    run("kubectl", &all)
+}
+
+/// Where a service is: this machine reaches the cluster's addresses.
+fn service(namespace: &str, name: &str, port: u16) -> String {
+    let address =
+        kubectl(namespace, &format!("get service {name} -o jsonpath={{.spec.clusterIP}}"));
+    format!("http://{address}:{port}")
+}
+
+/// The namespaces, new and enforcing restricted pod security.
+fn fresh_namespaces() {
+    for namespace in [JAEGER, SERVICE] {
+        kubectl("default", &format!("delete namespace {namespace} --ignore-not-found --wait=true"));
+    }
+    kubectl("default", &format!("create namespace {SERVICE}"));
+    kubectl(
+        "default",
+        &format!("label namespace {SERVICE} pod-security.kubernetes.io/enforce=restricted"),
+    );
+}
+
+/// Posts a photo with a trace id of its own; the id.
+fn post_photo(url: &str) -> Result<String, String> {
+    let photo = std::fs::read(root().join("tests/photos/v.jpg")).expect("a photo");
+    let trace = Span::new("").trace;
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
+    let mut answer = agent
+        .post(format!("{url}/predict"))
+        .header("content-type", "image/jpeg")
+        .header("traceparent", format!("00-{trace}-{}-01", &trace[..16]))
+        .send(&photo[..])
+        .map_err(|error| error.to_string())?;
+    let body = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    assert!(body.contains("\"prediction\":\"V\""), "{body}");
+    Ok(trace)
+}
+
+/// The names of a trace's spans; none if it is not found.
+fn span_names(query: &str, trace: &str) -> BTreeSet<String> {
+    let url = format!("{query}/api/traces/{trace}");
+    let Ok((200, body)) = get(&url, None) else { return BTreeSet::new() };
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    let spans = answer["data"][0]["spans"].as_array().cloned().unwrap_or_default();
+    spans.iter().filter_map(|span| span["operationName"].as_str().map(str::to_owned)).collect()
+}
+
+/// What a prediction's trace consists of.
+const SPANS: [&str; 6] = [
+    "POST /predict",
+    "asl_prediction",
+    "image_preprocessing",
+    "landmark_detection",
+    "model_inference",
+    "response_formatting",
+];
+
+/// Waits until each trace is there with all its spans.
+fn find_all(query: &str, traces: &[String], seconds: u64) {
+    let expected: BTreeSet<String> = SPANS.iter().map(|name| (*name).to_owned()).collect();
+    for trace in traces {
+        let what = || format!("trace {trace} has only {:?}", span_names(query, trace));
+        wait(seconds, what, || span_names(query, trace) == expected);
+    }
+}
+
+/// Clients that never stop: one sends spans, one posts photos.
+struct Load {
+    stop: Arc<AtomicBool>,
+    spans: Arc<Mutex<Vec<Span>>>,
+    photos: Arc<Mutex<Vec<String>>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Sends spans to the collector, some 25 a second, each again until it is taken, as OTLP wants
+    /// it of its clients; and a photo to the service every second, each once.
+    fn start(collector: &str, service: &str) -> Load {
+        let load = Load {
+            stop: Arc::default(),
+            spans: Arc::default(),
+            photos: Arc::default(),
+            threads: Vec::new(),
+        };
+        let (stop, sent) = (load.stop.clone(), load.spans.clone());
+        let url = format!("{collector}/v1/traces");
+        let spans = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let span = Span::new("load");
+                let start = Instant::now();
+                while post(&url, None, &span.otlp()).0 != 200 {
+                    assert!(start.elapsed() < 4 * AWAY, "the collector takes no span");
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                sent.lock().expect("no panic").push(span);
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        });
+        let (stop, sent, url) = (load.stop.clone(), load.photos.clone(), service.to_owned());
+        let photos = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let trace = post_photo(&url).expect("no prediction is lost");
+                sent.lock().expect("no panic").push(trace);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        Load { threads: vec![spans, photos], ..load }
+    }
+
+    /// Stops, and waits until everything that was sent is found. How much that was.
+    fn end(self, query: &str, seconds: u64) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("the load went through");
+        }
+        let photos = self.photos.lock().expect("no panic").clone();
+        let spans = self.spans.lock().expect("no panic").clone();
+        find_all(query, &photos, seconds);
+        let found = |span: &Span| {
+            get(&format!("{query}/api/v3/traces/{}", span.trace), None)
+                .is_ok_and(|(status, _)| status == 200)
+        };
+        for span in &spans {
+            wait(seconds, || format!("of {} spans, {span:?} is lost", spans.len()), || found(span));
+        }
+        (spans.len(), photos.len())
+    }
+}
+
+/// Elasticsearch with a login, where pods reach it.
+struct Storage {
+    server: Search,
+    proxy: Option<Proxy>,
+    folder: PathBuf,
+    address: String,
+}
+
+impl Storage {
+    fn start() -> Storage {
+        let folder = folder("cluster");
+        let server = Search::start("elasticsearch", &folder);
+        let address = variable("HOST_FROM_PODS");
+        let proxy = Proxy::plain(&folder, &address, 0, server.port, "first");
+        Storage { server, proxy: Some(proxy), folder, address }
+    }
+
+    fn port(&self) -> u16 {
+        self.proxy.as_ref().expect("it runs").port
+    }
+
+    /// Nobody answers at its address for some time.
+    fn away(&mut self, time: Duration) {
+        let port = self.port();
+        drop(self.proxy.take());
+        std::thread::sleep(time);
+        self.back(port);
+    }
+
+    fn back(&mut self, port: u16) {
+        let proxy = Proxy::plain(&self.folder, &self.address, port, self.server.port, "first");
+        self.proxy = Some(proxy);
+    }
+}
+
+fn setup(arguments: &[&str]) -> String {
+    let mut all = arguments.to_vec();
+    all.extend(["--", "--set", "image.tag=2.13.0,storage.elasticsearch.replicas=0"]);
+    run("infra/setup-jaeger.sh", &all)
+}
+
+fn install_service(set: &str) -> String {
+    let set = format!("image.repository=hand-gesture-api,image.tag=test{set}");
+    run(
+        "helm",
+        &[
+            "upgrade",
+            "--install",
+            "hand-gesture-api",
+            "infra/helm/hand-gesture-api",
+            "--namespace",
+            SERVICE,
+            "--values",
+            "infra/helm/hand-gesture-api/values-development.yaml",
+            "--set",
+            &set,
+            "--wait",
+            "--timeout",
+            "3m",
+        ],
+    )
+}
+
+/// The doctor names this hop, with this evidence.
+fn doctor_says(code: i32, evidence: &str) {
+    let (found, words) = operator("infra/doctor.sh", &[]);
+    assert!(
+        found == code && words.contains(evidence),
+        "not {code} and {evidence:?}: {found} {words}"
+    );
+    println!(
+        "doctor {code}: {}",
+        words.lines().find(|l| l.contains("BROKEN")).unwrap_or("every hop works")
+    );
+}
+
+fn step(name: &str, start: Instant) {
+    println!("{:4} s  {name}", start.elapsed().as_secs());
+}
+
+#[test]
+fn both_charts_on_a_cluster() {
+    let start = Instant::now();
+    let mut storage = Storage::start();
+    fresh_namespaces();
+    step("namespaces are fresh, Elasticsearch runs", start);
+
+    // Jaeger in memory, proved; then, run again, in Elasticsearch.
+    let words = setup(&[]);
+    assert!(words.contains("Found it through"), "{words}");
+    step("set up with memory", start);
+    kubectl(
+        JAEGER,
+        "create secret generic elasticsearch-credentials --from-literal=password=first",
+    );
+    let url = format!("http://{}:{}", storage.address, storage.port());
+    let elasticsearch =
+        ["--elasticsearch", &url, "--user", "elastic", "--secret", "elasticsearch-credentials"];
+    let words = setup(&elasticsearch);
+    assert!(words.contains("Found it through"), "{words}");
+    step("moved to Elasticsearch", start);
+
+    // The service, a photo, its trace from Elasticsearch.
+    install_service("");
+    let api = service(SERVICE, "hand-gesture-api", 80);
+    let query = service(JAEGER, "jaeger-query", 16686);
+    let collector = service(JAEGER, "jaeger-collector", 4318);
+    let photos: Vec<String> = (0..5).map(|_| post_photo(&api).expect("a prediction")).collect();
+    find_all(&query, &photos, 60);
+    run("helm", &["test", "hand-gesture-api", "--namespace", SERVICE]);
+    assert!(storage.server.indices().iter().all(|name| name.starts_with("jaeger-")));
+    step("photos' traces are found in Elasticsearch", start);
+    the_api_prefix_is_taken_away(&api);
+
+    // Under load: new pods, Elasticsearch away, the collector away.
+    let load = Load::start(&collector, &api);
+    std::thread::sleep(Duration::from_secs(3));
+    let deployments = "deployment/jaeger-collector deployment/jaeger-query";
+    kubectl(JAEGER, &format!("rollout restart {deployments}"));
+    for deployment in deployments.split(' ') {
+        kubectl(JAEGER, &format!("rollout status {deployment} --timeout=180s"));
+    }
+    // The old pods are still on their way out.
+    std::thread::sleep(Duration::from_secs(10));
+    let sent = load.end(&query, 60);
+    step(
+        &format!("a rolling upgrade lost none of {} spans, {} photos' traces", sent.0, sent.1),
+        start,
+    );
+
+    let load = Load::start(&collector, &api);
+    std::thread::sleep(Duration::from_secs(3));
+    storage.away(AWAY);
+    std::thread::sleep(Duration::from_secs(3));
+    let sent = load.end(&query, 120);
+    step(
+        &format!(
+            "{AWAY:?} without Elasticsearch lost none of {} spans, {} photos' traces",
+            sent.0, sent.1
+        ),
+        start,
+    );
+
+    let load = Load::start(&collector, &api);
+    std::thread::sleep(Duration::from_secs(3));
+    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
+    std::thread::sleep(AWAY);
+    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
+    kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
+    std::thread::sleep(Duration::from_secs(3));
+    let sent = load.end(&query, 120);
+    step(
+        &format!(
+            "{AWAY:?} without collector lost none of {} spans, {} photos' traces",
+            sent.0, sent.1
+        ),
+        start,
+    );
+
+    the_doctor_names_the_hop(&mut storage, start);
+
+    // Test, roll back, uninstall: nothing is left.
+    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
+    run("helm", &["rollback", "jaeger", "1", "--namespace", JAEGER, "--wait"]);
+    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
+    run("helm", &["uninstall", "jaeger", "--namespace", JAEGER, "--wait"]);
+    run("helm", &["uninstall", "hand-gesture-api", "--namespace", SERVICE, "--wait"]);
+    let kinds = "deployments,daemonsets,cronjobs,jobs,services,configmaps,ingresses,serviceaccounts,\
+                 poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,persistentvolumeclaims";
+    for namespace in [JAEGER, SERVICE] {
+        let left = kubectl(namespace, &format!("get {kinds} --output=name"));
+        let left: Vec<&str> = left
+            .lines()
+            .filter(|name| !["configmap/kube-root-ca.crt", "serviceaccount/default"].contains(name))
+            .collect();
+        assert!(left.is_empty(), "{namespace}: {left:?}");
+    }
+    step("tested, rolled back, uninstalled", start);
+}
+
+/// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
+fn the_api_prefix_is_taken_away(api: &str) {
+    let rendered = root().join("infra/helm/hand-gesture-api/examples/container/rendered.yaml");
+    let rendered = std::fs::read_to_string(rendered).expect("rendered.yaml");
+    let value = |name: &str| {
+        let line = rendered.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}")).trim_matches(['"', ' ']).to_owned()
+    };
+    let (path, target) = (value("- path:"), value("nginx.ingress.kubernetes.io/rewrite-target:"));
+    let size = value("nginx.ingress.kubernetes.io/proxy-body-size:");
+    let folder = folder("ingress");
+    let server = format!(
+        "location ~* \"^{path}\" {{
+           client_max_body_size {size};
+           rewrite \"(?i){path}\" {target} break;
+           proxy_pass {api};
+         }}
+         location / {{ return 404; }}"
+    );
+    let port = support::process::free_port();
+    let _proxy = Proxy::start(&folder, ("127.0.0.1", port), "", &server);
+    let url = format!("http://127.0.0.1:{port}");
+    post_photo(&format!("{url}/api")).expect("a prediction by /api/predict");
+    assert!(get(&format!("{url}/api/health"), None).expect("an answer").1.contains("ok"));
+    assert_eq!(get(&format!("{url}/health"), None).expect("an answer").0, 404);
+    // As large as the service's own limit, and larger.
+    let limit: usize = size.parse().expect("a number");
+    assert_eq!(post(&format!("{url}/api/predict"), None, &" ".repeat(limit)).0, 415);
+    assert_eq!(post(&format!("{url}/api/predict"), None, &" ".repeat(limit + 1)).0, 413);
+}
+
+fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
+    doctor_says(0, "Every hop works");
+
+    install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
+    doctor_says(4, "jaeger.tracing.svc.cluster.local is unknown");
+    install_service(",settings.enableTracing=false");
+    doctor_says(3, "enable_tracing='false'");
+    install_service("");
+
+    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
+    kubectl(
+        JAEGER,
+        "wait pods --for=delete --selector app.kubernetes.io/component=collector --timeout=90s",
+    );
+    doctor_says(5, "0 wanted");
+    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
+    kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
+
+    let port = storage.port();
+    drop(storage.proxy.take());
+    doctor_says(8, "does not answer");
+    storage.back(port);
+
+    storage.proxy.as_ref().expect("it runs").rotate("second");
+    doctor_says(7, "refuses the login of user elastic");
+    storage.proxy.as_ref().expect("it runs").rotate("first");
+
+    // Query reads another prefix than the collector writes.
+    let config = kubectl(JAEGER, "get configmap jaeger-query --output=json");
+    let other = config.replace("index_prefix: \\\"\\\"", "index_prefix: \\\"blue\\\"");
+    assert_ne!(config, other);
+    let file = storage.folder.join("query.json");
+    std::fs::write(&file, other).expect("written");
+    kubectl(JAEGER, &format!("apply -f {}", file.display()));
+    kubectl(JAEGER, "rollout restart deployment/jaeger-query");
+    kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
+    doctor_says(9, "with 'blue'");
+    // The repair that it names.
+    let repair = "upgrade jaeger infra/helm/jaeger --namespace tracing --reuse-values --force-conflicts --wait";
+    run("helm", &repair.split(' ').collect::<Vec<_>>());
+    kubectl(JAEGER, "rollout restart deployment/jaeger-query");
+    kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
+    doctor_says(0, "Every hop works");
+    step("the doctor named every broken hop", start);
+}
+
+/// Each example's manifests are taken by the API server, custom resources too.
+#[test]
+fn the_api_server_takes_every_manifest() {
+    kubectl("default", "apply --server-side --force-conflicts -f infra/tests/crds");
+    for (module, path) in [
+        ("github.com/elastic/cloud-on-k8s/v3", "config/crds/v1/all-crds.yaml"),
+        (
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        ),
+        (
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+        ),
+        (
+            "sigs.k8s.io/gateway-api",
+            "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+        ),
+    ] {
+        let mut go = Command::new("go");
+        go.args(["mod", "download", "-json", module]).current_dir(root().join("infra/tools/crds"));
+        let answer: Value =
+            serde_json::from_str(&output(&mut go).expect("downloaded")).expect("JSON");
+        let folder = answer["Dir"].as_str().expect("a folder");
+        kubectl("default", &format!("apply --server-side --force-conflicts -f {folder}/{path}"));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    _ = operator("kubectl", &["create", "namespace", "manifests"]);
+    let mut seen = 0;
+    for chart in ["jaeger", "hand-gesture-api"] {
+        let examples = root().join("infra/helm").join(chart).join("examples");
+        for example in std::fs::read_dir(examples).expect("examples") {
+            let rendered = example.expect("an entry").path().join("rendered.yaml");
+            let text = std::fs::read_to_string(&rendered).expect("rendered.yaml");
+            let text = text.replace("namespace: tracing", "namespace: manifests");
+            let text = text.replace("namespace: asl", "namespace: manifests");
+            let file = root().join("target/tmp/manifests.yaml");
+            std::fs::write(&file, text).expect("written");
+            let file = file.display().to_string();
+            run(
+                "kubectl",
+                &["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", &file],
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 16, "only {seen} examples");
+    kubectl("default", "delete namespace manifests --wait=false");
+}
