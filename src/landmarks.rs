@@ -59,9 +59,6 @@ pub struct Hand {
     /// x, y in pixels of the photo; z in pixels too, smaller is nearer to the camera, 0 at the
     /// wrist.
     pub landmarks: [[f32; 3]; LANDMARKS],
-    /// x, y, z in metres as the model estimates them, around the hand's centre, turned like the
-    /// model's input and mirrored where that was.
-    pub world: [[f32; 3]; LANDMARKS],
     /// The probability that there is a hand in the region, 0 to 1.
     pub presence: f32,
     /// Which hand it is.
@@ -125,7 +122,6 @@ pub fn find(
     Ok(Hand {
         region: *region,
         landmarks,
-        world: std::array::from_fn(|i| [world[3 * i], world[3 * i + 1], world[3 * i + 2]]),
         presence,
         handedness,
         handedness_score,

@@ -202,7 +202,6 @@ mod tests {
         Hand {
             region: Region { center: [0.0, 0.0], size: 1.0, rotation: 0.0 },
             landmarks,
-            world: [[0.0; 3]; LANDMARKS],
             presence: 1.0,
             handedness: if mirrored { Handedness::Left } else { Handedness::Right },
             handedness_score: 1.0,

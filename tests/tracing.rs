@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use hand_gesture_api::telemetry;
@@ -330,6 +330,44 @@ fn exports_are_compressed_when_asked() {
     assert_eq!(collector.exports()[0].headers["content-encoding"], "gzip");
 }
 
+/// Hosted backends: the connection begins with a handshake of TLS. (The certificate that it asks
+/// for has to be a real one: nothing of a test's can have it.)
+#[test]
+fn https_is_spoken_to_https() {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("https://{}", listener.local_addr().expect("its address"));
+    let settings = [("collector_allowed_host", endpoint.as_str()), ("trace_retry_budget", "100")];
+    let service =
+        start(&[settings[0], settings[1], ("otel_exporter_otlp_endpoint", &endpoint)], &[]);
+    service.get("/health");
+    let mut start = [0; 3];
+    listener.accept().expect("a connection").0.read_exact(&mut start).expect("bytes");
+    // RFC 8446: a record of the type handshake (22), version 3.x.
+    assert_eq!(start[..2], [22, 3]);
+    wait_until(|| dropped(&service) == 2, || format!("{:?}", service.log()));
+}
+
+/// What the settings' module reads, the manifest declares and the README explains.
+#[test]
+fn every_setting_is_declared_and_explained() {
+    let names = || telemetry::settings::NAMES.into_iter().chain(hand_gesture_api::settings::NAMES);
+    let manifest =
+        hand_gesture_host::Manifest::read(&root().join("spin.toml")).expect("a manifest");
+    let sorted = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    let expected = sorted(names().collect());
+    assert_eq!(sorted(manifest.variables.keys().map(String::as_str).collect()), expected);
+    let component = &manifest.component.variables;
+    assert_eq!(sorted(component.keys().map(String::as_str).collect()), expected);
+    assert!(component.iter().all(|(name, value)| *value == format!("{{{{ {name} }}}}")));
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("a README");
+    for name in names() {
+        // Those for traces alone are explained together.
+        let explained = name.replace("otlp_traces_", "otlp_");
+        assert!(readme.contains(&format!("`{explained}`")), "{explained}");
+    }
+}
+
 /// Spans that were dropped, by the service's log.
 fn dropped(service: &Service) -> usize {
     let count = |line: &String| {
@@ -498,10 +536,14 @@ fn under_load_every_span_arrives_once() {
     let expected: usize = traces.iter().map(|(_, spans)| spans).sum();
     let spans = spans(&collector, expected);
     assert_eq!(spans.len(), expected);
-    let ids: HashSet<&str> = spans.iter().map(|span| &*span.span_id).collect();
+    let ids: HashMap<&str, &Span> = spans.iter().map(|span| (&*span.span_id, span)).collect();
     assert_eq!(ids.len(), expected, "none twice");
     for (trace, count) in &traces {
-        assert_eq!(spans.iter().filter(|span| span.trace_id == *trace).count(), *count);
+        let of_trace = || spans.iter().filter(|span| span.trace_id == *trace);
+        assert_eq!(of_trace().count(), *count);
+        // Requests that took turns in one instance: no span has another's parent.
+        let inside = |span: &Span| ids.get(&*span.parent_span_id).map(|parent| &parent.trace_id);
+        assert!(of_trace().all(|s| s.kind == "SERVER" || inside(s) == Some(trace)));
     }
     assert!(collector.exports().len() < REQUESTS, "{} posts", collector.exports().len());
     assert_eq!(dropped(&service), 0);

@@ -190,11 +190,7 @@ impl HttpClient for Delivery {
         let (mut head, body) = request.into_parts();
         // Without it the body goes out in chunks, which some servers don't take.
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        for (name, value) in &self.settings.headers {
-            if let Ok(name) = http::HeaderName::try_from(name) {
-                head.headers.insert(name, value.clone());
-            }
-        }
+        head.headers.extend(self.settings.headers.clone());
         match self.deliver(Request::from_parts(head, body)).await {
             // Nothing is left for the exporter to do with the body.
             Ok(()) => Ok(Response::new(Bytes::new())),

@@ -9,12 +9,14 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
 
 /// The port of OTLP over HTTP (OTLP specification).
 const OTLP_HTTP_PORT: u16 = 4318;
+/// Where spans go if nothing says where (OTLP exporter specification).
+const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 /// The port of OTLP over gRPC (OTLP specification), which this component does not speak.
 const OTLP_GRPC_PORT: u16 = 4317;
 
@@ -73,7 +75,7 @@ pub struct Settings {
     /// What `collector_allowed_host` allows, for the message when the host denies the endpoint.
     pub allowed_host: String,
     /// Headers of every export. Their values are secret.
-    pub headers: BTreeMap<String, HeaderValue>,
+    pub headers: HeaderMap,
     /// Whether exports are compressed with gzip.
     pub gzip: bool,
     /// How long one attempt to export may take.
@@ -161,10 +163,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
         let endpoint = match self.endpoint() {
             Some(endpoint) => endpoint,
-            None if enabled == Some(true) => {
-                let default = format!("http://localhost:{OTLP_HTTP_PORT}/v1/traces");
-                default.parse().unwrap_or_default()
-            }
+            None if enabled == Some(true) => Uri::from_static(DEFAULT_ENDPOINT),
             None => {
                 return Tracing::Off {
                     reason: "neither otel_exporter_otlp_endpoint nor jaeger_collector_host is set",
@@ -336,13 +335,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
 
     /// `key=value` pairs with commas between, values percent-encoded (W3C Baggage, as the OTLP
     /// exporter's specification says). The values are secret: no complaint repeats them.
-    fn headers(&mut self) -> BTreeMap<String, HeaderValue> {
-        let Some(name) = self.for_traces("headers") else { return BTreeMap::new() };
+    fn headers(&mut self) -> HeaderMap {
+        let Some(name) = self.for_traces("headers") else { return HeaderMap::new() };
         let header = |(key, value): (String, String)| {
-            let key = HeaderName::from_str(&key).ok()?;
             let mut value = HeaderValue::from_str(&value).ok()?;
             value.set_sensitive(true);
-            Some((key.as_str().to_owned(), value))
+            Some((HeaderName::from_str(&key).ok()?, value))
         };
         let headers = pairs(&self.value(&name).unwrap_or_default())
             .and_then(|pairs| pairs.into_iter().map(header).collect());
@@ -350,7 +348,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             let reason = "this is not a list of key=value pairs with commas between; \
                           no header is sent";
             self.complain(&name, reason);
-            BTreeMap::new()
+            HeaderMap::new()
         })
     }
 
