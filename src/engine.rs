@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::Cost;
+use tract_onnx::tract_core::plan::eval;
+
+use crate::rewrite::rewrite;
 
 /// A neural network with one input and some outputs, all `f32`.
 ///
@@ -68,6 +73,28 @@ pub struct Shapes {
     pub outputs: Vec<Vec<usize>>,
 }
 
+/// Whose operators run a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operators {
+    /// This project's where they can, tract's for the rest.
+    Own,
+    /// tract's alone, in 32-bit floats: what the others are compared with.
+    Tract,
+}
+
+/// What one operator took in one run.
+#[derive(Clone, Debug)]
+pub struct OperatorTime {
+    /// Which kind of operator.
+    pub name: String,
+    /// The shape of its output.
+    pub output: Vec<usize>,
+    /// Multiplications with an addition each, as far as the operator tells.
+    pub multiply_adds: u64,
+    /// How long it took.
+    pub time: Duration,
+}
+
 /// An ONNX model, parsed, optimised and ready to run in `tract`.
 pub struct OnnxModel {
     name: String,
@@ -82,6 +109,18 @@ impl OnnxModel {
     /// [`ModelError::Load`]; [`ModelError::Shape`] for several inputs, or dimensions that are not
     /// fixed.
     pub fn load(name: &str, onnx: &[u8]) -> Result<OnnxModel, ModelError> {
+        OnnxModel::load_with(name, onnx, Operators::Own)
+    }
+
+    /// The same, with a choice of operators.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::load`].
+    pub fn load_with(
+        name: &str,
+        onnx: &[u8],
+        operators: Operators,
+    ) -> Result<OnnxModel, ModelError> {
         let load = |error: TractError| ModelError::Load {
             name: name.to_owned(),
             reason: format!("{error:#}"),
@@ -89,6 +128,11 @@ impl OnnxModel {
         let shape = |reason: String| ModelError::Shape { name: name.to_owned(), reason };
         let model = tract_onnx::onnx()
             .model_for_read(&mut &*onnx)
+            .and_then(|model| model.into_typed())
+            .and_then(|model| match operators {
+                Operators::Own => rewrite(&model),
+                Operators::Tract => Ok(model),
+            })
             .and_then(|model| model.into_optimized())
             .map_err(load)?;
 
@@ -134,14 +178,53 @@ impl OnnxModel {
     }
 }
 
+impl OnnxModel {
+    fn failed(&self) -> impl Fn(TractError) -> ModelError {
+        |error| ModelError::Run { name: self.name.clone(), reason: format!("{error:#}") }
+    }
+
+    /// Runs the model and tells what each of its operators took, in the order of their turns.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn profile(&self, input: &[f32]) -> Result<Vec<OperatorTime>, ModelError> {
+        let mut times = Vec::new();
+        let mut profiled = || {
+            let input = Tensor::from_shape(&self.shapes.input, input)?;
+            let model = self.plan.model();
+            self.plan.spawn()?.run_plan_with_eval(
+                tvec!(input.into()),
+                |context, state, node, inputs| {
+                    let costs = node.op.cost(&model.node_input_facts(node.id)?)?;
+                    let start = Instant::now();
+                    let outputs = eval(context, state, node, inputs)?;
+                    let time = start.elapsed();
+                    let multiply_adds = costs
+                        .iter()
+                        .filter(|(cost, _)| matches!(cost, Cost::FMA(_)))
+                        .filter_map(|(_, count)| count.to_i64().ok())
+                        .sum::<i64>();
+                    times.push(OperatorTime {
+                        name: node.op.name().into_owned(),
+                        output: outputs.first().map(|o| o.shape().to_vec()).unwrap_or_default(),
+                        multiply_adds: multiply_adds.unsigned_abs(),
+                        time,
+                    });
+                    TractResult::Ok(outputs)
+                },
+            )?;
+            Ok(())
+        };
+        profiled().map_err(self.failed())?;
+        Ok(times)
+    }
+}
+
 impl Model for OnnxModel {
     fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
-        let failed = |error: TractError| ModelError::Run {
-            name: self.name.clone(),
-            reason: format!("{error:#}"),
-        };
-        let input = Tensor::from_shape(&self.shapes.input, &input).map_err(failed)?;
-        let outputs = self.plan.run(tvec!(input.into())).map_err(failed)?;
+        let failed = self.failed();
+        let input = Tensor::from_shape(&self.shapes.input, &input).map_err(&failed)?;
+        let outputs = self.plan.run(tvec!(input.into())).map_err(&failed)?;
         outputs
             .iter()
             .map(|output| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))

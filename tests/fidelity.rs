@@ -4,10 +4,10 @@
 //! pipeline runs with MediaPipe's own settings: no border, confidence 0.5, one look.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hand_gesture_api::decode::decode;
-use hand_gesture_api::engine::OnnxModel;
+use hand_gesture_api::decode::{Photo, decode};
+use hand_gesture_api::engine::{OnnxModel, Operators};
 use hand_gesture_api::landmarks::{self, Hand, MIDDLE_FINGER_BASE, WRIST};
 use hand_gesture_api::palm;
 
@@ -34,9 +34,10 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn load(name: &str) -> OnnxModel {
+fn load(name: &str, operators: Operators) -> OnnxModel {
     let path = root().join("models").join(name);
-    OnnxModel::load(name, &std::fs::read(path).expect("the model file")).expect("the model")
+    let onnx = std::fs::read(path).expect("the model file");
+    OnnxModel::load_with(name, &onnx, operators).expect("the model")
 }
 
 fn expected() -> BTreeMap<PathBuf, Expected> {
@@ -57,31 +58,52 @@ fn expected() -> BTreeMap<PathBuf, Expected> {
 const MIN_DETECTION_CONFIDENCE: f32 = 0.5;
 
 /// The distance of every landmark, as a part of the palm's length.
-fn distances(hand: &Hand, expected: &ExpectedHand, width: f32, height: f32) -> Vec<f32> {
-    let pixel = |i: usize| [expected.landmarks[i][0] * width, expected.landmarks[i][1] * height];
+fn distances(hand: &Hand, expected: &[[f32; 2]]) -> Vec<f32> {
     let distance = |a: [f32; 2], b: [f32; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
-    let palm = distance(pixel(WRIST), pixel(MIDDLE_FINGER_BASE));
+    let palm = distance(expected[WRIST], expected[MIDDLE_FINGER_BASE]);
     let found = hand.landmarks.iter().map(|[x, y, _]| [*x, *y]);
-    found.enumerate().map(|(i, point)| distance(point, pixel(i)) / palm).collect()
+    found.zip(expected).map(|(point, expected)| distance(point, *expected) / palm).collect()
+}
+
+/// Mean and 95th percentile.
+fn summary(mut distances: Vec<f32>) -> (f32, f32) {
+    distances.sort_by(f32::total_cmp);
+    let mean = distances.iter().sum::<f32>() / distances.len() as f32;
+    let p95 = distances[distances.len() * 95 / 100];
+    println!(
+        "{} landmarks: mean {mean:.4}, 95th percentile {p95:.4} of the palm length",
+        distances.len()
+    );
+    (mean, p95)
+}
+
+fn photo(name: &str) -> Photo {
+    let path = root().join("tests/photos").join(name);
+    decode(&std::fs::read(path).expect("the photo"), u64::MAX).expect("a photo").photo
+}
+
+/// The hand of the best palm.
+fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
+    let palms = palm::detect(palm, photo, 0.0, MIN_DETECTION_CONFIDENCE).expect("a run");
+    let best = palms.first().expect("a palm");
+    landmarks::find(landmark, photo, &best.region, false).expect("a run")
 }
 
 fn agrees(palm: &str, landmark: &str, of: fn(&Expected) -> &ExpectedHand) {
-    let (palm, landmark) = (load(palm), load(landmark));
+    let (palm, landmark) = (load(palm, Operators::Own), load(landmark, Operators::Own));
     let mut all = Vec::new();
     let expectations = expected();
     assert!(expectations.len() >= 20, "expected landmarks of at least 20 photos");
     for expected in expectations.values() {
-        let path = root().join("tests/photos").join(Path::new(&expected.photo));
-        let photo =
-            decode(&std::fs::read(path).expect("the photo"), u64::MAX).expect("a photo").photo;
-        let palms = palm::detect(&palm, &photo, 0.0, MIN_DETECTION_CONFIDENCE).expect("a run");
-        let best = palms.first().unwrap_or_else(|| panic!("{}: no palm found", expected.photo));
-        let hand = landmarks::find(&landmark, &photo, &best.region, false).expect("a run");
+        let photo = photo(&expected.photo);
+        let hand = hand(&palm, &landmark, &photo);
         assert!(hand.presence >= MIN_DETECTION_CONFIDENCE, "{}: no hand", expected.photo);
 
         let expected_hand = of(expected);
         let (width, height) = (photo.width() as f32, photo.height() as f32);
-        let distances = distances(&hand, expected_hand, width, height);
+        let pixels: Vec<[f32; 2]> =
+            expected_hand.landmarks.iter().map(|[x, y, _]| [x * width, y * height]).collect();
+        let distances = distances(&hand, &pixels);
         let mean = distances.iter().sum::<f32>() / distances.len() as f32;
         println!("{:12} mean {mean:.4}", expected.photo);
         all.extend(distances);
@@ -91,15 +113,65 @@ fn agrees(palm: &str, landmark: &str, of: fn(&Expected) -> &ExpectedHand) {
         let score = expected_hand.handedness.score;
         assert!((hand.handedness_score - score).abs() < 0.1, "{}: {score}", expected.photo);
     }
-    all.sort_by(f32::total_cmp);
-    let mean = all.iter().sum::<f32>() / all.len() as f32;
-    let p95 = all[all.len() * 95 / 100];
-    println!(
-        "{} landmarks: mean {mean:.4}, 95th percentile {p95:.4} of the palm length",
-        all.len()
-    );
+    let (mean, p95) = summary(all);
     assert!(mean <= 0.01, "mean distance {mean}");
     assert!(p95 <= 0.03, "95th percentile {p95}");
+}
+
+/// This project's operators, in 16 bits, against tract's, in 32-bit floats.
+fn operators_agree(palm: &str, landmark: &str) {
+    let models = |operators| (load(palm, operators), load(landmark, operators));
+    let (own, tract) = (models(Operators::Own), models(Operators::Tract));
+    let mut all = Vec::new();
+    for expected in expected().values() {
+        let photo = photo(&expected.photo);
+        let floats = hand(&tract.0, &tract.1, &photo);
+        let pixels = floats.landmarks.map(|[x, y, _]| [x, y]);
+        all.extend(distances(&hand(&own.0, &own.1, &photo), &pixels));
+    }
+    let (mean, _) = summary(all);
+    assert!(mean <= 0.02, "mean distance {mean}");
+}
+
+/// Every layer of the models is one of this project's, and no picture is transposed between them.
+#[test]
+fn no_layer_is_left_to_tract() {
+    for name in [
+        "palm_detection_lite.onnx",
+        "palm_detection_full.onnx",
+        "hand_landmark_lite.onnx",
+        "hand_landmark_full.onnx",
+    ] {
+        let model = load(name, Operators::Own);
+        let input = vec![0.5; model.shapes().input.iter().product()];
+        let operators = model.profile(&input).expect("a run");
+        let own = ["pointwise", "window", "depthwise", "max pool", "upsample"];
+        // What is left: the model's input, and what comes after the last picture.
+        let left = operators.iter().filter(|operator| {
+            let pixels = operator.output.iter().product::<usize>() > 10_000;
+            pixels && !own.contains(&operator.name.as_str())
+        });
+        let left: Vec<_> = left.map(|operator| (&operator.name, &operator.output)).collect();
+        assert!(
+            left.iter().all(|(name, _)| ["Source", "IntoShape", "Concat"].contains(&name.as_str())),
+            "{name}: {left:?}"
+        );
+    }
+}
+
+#[test]
+fn operators_agree_on_the_full_models() {
+    operators_agree("palm_detection_full.onnx", "hand_landmark_full.onnx");
+}
+
+#[test]
+fn operators_agree_on_the_lite_models() {
+    operators_agree("palm_detection_lite.onnx", "hand_landmark_lite.onnx");
+}
+
+#[test]
+fn operators_agree_on_the_default_models() {
+    operators_agree("palm_detection_lite.onnx", "hand_landmark_full.onnx");
 }
 
 #[test]

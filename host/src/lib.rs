@@ -8,6 +8,7 @@
 //! Spin in production: there is no TLS, no HTTP/2 and no limit on the time of a request.
 
 pub mod collector;
+pub mod command;
 pub mod engine;
 mod front;
 mod guest;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::root;
 
 /// The target that the component is compiled for.
-const TARGET: &str = "wasm32-wasip2";
+pub const TARGET: &str = "wasm32-wasip2";
 
 /// Which models go into the component.
 #[derive(Clone, Debug)]
@@ -70,6 +70,16 @@ impl Models {
         Ok(true)
     }
 
+    /// The palm detection model's file in `models`.
+    pub fn palm_file(&self) -> String {
+        format!("palm_detection_{}.onnx", self.palm.name())
+    }
+
+    /// The landmark model's file in `models`.
+    pub fn landmark_file(&self) -> String {
+        format!("hand_landmark_{}.onnx", self.landmarks.name())
+    }
+
     /// Puts the chosen model files into a folder, under the names that the component reads, and
     /// checks that they fit together.
     pub fn stage(&self, folder: &Path) -> Result<Pipeline> {
@@ -78,11 +88,8 @@ impl Models {
         }
         let models = root().join("models");
         let sources = [
-            (files::PALM, models.join(format!("palm_detection_{}.onnx", self.palm.name()))),
-            (
-                files::LANDMARKS,
-                models.join(format!("hand_landmark_{}.onnx", self.landmarks.name())),
-            ),
+            (files::PALM, models.join(self.palm_file())),
+            (files::LANDMARKS, models.join(self.landmark_file())),
             (
                 files::LETTERS,
                 self.letters.clone().unwrap_or_else(|| {

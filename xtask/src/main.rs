@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod features;
+mod operators;
 mod test;
 mod tools;
 mod traces;
@@ -24,7 +25,8 @@ cargo xtask build [MODELS]
     Builds target/hand-gesture-api.wasm, the component with its models in it.
 
 cargo xtask test [GROUP]...
-    Builds the component and runs all tests, or those of some groups: unit, fidelity, http.
+    Builds the component and runs all tests, or those of some groups: unit, sandbox,
+    fidelity, http.
 
 cargo xtask tools [NAME]...
     Builds what the tests run besides Rust into target/tools: jaeger, es-index-cleaner,
@@ -34,8 +36,15 @@ cargo xtask bench [MODELS] [--against URL] [--json FILE]
     Measures the component: stages, new instances, load, memory, size; with --against another
     server's /predict in the same run.
 
+cargo xtask operators [MODELS]
+    Measures each operator of palm detection and landmarks in the sandbox, this project's and
+    tract's.
+
 cargo xtask features --data FOLDER --output NAME [--palm SIZE] [--landmarks SIZE] [--only SET]
     Runs the pipeline over photos and writes what the letter classifier is trained on.
+
+cargo xtask run FILE.wasm [ARGUMENT]...
+    Runs a program that was compiled for wasm32-wasip2 in the sandbox; cargo does so with tests.
 
 MODELS:
     --palm lite|full         palm detection model [lite]
@@ -68,13 +77,8 @@ fn run() -> Result<()> {
         None => bail!("a command is missing\n\n{USAGE}"),
     };
     match command.as_str() {
-        "build" => {
-            let mut models = build::Models::default();
-            while let Some(option) = next_option(&mut parser)? {
-                model_option(&mut models, &option, &mut parser)?;
-            }
-            build::run(&models).map(drop)
-        }
+        "build" => build::run(&models(&mut parser)?).map(drop),
+        "operators" => operators::run(&models(&mut parser)?),
         "bench" => {
             let mut arguments =
                 bench::Arguments { models: build::Models::default(), against: None, json: None };
@@ -91,6 +95,13 @@ fn run() -> Result<()> {
         "tools" => tools::run(&names(&mut parser)?),
         "up" => up::run(&up_options(&mut parser)?),
         "features" => features::run(&features_options(&mut parser)?),
+        "run" => {
+            let arguments: Vec<String> =
+                parser.raw_args()?.map(|argument| argument.string()).collect::<Result<_, _>>()?;
+            let file = arguments.first().context("run FILE.wasm [ARGUMENT]...")?;
+            let code = hand_gesture_host::command::run_command(Path::new(file), &arguments)?;
+            std::process::exit(code)
+        }
         "help" => {
             print!("{USAGE}");
             Ok(())
@@ -118,6 +129,15 @@ fn next_option(parser: &mut lexopt::Parser) -> Result<Option<String>> {
         Some(other) => Err(other.unexpected().into()),
         None => Ok(None),
     }
+}
+
+/// The models, if there are no other options.
+fn models(parser: &mut lexopt::Parser) -> Result<build::Models> {
+    let mut models = build::Models::default();
+    while let Some(option) = next_option(parser)? {
+        model_option(&mut models, &option, parser)?;
+    }
+    Ok(models)
 }
 
 /// Takes an option of the models; any other one is a mistake.

@@ -26,25 +26,38 @@ const GROUPS: &[Group] = &[
     Group {
         name: "unit",
         about: "each module by itself, natively",
-        arguments: &["--lib", "--bins"],
+        arguments: &["--workspace", "--lib", "--bins"],
+        needs: &[],
+    },
+    Group {
+        name: "sandbox",
+        about: "the component's modules and kernels once more, in the sandbox",
+        arguments: &[
+            "--release",
+            "--target",
+            crate::build::TARGET,
+            "--package",
+            "hand-gesture-api",
+            "--lib",
+        ],
         needs: &[],
     },
     Group {
         name: "fidelity",
         about: "landmarks against those of MediaPipe",
-        arguments: &["--test", "fidelity"],
+        arguments: &["--workspace", "--test", "fidelity"],
         needs: &[],
     },
     Group {
         name: "http",
         about: "the component under the development host, by real HTTP",
-        arguments: &["--test", "http"],
+        arguments: &["--workspace", "--test", "http"],
         needs: &[],
     },
     Group {
         name: "tracing",
         about: "the component's traces, as a collector gets them",
-        arguments: &["--test", "tracing"],
+        arguments: &["--workspace", "--test", "tracing"],
         needs: &[],
     },
     Group {
@@ -56,7 +69,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "charts",
         about: "what the Helm charts render and refuse",
-        arguments: &["--test", "charts"],
+        arguments: &["--workspace", "--test", "charts"],
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
     Group {
@@ -79,7 +92,7 @@ const GROUPS: &[Group] = &[
         name: "storage",
         about: "the rendered configuration in Jaeger, with each storage's real server",
         // One at a time: the servers are large.
-        arguments: &["--test", "storage", "--", "--test-threads=1"],
+        arguments: &["--workspace", "--test", "storage", "--", "--test-threads=1"],
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Tool(Tool::Jaeger),
@@ -157,7 +170,7 @@ fn run_group(group: &Group) -> Result<Outcome> {
         need.prepare()?;
     }
     let mut child = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
         .args(group.arguments)
         .current_dir(root())
         .stdout(std::process::Stdio::piped())

@@ -1,0 +1,56 @@
+//! Running a command, a component with a `main`: the component's own tests and measurements, in
+//! the same sandbox as the component itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::component::Component;
+use wasmtime::{Result, Store, StoreLimits};
+use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+use crate::engine::serving_engine;
+use crate::guest::{GuestState, Shared, linker};
+use crate::log::{LogSink, Source};
+use crate::outbound::AllowedHosts;
+
+/// Runs a command component with these arguments (the first is its own name) and gives back its
+/// exit code.
+///
+/// It can read the current folder and print, and has nothing else: no environment, no network, no
+/// variables.
+///
+/// # Errors
+/// If the file is no such component, or traps.
+pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let engine = serving_engine()?;
+        let component = Component::from_file(&engine, file)?;
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.args(arguments).preopened_dir(".", ".", FsPerms::ReadOnly)?;
+        let shared = Arc::new(Shared {
+            variables: None,
+            allowed_hosts: AllowedHosts::default(),
+            allowed_hosts_setting: "nothing: this is no server".to_owned(),
+            own_address: None,
+            log: LogSink::new(|line| match line.source {
+                Source::Stdout(_) => println!("{}", line.text),
+                _ => eprintln!("{}", line.text),
+            }),
+        });
+        let state = GuestState::new(shared, wasi, 0, StoreLimits::default());
+        let mut store = Store::new(&engine, state);
+        // Far away: it is added to the present epoch.
+        store.set_epoch_deadline(u64::MAX / 2);
+        let command = Command::instantiate_async(&mut store, &component, &linker(&engine)?).await?;
+        match command.wasi_cli_run().call_run(&mut store).await {
+            Ok(Ok(())) => Ok(0),
+            Ok(Err(())) => Ok(1),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                Some(exit) => Ok(exit.0),
+                None => Err(error),
+            },
+        }
+    })
+}

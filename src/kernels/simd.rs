@@ -1,0 +1,283 @@
+//! Vectors of 128 bits: WebAssembly's, and elsewhere arrays that do the same, lane by lane.
+//!
+//! The kernels are written once on top of these, so that the native tests run the very code that
+//! runs in the sandbox. With the target feature `relaxed-simd` a multiplication and an addition
+//! are one instruction.
+
+pub(super) use lanes::{F32x4, I16x8, I32x4};
+
+impl F32x4 {
+    /// Two of them from eight numbers.
+    #[inline(always)]
+    pub fn load_two(from: &[f32; 8]) -> [F32x4; 2] {
+        let [a, b, c, d, e, f, g, h] = *from;
+        [F32x4::load(&[a, b, c, d]), F32x4::load(&[e, f, g, h])]
+    }
+
+    /// Two of them to eight numbers.
+    #[inline(always)]
+    pub fn store_two(two: [F32x4; 2], to: &mut [f32; 8]) {
+        let (fours, _) = to.as_chunks_mut::<4>();
+        for (value, four) in two.into_iter().zip(fours) {
+            value.store(four);
+        }
+    }
+}
+
+/// 1.5 · 2²³: added to a number between −2²² and 2²², it leaves the nearest integer in the lowest
+/// bits of the sum.
+const ROUNDING: f32 = 12_582_912.0;
+
+#[cfg(target_family = "wasm")]
+mod lanes {
+    use std::arch::wasm32::*;
+
+    use super::ROUNDING;
+
+    /// Four floats.
+    #[derive(Clone, Copy)]
+    pub struct F32x4(v128);
+    /// Four integers of 32 bits.
+    #[derive(Clone, Copy)]
+    pub struct I32x4(v128);
+    /// Eight integers of 16 bits.
+    #[derive(Clone, Copy)]
+    pub struct I16x8(v128);
+
+    impl F32x4 {
+        #[inline(always)]
+        pub fn splat(value: f32) -> F32x4 {
+            F32x4(f32x4_splat(value))
+        }
+
+        #[inline(always)]
+        pub fn load(from: &[f32; 4]) -> F32x4 {
+            // SAFETY: the reference is to 16 readable bytes; the instruction needs no alignment.
+            F32x4(unsafe { v128_load(from.as_ptr().cast()) })
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [f32; 4]) {
+            // SAFETY: the reference is to 16 writable bytes; the instruction needs no alignment.
+            unsafe { v128_store(to.as_mut_ptr().cast(), self.0) }
+        }
+
+        #[inline(always)]
+        pub fn add(self, other: F32x4) -> F32x4 {
+            F32x4(f32x4_add(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: F32x4) -> F32x4 {
+            F32x4(f32x4_mul(self.0, other.0))
+        }
+
+        /// `self * factor + sum`.
+        #[inline(always)]
+        pub fn mul_add(self, factor: F32x4, sum: F32x4) -> F32x4 {
+            #[cfg(target_feature = "relaxed-simd")]
+            return F32x4(f32x4_relaxed_madd(self.0, factor.0, sum.0));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            F32x4(f32x4_add(f32x4_mul(self.0, factor.0), sum.0))
+        }
+
+        /// The larger of each two lanes: one instruction, unlike the maximum that keeps NaN.
+        #[inline(always)]
+        pub fn max(self, other: F32x4) -> F32x4 {
+            F32x4(f32x4_pmax(self.0, other.0))
+        }
+
+        /// The smaller of each two lanes.
+        #[inline(always)]
+        pub fn min(self, other: F32x4) -> F32x4 {
+            F32x4(f32x4_pmin(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn abs(self) -> F32x4 {
+            F32x4(f32x4_abs(self.0))
+        }
+
+        #[inline(always)]
+        pub fn to_array(self) -> [f32; 4] {
+            let mut lanes = [0.0; 4];
+            self.store(&mut lanes);
+            lanes
+        }
+    }
+
+    impl I32x4 {
+        pub const ZERO: I32x4 = I32x4(i32x4(0, 0, 0, 0));
+
+        #[inline(always)]
+        pub fn add(self, other: I32x4) -> I32x4 {
+            I32x4(i32x4_add(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn to_f32(self) -> F32x4 {
+            F32x4(f32x4_convert_i32x4(self.0))
+        }
+    }
+
+    impl I16x8 {
+        #[inline(always)]
+        pub fn load(from: &[i16; 8]) -> I16x8 {
+            // SAFETY: the reference is to 16 readable bytes; the instruction needs no alignment.
+            I16x8(unsafe { v128_load(from.as_ptr().cast()) })
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [i16; 8]) {
+            // SAFETY: the reference is to 16 writable bytes; the instruction needs no alignment.
+            unsafe { v128_store(to.as_mut_ptr().cast(), self.0) }
+        }
+
+        /// Eight floats times a factor, rounded to the nearest integers: 16 bits must be enough.
+        #[inline(always)]
+        pub fn scale(low: F32x4, high: F32x4, factor: F32x4) -> I16x8 {
+            let magic = F32x4::splat(ROUNDING);
+            let integer = |value: F32x4| i32x4_sub(value.mul_add(factor, magic).0, magic.0);
+            I16x8(i16x8_narrow_i32x4(integer(low), integer(high)))
+        }
+
+        /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
+        #[inline(always)]
+        pub fn pair<const PAIR: usize>(self) -> I16x8 {
+            I16x8(match PAIR {
+                0 => i32x4_shuffle::<0, 0, 0, 0>(self.0, self.0),
+                1 => i32x4_shuffle::<1, 1, 1, 1>(self.0, self.0),
+                2 => i32x4_shuffle::<2, 2, 2, 2>(self.0, self.0),
+                _ => i32x4_shuffle::<3, 3, 3, 3>(self.0, self.0),
+            })
+        }
+
+        /// The products of all lanes, each pair of them added up.
+        #[inline(always)]
+        pub fn dot(self, other: I16x8) -> I32x4 {
+            I32x4(i32x4_dot_i16x8(self.0, other.0))
+        }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod lanes {
+    use std::array::from_fn;
+
+    use super::ROUNDING;
+
+    /// Four floats.
+    #[derive(Clone, Copy)]
+    pub struct F32x4([f32; 4]);
+    /// Four integers of 32 bits.
+    #[derive(Clone, Copy)]
+    pub struct I32x4([i32; 4]);
+    /// Eight integers of 16 bits.
+    #[derive(Clone, Copy)]
+    pub struct I16x8([i16; 8]);
+
+    impl F32x4 {
+        #[inline(always)]
+        pub fn splat(value: f32) -> F32x4 {
+            F32x4([value; 4])
+        }
+
+        #[inline(always)]
+        pub fn load(from: &[f32; 4]) -> F32x4 {
+            F32x4(*from)
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [f32; 4]) {
+            *to = self.0;
+        }
+
+        #[inline(always)]
+        pub fn add(self, other: F32x4) -> F32x4 {
+            F32x4(from_fn(|i| self.0[i] + other.0[i]))
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: F32x4) -> F32x4 {
+            F32x4(from_fn(|i| self.0[i] * other.0[i]))
+        }
+
+        /// `self * factor + sum`.
+        #[inline(always)]
+        pub fn mul_add(self, factor: F32x4, sum: F32x4) -> F32x4 {
+            self.mul(factor).add(sum)
+        }
+
+        /// The larger of each two lanes.
+        #[inline(always)]
+        pub fn max(self, other: F32x4) -> F32x4 {
+            F32x4(from_fn(|i| if self.0[i] < other.0[i] { other.0[i] } else { self.0[i] }))
+        }
+
+        /// The smaller of each two lanes.
+        #[inline(always)]
+        pub fn min(self, other: F32x4) -> F32x4 {
+            F32x4(from_fn(|i| if other.0[i] < self.0[i] { other.0[i] } else { self.0[i] }))
+        }
+
+        #[inline(always)]
+        pub fn abs(self) -> F32x4 {
+            F32x4(self.0.map(f32::abs))
+        }
+
+        #[inline(always)]
+        pub fn to_array(self) -> [f32; 4] {
+            self.0
+        }
+    }
+
+    impl I32x4 {
+        pub const ZERO: I32x4 = I32x4([0; 4]);
+
+        #[inline(always)]
+        pub fn add(self, other: I32x4) -> I32x4 {
+            I32x4(from_fn(|i| self.0[i].wrapping_add(other.0[i])))
+        }
+
+        #[inline(always)]
+        pub fn to_f32(self) -> F32x4 {
+            F32x4(self.0.map(|lane| lane as f32))
+        }
+    }
+
+    impl I16x8 {
+        #[inline(always)]
+        pub fn load(from: &[i16; 8]) -> I16x8 {
+            I16x8(*from)
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [i16; 8]) {
+            *to = self.0;
+        }
+
+        /// Eight floats times a factor, rounded to the nearest integers: 16 bits must be enough.
+        #[inline(always)]
+        pub fn scale(low: F32x4, high: F32x4, factor: F32x4) -> I16x8 {
+            let (low, high) = (low.mul(factor), high.mul(factor));
+            let integer = |value: f32| {
+                let bits = (value + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits());
+                (bits as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+            };
+            I16x8(from_fn(|i| integer(if i < 4 { low.0[i] } else { high.0[i - 4] })))
+        }
+
+        /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
+        #[inline(always)]
+        pub fn pair<const PAIR: usize>(self) -> I16x8 {
+            I16x8(from_fn(|i| self.0[2 * PAIR + i % 2]))
+        }
+
+        /// The products of all lanes, each pair of them added up.
+        #[inline(always)]
+        pub fn dot(self, other: I16x8) -> I32x4 {
+            let product = |i: usize| i32::from(self.0[i]) * i32::from(other.0[i]);
+            I32x4(from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Convolution in a window over few channels: a model's first layer.
+//!
+//! It is the [pointwise](super::pointwise) kernel over the window's numbers. The whole picture is
+//! scaled to 16 bits once; the window's rows lie side by side in it, so that nothing is gathered
+//! number by number.
+
+use super::activation::Activation;
+use super::pointwise::{PixelStep, Pointwise, STEP, factor_and_unit};
+use super::simd::{F32x4, I16x8};
+use super::{Shape, Window};
+
+/// A convolution's weights, packed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Windowed {
+    window: Window,
+    channels: usize,
+    /// Numbers of a row of the window, and what is beside them and has no weight: whole steps.
+    line: usize,
+    kernel: Pointwise,
+}
+
+impl Windowed {
+    /// Packs weights `[outputs][row][column][channel]` with one bias for each output.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub fn new(
+        weights: &[f32],
+        bias: &[f32],
+        window: Window,
+        channels: usize,
+        activation: &Activation,
+    ) -> Windowed {
+        assert_eq!(weights.len(), bias.len() * window.side * window.side * channels);
+        let numbers = window.side * channels;
+        let line = numbers.next_multiple_of(STEP);
+        let mut padded = Vec::with_capacity(weights.len() / numbers * line);
+        for row in weights.chunks_exact(numbers) {
+            padded.extend_from_slice(row);
+            padded.resize(padded.len() + line - numbers, 0.0);
+        }
+        Windowed { window, channels, line, kernel: Pointwise::new(&padded, bias, activation) }
+    }
+
+    /// How the window moves.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Channels of the output.
+    pub fn outputs(&self) -> usize {
+        self.kernel.outputs()
+    }
+
+    /// The whole picture.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub fn run(&self, input: &[f32], shape: Shape, output: &mut [f32]) {
+        let Window { side, stride, before, .. } = self.window;
+        assert_eq!(self.channels, shape.channels);
+        assert_eq!(input.len(), shape.len());
+        let place = self.window.output(shape, self.outputs()).expect("a window that fits");
+        assert_eq!(output.len(), place.len());
+
+        // The picture in 16 bits, with its border; the last row of the last window may reach over
+        // the end.
+        let (width, height) =
+            ((place.width - 1) * stride + side, (place.height - 1) * stride + side);
+        let (width, height) = (width.max(before + shape.width), height.max(before + shape.height));
+        let mut picture = vec![0; width * height * shape.channels + self.line];
+        let (factor, unit) = factor_and_unit(input, self.kernel.largest());
+        let rows = picture.chunks_exact_mut(width * shape.channels).skip(before);
+        for (row, numbers) in rows.zip(input.chunks_exact(shape.width * shape.channels)) {
+            let row = &mut row[before * shape.channels..][..numbers.len()];
+            let (steps, rest) = numbers.as_chunks::<STEP>();
+            let (scaled, last) = row.as_chunks_mut::<STEP>();
+            let scale = |numbers: &[f32; STEP]| {
+                let [low, high] = F32x4::load_two(numbers);
+                I16x8::scale(low, high, F32x4::splat(factor))
+            };
+            for (scaled, numbers) in scaled.iter_mut().zip(steps) {
+                scale(numbers).store(scaled);
+            }
+            let mut numbers = [0.0; STEP];
+            numbers[..rest.len()].copy_from_slice(rest);
+            let mut scaled = [0; STEP];
+            scale(&numbers).store(&mut scaled);
+            last.copy_from_slice(&scaled[..rest.len()]);
+        }
+
+        let row = |pixel: usize, tile: &mut [PixelStep], at: usize| {
+            let (top, left) = (pixel / place.width * stride, pixel % place.width * stride);
+            for (row, tile) in tile.chunks_exact_mut(self.line / STEP).enumerate() {
+                let line = &picture[((top + row) * width + left) * shape.channels..][..self.line];
+                for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
+                    I16x8::load(numbers).store(&mut step[at]);
+                }
+            }
+            unit
+        };
+        self.kernel.run_rows(row, None, output);
+    }
+}

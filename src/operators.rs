@@ -1,0 +1,158 @@
+//! The [kernels](crate::kernels) as an operator of tract.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tract_onnx::prelude::tract_itertools::Itertools;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+
+use crate::kernels::Shape;
+use crate::kernels::depthwise::Depthwise;
+use crate::kernels::pointwise::{Pointwise, Residual};
+use crate::kernels::resample::{Upsample, max_pool};
+use crate::kernels::window::Windowed;
+
+/// What a layer does.
+pub enum Kernel {
+    /// Mixes the channels of each pixel. A second input is added before the activation.
+    Pointwise(Pointwise),
+    /// Mixes a window's pixels and channels.
+    Window(Windowed),
+    /// A window over each channel by itself.
+    Depthwise(Depthwise),
+    /// The largest of each 2 × 2 pixels.
+    MaxPool,
+    /// Twice the height and width. A second input is added after the activation.
+    Upsample(Upsample),
+}
+
+/// One layer: a picture, channels last, becomes another. Both have the shape `[1, height, width,
+/// channels]` and are `f32`.
+#[derive(Clone)]
+pub struct Layer(Arc<Plan>);
+
+struct Plan {
+    kernel: Kernel,
+    input: Shape,
+    output: Shape,
+}
+
+impl Layer {
+    /// A layer for pictures of one shape; `None` if the kernel doesn't fit it.
+    pub fn new(kernel: Kernel, input: Shape) -> Option<Layer> {
+        let fits = |channels: usize| (channels == input.channels).then_some(());
+        let output = match &kernel {
+            Kernel::Pointwise(kernel) => {
+                fits(kernel.inputs())?;
+                Shape { channels: kernel.outputs(), ..input }
+            }
+            Kernel::Window(kernel) => {
+                fits(kernel.channels())?;
+                kernel.window().output(input, kernel.outputs())?
+            }
+            Kernel::Depthwise(kernel) => {
+                fits(kernel.channels())?;
+                kernel.window().output(input, input.channels)?
+            }
+            Kernel::MaxPool => {
+                input.channels.is_multiple_of(4).then_some(())?;
+                Shape { height: input.height / 2, width: input.width / 2, ..input }
+            }
+            Kernel::Upsample(_) => {
+                Shape { height: 2 * input.height, width: 2 * input.width, ..input }
+            }
+        };
+        (!input.is_empty() && !output.is_empty())
+            .then(|| Layer(Arc::new(Plan { kernel, input, output })))
+    }
+}
+
+impl fmt::Debug for Layer {
+    // Without the weights.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} to {:?}", self.name(), self.0.input, self.0.output)
+    }
+}
+
+impl PartialEq for Layer {
+    fn eq(&self, other: &Layer) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Layer {}
+
+impl Op for Layer {
+    fn name(&self) -> StaticName {
+        match &self.0.kernel {
+            Kernel::Pointwise(_) => "pointwise",
+            Kernel::Window(_) => "window",
+            Kernel::Depthwise(_) => "depthwise",
+            Kernel::MaxPool => "max pool",
+            Kernel::Upsample(_) => "upsample",
+        }
+        .into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Layer {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let Plan { kernel, input, output } = &*self.0;
+        let plain = inputs
+            .iter()
+            .map(|input| input.try_as_plain_ram())
+            .collect::<TractResult<TVec<_>>>()?;
+        let numbers: TVec<&[f32]> =
+            plain.iter().map(|input| input.as_slice::<f32>()).try_collect()?;
+        ensure!(numbers[0].len() == input.len(), "{self:?} got {:?}", inputs[0].shape());
+        let second = numbers.get(1).copied();
+        // SAFETY: any bits are valid floats, and every kernel writes all of its output.
+        let mut result = unsafe { Tensor::uninitialized::<f32>(&shape(*output))? };
+        let mut plain = result.try_as_plain_ram_mut()?;
+        let out = plain.as_slice_mut::<f32>()?;
+        match kernel {
+            Kernel::Pointwise(kernel) => {
+                let residual = second
+                    .map(|numbers| Residual { numbers, channels: numbers.len() / input.pixels() });
+                kernel.run(numbers[0], residual, out);
+            }
+            Kernel::Window(kernel) => kernel.run(numbers[0], *input, out),
+            Kernel::Depthwise(kernel) => kernel.run(numbers[0], *input, out),
+            Kernel::MaxPool => max_pool(numbers[0], *input, out),
+            Kernel::Upsample(kernel) => kernel.run(numbers[0], *input, second, out),
+        }
+        Ok(tvec!(result.into_tvalue()))
+    }
+}
+
+impl TypedOp for Layer {
+    as_op!();
+
+    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(f32::fact(shape(self.0.output))))
+    }
+
+    /// Multiplications with an addition each.
+    fn cost(&self, _: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
+        let Plan { kernel, output, .. } = &*self.0;
+        let count = match kernel {
+            Kernel::Pointwise(kernel) => kernel.inputs() * output.len(),
+            Kernel::Window(kernel) => {
+                kernel.window().side.pow(2) * kernel.channels() * output.len()
+            }
+            Kernel::Depthwise(kernel) => kernel.window().side.pow(2) * output.len(),
+            Kernel::MaxPool => 0,
+            Kernel::Upsample(_) => 3 * output.len(),
+        };
+        Ok(tvec!((Cost::FMA(f32::datum_type()), count.to_dim())))
+    }
+}
+
+fn shape(Shape { height, width, channels }: Shape) -> [usize; 4] {
+    [1, height, width, channels]
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask operators`: what each operator of the models takes in the sandbox.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use hand_gesture_host::command::run_command;
+
+use crate::build::{Models, TARGET};
+use crate::root;
+
+/// Builds the example `operators` for the sandbox and runs it there with the chosen models.
+pub fn run(models: &Models) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
+        .args(["--example", "operators"])
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the example does not compile; see above");
+    }
+    let program = Path::new("target").join(TARGET).join("release/examples/operators.wasm");
+    let mut arguments = vec!["operators".to_owned()];
+    for file in [models.palm_file(), models.landmark_file()] {
+        arguments.push(format!("models/{file}"));
+    }
+    std::env::set_current_dir(root())?;
+    match run_command(&program, &arguments)? {
+        0 => Ok(()),
+        code => bail!("the example ended with the code {code}"),
+    }
+}
