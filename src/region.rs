@@ -121,30 +121,48 @@ pub fn sample(
 }
 
 /// The photo's colour at a point.
+#[inline(always)]
 fn bilinear(photo: &Photo, x: f32, y: f32, border: Border) -> [u8; 3] {
     // A float beyond the integers' range becomes the nearest integer: far outside either way.
     let place = |at: f32| (at * STEPS as f32).round_ties_even() as i32;
     let (x, y) = (place(x), place(y));
     let (left, top) = (x.div_euclid(STEPS), y.div_euclid(STEPS));
     let (fx, fy) = (x.rem_euclid(STEPS), y.rem_euclid(STEPS));
-    let (width, height) = (photo.width() as i32, photo.height() as i32);
-    let pixels = photo.pixels();
-    let at = |x: i32, y: i32| -> [i32; 3] {
+    let mix = |upper: [u8; 6], lower: [u8; 6]| {
+        std::array::from_fn(|c| {
+            let across =
+                |line: [u8; 6]| i32::from(line[c]) * (STEPS - fx) + i32::from(line[c + 3]) * fx;
+            let sum = across(upper) * (STEPS - fy) + across(lower) * fy;
+            ((sum + STEPS * STEPS / 2) / (STEPS * STEPS)) as u8
+        })
+    };
+    let (width, height) = (photo.width(), photo.height());
+    // Most points lie in the photo, so that both lines have two neighbouring pixels.
+    if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
+        && left + 1 < width
+        && top + 1 < height
+    {
+        let start = (top * width + left) * 3;
+        let line = |start: usize| photo.pixels().get(start..)?.first_chunk();
+        if let (Some(upper), Some(lower)) = (line(start), line(start + 3 * width)) {
+            return mix(*upper, *lower);
+        }
+    }
+    let at = |x: i32, y: i32| -> [u8; 3] {
+        let (width, height) = (width as i32, height as i32);
         let inside = (0..width).contains(&x) && (0..height).contains(&y);
         if !inside && border == Border::Black {
             return [0; 3];
         }
         let (x, y) = (x.clamp(0, width - 1), y.clamp(0, height - 1));
         let i = (y as usize * photo.width() + x as usize) * 3;
-        [i32::from(pixels[i]), i32::from(pixels[i + 1]), i32::from(pixels[i + 2])]
+        [photo.pixels()[i], photo.pixels()[i + 1], photo.pixels()[i + 2]]
     };
-    let corners = [at(left, top), at(left + 1, top), at(left, top + 1), at(left + 1, top + 1)];
-    std::array::from_fn(|c| {
-        let upper = corners[0][c] * (STEPS - fx) + corners[1][c] * fx;
-        let lower = corners[2][c] * (STEPS - fx) + corners[3][c] * fx;
-        let sum = upper * (STEPS - fy) + lower * fy;
-        ((sum + STEPS * STEPS / 2) / (STEPS * STEPS)) as u8
-    })
+    let line = |y: i32| {
+        let ([a, b, c], [d, e, f]) = (at(left, y), at(left.saturating_add(1), y));
+        [a, b, c, d, e, f]
+    };
+    mix(line(top), line(top.saturating_add(1)))
 }
 
 #[cfg(test)]
