@@ -7,9 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::jaeger::{Jaeger, Span, Start, folder, get};
-use support::process::wait;
+use support::process::{free_port, wait};
 use support::servers::{Cassandra, Kafka, Proxy, Search, write_password};
 use support::{manifest, output, render_jaeger, tool};
+
+/// How often the mounted password is read again here; `passwordReloadInterval` is 30 s by default.
+const RELOAD: Duration = Duration::from_secs(1);
+/// How long the storage is away.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// Starts collector and query with a rendered configuration.
 fn collector_and_query(start: &Start) -> (Jaeger, Jaeger) {
@@ -125,7 +130,7 @@ fn badger_survives_kill() {
 fn search(name: &str) {
     let folder = folder(&format!("storage-{name}"));
     let server = Search::start(name, &folder);
-    let proxy = Proxy::with_tls(&folder, server.port, "first");
+    let proxy = Proxy::with_tls(&folder, free_port(), server.port, "first");
     let password = folder.join("etc/storage-password");
     std::fs::create_dir_all(folder.join("etc/storage-ca")).expect("a folder");
     std::fs::create_dir_all(&password).expect("a folder");
@@ -161,15 +166,31 @@ fn search(name: &str) {
     let date = today();
     assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
 
-    // What the alert on a storage that refuses writes counts.
-    assert!(collector.metric("jaeger_bulk_index_inserts") >= 1.0);
+    // What the alert on a storage that refuses writes is made from.
+    assert!(collector.metric("jaeger_storage_bulk_index_inserts") >= 1.0);
 
     // A rotated one is followed without a restart.
     proxy.rotate("second");
     std::fs::write(&password, "second").expect("written");
+    std::thread::sleep(2 * RELOAD);
     let span = Span::new(name);
     assert_eq!(collector.send(&span), 200);
     query.find(&span, 60);
+
+    // The storage is away: what is sent meanwhile is written when it is back. Jaeger 2.20 does not
+    // keep it; infra/README.md says so.
+    let keeps = support::jaeger_version() == "2.13.0";
+    let port = proxy.port;
+    drop(proxy);
+    let span = Span::new(name);
+    assert_eq!(collector.send(&span), 200);
+    std::thread::sleep(AWAY);
+    let _proxy = Proxy::with_tls(&folder, port, server.port, "second");
+    if keeps {
+        query.find(&span, 60);
+    } else {
+        wait(30, || "no error is counted".into(), || errors(&collector) > 0.0);
+    }
 
     // The index cleaner's very command: after 30 days, as by default, nothing is old enough; after
     // none, everything of Jaeger's is, and nothing else.
@@ -235,6 +256,11 @@ fn search(name: &str) {
     for index in ["roll-jaeger-span-000001", "roll-jaeger-span-000002"] {
         assert!(indices.iter().any(|name| name == index), "{indices:?}");
     }
+}
+
+/// Spans that the storage did not take, as the alert counts them.
+fn errors(collector: &Jaeger) -> f64 {
+    collector.metric("jaeger_storage_bulk_index_errors")
 }
 
 fn refused_log(folder: &std::path::Path) -> String {
@@ -324,7 +350,7 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
          destinations[1].headersSecret=s,destinations[1].headers[0]=authorization,\
          collector.queueSize=2",
     ]);
-    let dead = support::process::free_port();
+    let dead = free_port();
     let replace = [
         ("http://down.example:4318", format!("http://127.0.0.1:{dead}")),
         ("http://archive.example:4318", archive.url(4318, "")),

@@ -140,7 +140,7 @@ impl Jaeger {
         serde_json::from_str(&body).map_err(|error| error.to_string())
     }
 
-    /// The sum of a metric over its labels.
+    /// The sum of a metric over its labels, with or without `_total`: that differs by version.
     pub fn metric(&self, name: &str) -> f64 {
         let (_, text) = get(&self.url(8888, "/metrics"), None).expect("metrics");
         let lines = text.lines().filter(|line| line.starts_with(name));

@@ -88,15 +88,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// With TLS on 127.0.0.1, and a login.
-    pub fn with_tls(folder: &Path, upstream: u16, password: &str) -> Proxy {
-        certificate(folder);
+    /// With TLS on a port of 127.0.0.1, and a login.
+    pub fn with_tls(folder: &Path, port: u16, upstream: u16, password: &str) -> Proxy {
+        // The authority stays the same when the proxy is started again.
+        if !folder.join("server.crt").exists() {
+            certificate(folder);
+        }
         let server = format!(
             "ssl_certificate {0}/server.crt; ssl_certificate_key {0}/server.key; {1}",
             folder.display(),
             login(folder, upstream, password)
         );
-        Proxy::start(folder, ("127.0.0.1", free_port()), "ssl", &server)
+        Proxy::start(folder, ("127.0.0.1", port), "ssl", &server)
     }
 
     /// With a login, on an address of this machine and a port, a free one if it is 0.
