@@ -71,7 +71,7 @@ done
 say "2. The values"
 rendered=$(helm template "$release" "$here/helm/jaeger" --namespace "$namespace" "${options[@]}" 2>&1) ||
   stop 1 "the values can't work: $rendered" 'change them as it says'
-secrets=$(printf '%s' "$rendered" | { grep -oE '(secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
+secrets=$(printf '%s' "$rendered" | { grep -oE '(secret: \{secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
 for secret in $secrets; do
   [[ $secret == *-es-elastic-user || $secret == *-es-http-certs-public ]] && continue # ECK makes them
   kubectl --namespace "$namespace" get secret "$secret" >/dev/null 2>&1 ||

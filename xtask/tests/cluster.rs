@@ -73,9 +73,16 @@ fn fresh_namespaces() {
     );
 }
 
+/// The photo that is posted, as a file of this size if one is given.
+fn photo(size: Option<usize>) -> Vec<u8> {
+    let mut photo = std::fs::read(root().join("tests/photos/v.jpg")).expect("a photo");
+    // What follows a JPEG's end is no part of it.
+    photo.resize(size.unwrap_or(photo.len()), 0);
+    photo
+}
+
 /// Posts a photo with a trace id of its own; the id.
-fn post_photo(url: &str) -> Result<String, String> {
-    let photo = std::fs::read(root().join("tests/photos/v.jpg")).expect("a photo");
+fn post_photo(url: &str, photo: &[u8]) -> Result<String, String> {
     let trace = Span::new("").trace;
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
@@ -83,7 +90,7 @@ fn post_photo(url: &str) -> Result<String, String> {
         .post(format!("{url}/predict"))
         .header("content-type", "image/jpeg")
         .header("traceparent", format!("00-{trace}-{}-01", &trace[..16]))
-        .send(&photo[..])
+        .send(photo)
         .map_err(|error| error.to_string())?;
     let body = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
     assert!(body.contains("\"prediction\":\"V\""), "{body}");
@@ -153,7 +160,7 @@ impl Load {
         let (stop, sent, url) = (load.stop.clone(), load.photos.clone(), service.to_owned());
         let photos = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                let trace = post_photo(&url).expect("no prediction is lost");
+                let trace = post_photo(&url, &photo(None)).expect("no prediction is lost");
                 sent.lock().expect("no panic").push(trace);
                 std::thread::sleep(Duration::from_secs(1));
             }
@@ -245,8 +252,8 @@ fn install_service(set: &str) -> String {
 }
 
 /// The doctor names this hop, with this evidence.
-fn doctor_says(code: i32, evidence: &str) {
-    let (found, words) = operator("infra/doctor.sh", &[]);
+fn doctor_says(options: &[&str], code: i32, evidence: &str) {
+    let (found, words) = operator("infra/doctor.sh", options);
     assert!(
         found == code && words.contains(evidence),
         "not {code} and {evidence:?}: {found} {words}"
@@ -288,12 +295,15 @@ fn both_charts_on_a_cluster() {
     let api = service(SERVICE, "hand-gesture-api", 80);
     let query = service(JAEGER, "jaeger-query", 16686);
     let collector = service(JAEGER, "jaeger-collector", 4318);
-    let photos: Vec<String> = (0..5).map(|_| post_photo(&api).expect("a prediction")).collect();
+    let photos: Vec<String> =
+        (0..5).map(|_| post_photo(&api, &photo(None)).expect("a prediction")).collect();
     find_all(&query, &photos, 60);
     run("helm", &["test", "hand-gesture-api", "--namespace", SERVICE]);
     assert!(storage.server.indices().iter().all(|name| name.starts_with("jaeger-")));
     step("photos' traces are found in Elasticsearch", start);
     the_api_prefix_is_taken_away(&api);
+    the_page_asks_for_a_login(&elasticsearch);
+    step("nginx takes /api away, the page asks for a login", start);
 
     // Under load: new pods, Elasticsearch away, the collector away.
     let load = Load::start(&collector, &api);
@@ -361,6 +371,25 @@ fn both_charts_on_a_cluster() {
     step("tested, rolled back, uninstalled", start);
 }
 
+/// Exposed with a login: the proof of setup and the doctor read with one.
+fn the_page_asks_for_a_login(elasticsearch: &[&str]) {
+    let hash = output(Command::new("openssl").args(["passwd", "-apr1", "two"])).expect("openssl");
+    let login = format!("--from-literal=htpasswd=ada:{}", hash.trim());
+    kubectl(JAEGER, &format!("create secret generic jaeger-logins {login}"));
+    let client = "--from-literal=username=ada --from-literal=password=two";
+    kubectl(JAEGER, &format!("create secret generic jaeger-client {client}"));
+    let exposed =
+        ["--address", "192.0.2.10", "--login", "jaeger-logins", "--client", "jaeger-client"];
+    let words = setup(&[elasticsearch, &exposed].concat());
+    assert!(words.contains("Found it through"), "{words}");
+    assert!(words.contains("http://jaeger.192.0.2.10.nip.io"), "{words}");
+    let query = service(JAEGER, "jaeger-query", 16686);
+    assert_eq!(get(&format!("{query}/api/services"), None).expect("an answer").0, 401);
+    doctor_says(&[], 9, "query asks for a login");
+    doctor_says(&["--client", "jaeger-client"], 0, "Every hop works");
+    setup(elasticsearch);
+}
+
 /// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
 fn the_api_prefix_is_taken_away(api: &str) {
     let rendered = root().join("infra/helm/hand-gesture-api/examples/container/rendered.yaml");
@@ -383,22 +412,24 @@ fn the_api_prefix_is_taken_away(api: &str) {
     let port = support::process::free_port();
     let _proxy = Proxy::start(&folder, ("127.0.0.1", port), "", &server);
     let url = format!("http://127.0.0.1:{port}");
-    post_photo(&format!("{url}/api")).expect("a prediction by /api/predict");
-    assert!(get(&format!("{url}/api/health"), None).expect("an answer").1.contains("ok"));
+    let api = format!("{url}/api");
+    post_photo(&api, &photo(None)).expect("a prediction by /api/predict");
+    assert!(get(&format!("{api}/health"), None).expect("an answer").1.contains("ok"));
     assert_eq!(get(&format!("{url}/health"), None).expect("an answer").0, 404);
     // As large as the service's own limit, and larger.
     let limit: usize = size.parse().expect("a number");
-    assert_eq!(post(&format!("{url}/api/predict"), None, &" ".repeat(limit)).0, 415);
-    assert_eq!(post(&format!("{url}/api/predict"), None, &" ".repeat(limit + 1)).0, 413);
+    post_photo(&api, &photo(Some(limit))).expect("a prediction");
+    let refused = post_photo(&api, &photo(Some(limit + 1))).expect_err("too large");
+    assert!(refused.contains("413"), "{refused}");
 }
 
 fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
-    doctor_says(0, "Every hop works");
+    doctor_says(&[], 0, "Every hop works");
 
     install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
-    doctor_says(4, "jaeger.tracing.svc.cluster.local is unknown");
+    doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
     install_service(",settings.enableTracing=false");
-    doctor_says(3, "enable_tracing='false'");
+    doctor_says(&[], 3, "enable_tracing='false'");
     install_service("");
 
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
@@ -406,17 +437,17 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
         JAEGER,
         "wait pods --for=delete --selector app.kubernetes.io/component=collector --timeout=90s",
     );
-    doctor_says(5, "0 wanted");
+    doctor_says(&[], 5, "0 wanted");
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
     kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
 
     let port = storage.port();
     drop(storage.proxy.take());
-    doctor_says(8, "does not answer");
+    doctor_says(&[], 8, "does not answer");
     storage.back(port);
 
     storage.proxy.as_ref().expect("it runs").rotate("second");
-    doctor_says(7, "refuses the login of user elastic");
+    doctor_says(&[], 7, "refuses the login of user elastic");
     storage.proxy.as_ref().expect("it runs").rotate("first");
 
     // Query reads another prefix than the collector writes.
@@ -428,13 +459,13 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
     kubectl(JAEGER, &format!("apply -f {}", file.display()));
     kubectl(JAEGER, "rollout restart deployment/jaeger-query");
     kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
-    doctor_says(9, "with 'blue'");
+    doctor_says(&[], 9, "with 'blue'");
     // The repair that it names.
     let repair = "upgrade jaeger infra/helm/jaeger --namespace tracing --reuse-values --force-conflicts --wait";
     run("helm", &repair.split(' ').collect::<Vec<_>>());
     kubectl(JAEGER, "rollout restart deployment/jaeger-query");
     kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
-    doctor_says(0, "Every hop works");
+    doctor_says(&[], 0, "Every hop works");
     step("the doctor named every broken hop", start);
 }
 

@@ -8,15 +8,16 @@ use support::{output, root, tool};
 
 #[test]
 fn shellcheck_has_nothing_to_say_against_the_scripts() {
-    let mut command = Command::new("shellcheck");
-    command.args([
-        "--external-sources",
-        "infra/common.sh",
-        "infra/setup-jaeger.sh",
-        "infra/doctor.sh",
-    ]);
-    command.arg("infra/helm/jaeger/files/send-and-find.sh");
-    output(command.current_dir(root())).expect("no mistake");
+    for (shell, file) in [
+        ("bash", "infra/common.sh"),
+        ("bash", "infra/setup-jaeger.sh"),
+        ("bash", "infra/doctor.sh"),
+        ("sh", "infra/helm/jaeger/files/send-and-find.sh"),
+    ] {
+        let mut command = Command::new("shellcheck");
+        command.args(["--external-sources", "--shell", shell, file]).current_dir(root());
+        output(&mut command).expect("no mistake");
+    }
 }
 
 #[test]

@@ -67,14 +67,7 @@ fn run_job(
 fn memory_keeps_spans_and_serves_sampling() {
     let folder = folder("storage-memory");
     let rendered = render_jaeger(&["--values", "infra/helm/jaeger/values-development.yaml"]);
-    let jaeger = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &[],
-        environment: &[],
-    }
-    .start();
+    let jaeger = Start::collector(&rendered, &folder).start();
     let span = Span::new("memory");
     assert_eq!(jaeger.send(&span), 200);
     jaeger.find(&span, 10);
@@ -93,14 +86,7 @@ fn production_tells_clients_to_sample_a_tenth() {
     let memory = "storage.type=memory,collector.replicas=1,query.replicas=1,\
                   collector.autoscaling.enabled=false,query.autoscaling.enabled=false";
     let rendered = render_jaeger(&[&values[..], &[memory]].concat());
-    let jaeger = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &[],
-        environment: &[],
-    }
-    .start();
+    let jaeger = Start::collector(&rendered, &folder).start();
     let (_, strategies) =
         get(&jaeger.url(5778, "/api/sampling?service=any"), None).expect("served");
     assert!(strategies.contains("\"samplingRate\":0.1"), "{strategies}");
@@ -110,13 +96,7 @@ fn production_tells_clients_to_sample_a_tenth() {
 fn badger_survives_kill() {
     let folder = folder("storage-badger");
     let rendered = render_jaeger(&["--values", "infra/helm/jaeger/examples/badger/values.yaml"]);
-    let start = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &[],
-        environment: &[],
-    };
+    let start = Start::collector(&rendered, &folder);
     let span = Span::new("badger");
     let first = start.start();
     assert_eq!(first.send(&span), 200);
@@ -143,13 +123,7 @@ fn search(name: &str) {
     );
     let rendered = render_jaeger(&["--set", &storage]);
     let address = [("https://elasticsearch:9200", format!("https://127.0.0.1:{}", proxy.port))];
-    let start = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &address,
-        environment: &[],
-    };
+    let start = Start { replace: &address, ..Start::collector(&rendered, &folder) };
 
     // A wrong password: Jaeger says so and ends, and Kubernetes starts it again.
     std::fs::write(&password, "wrong").expect("written");
@@ -286,13 +260,7 @@ fn cassandra_keeps_spans() {
         ("[cassandra.tracing.svc]", "[127.0.0.1]".to_owned()),
         ("port: 9042", format!("port: {}", server.port)),
     ];
-    let start = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &replace,
-        environment: &[],
-    };
+    let start = Start { replace: &replace, ..Start::collector(&rendered, &folder) };
     let (collector, query) = collector_and_query(&start);
     let span = Span::new("cassandra");
     assert_eq!(collector.send(&span), 200);
@@ -334,14 +302,7 @@ fn kafka_stands_between_collector_and_elasticsearch() {
 fn a_destination_that_is_down_does_not_hold_back_the_others() {
     let memory = render_jaeger(&[]);
     let archive = folder("storage-archive");
-    let archive = Start {
-        rendered: &memory,
-        role: "collector",
-        folder: &archive,
-        replace: &[],
-        environment: &[],
-    }
-    .start();
+    let archive = Start::collector(&memory, &archive).start();
     let folder = folder("storage-destinations");
     let rendered = render_jaeger(&[
         "--set",
@@ -357,11 +318,9 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
     ];
     let environment = [("DESTINATION_ARCHIVE_AUTHORIZATION", "Bearer t".to_owned())];
     let jaeger = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
         replace: &replace,
         environment: &environment,
+        ..Start::collector(&rendered, &folder)
     }
     .start();
     // More batches than the dead one's queue takes.
@@ -391,13 +350,7 @@ fn logins_and_tls_are_asked_for() {
     }
     write_password(&etc.join("otlp-logins/htpasswd"), "sender", "one");
     write_password(&etc.join("query-logins/htpasswd"), "reader", "two");
-    let start = Start {
-        rendered: &rendered,
-        role: "collector",
-        folder: &folder,
-        replace: &[],
-        environment: &[],
-    };
+    let start = Start::collector(&rendered, &folder);
     let mut collector = start.start();
 
     // OTLP: by TLS only, with a login only.

@@ -29,7 +29,12 @@ pub struct Start<'a> {
     pub environment: &'a [(&'a str, String)],
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// The collector, with nothing to replace.
+    pub fn collector(rendered: &'a str, folder: &'a Path) -> Start<'a> {
+        Start { rendered, role: "collector", folder, replace: &[], environment: &[] }
+    }
+
     /// Writes the configuration and starts Jaeger, without waiting.
     pub fn spawn(&self) -> Jaeger {
         let mut text =

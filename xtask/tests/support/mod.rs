@@ -29,15 +29,12 @@ pub fn jaeger_version() -> String {
     std::env::var("JAEGER_VERSION").unwrap_or_else(|_| "2.13.0".into())
 }
 
-/// A command's output; an error is what it wrote to the standard error.
+/// A command's standard output; an error is everything that it wrote.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let Output { status, stdout, stderr } =
         command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    if status.success() {
-        Ok(String::from_utf8_lossy(&stdout).into_owned())
-    } else {
-        Err(String::from_utf8_lossy(&stderr).into_owned())
-    }
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    if status.success() { Ok(stdout) } else { Err(stdout + &String::from_utf8_lossy(&stderr)) }
 }
 
 /// Runs Helm in the repository's root.

@@ -32,6 +32,7 @@ impl Search {
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let port = (9202..9299).find(free).expect("a free port");
         let mut command = Command::new("java");
+        // Servers with one name would find each other and become one cluster.
         command.args([
             "-Xmx1g",
             "-cp",
@@ -40,7 +41,7 @@ impl Search {
             "-numOfNode",
             "1",
             "-clusterName",
-            "test",
+            &format!("test-{port}"),
         ]);
         command.args(["-baseHttpPort", &(port - 1).to_string(), "-basePath"]);
         command.arg(folder.join("data")).current_dir(folder);
@@ -50,6 +51,12 @@ impl Search {
         wait(120, what, || {
             search.get("/_cluster/health?wait_for_status=yellow&timeout=1s").is_ok()
         });
+        // Otherwise it takes nothing on a disk that is nine tenths full.
+        let settings =
+            r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false}}"#;
+        let url = format!("{}/_cluster/settings", search.url());
+        let answer = ureq::put(&url).header("content-type", "application/json").send(settings);
+        answer.expect("its settings");
         search
     }
 

@@ -54,7 +54,8 @@ cassandra:
     servers: [{{ contains "." $cassandra.host | ternary $cassandra.host (printf "%s.%s.svc" $cassandra.host .Release.Namespace) }}]
     port: {{ $cassandra.port }}
     local_dc: {{ $cassandra.datacenter }}
-    timeout: 5s
+    # Making the tables takes a loaded Cassandra long.
+    timeout: 30s
     {{- if $cassandra.existingSecret }}
     auth:
       basic:
