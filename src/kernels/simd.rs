@@ -99,6 +99,23 @@ mod lanes {
         }
 
         #[inline(always)]
+        pub fn div(self, other: F32x4) -> F32x4 {
+            F32x4(f32x4_div(self.0, other.0))
+        }
+
+        /// The largest lane of each of four vectors.
+        #[inline(always)]
+        pub fn largest_of_each([a, b, c, d]: [F32x4; 4]) -> F32x4 {
+            let halves = |x: F32x4, y: F32x4| {
+                let low = F32x4(i32x4_shuffle::<0, 4, 1, 5>(x.0, y.0));
+                low.max(F32x4(i32x4_shuffle::<2, 6, 3, 7>(x.0, y.0)))
+            };
+            let (x, y) = (halves(a, b), halves(c, d));
+            let low = F32x4(i32x4_shuffle::<0, 1, 4, 5>(x.0, y.0));
+            low.max(F32x4(i32x4_shuffle::<2, 3, 6, 7>(x.0, y.0)))
+        }
+
+        #[inline(always)]
         pub fn to_array(self) -> [f32; 4] {
             let mut lanes = [0.0; 4];
             self.store(&mut lanes);
@@ -223,6 +240,17 @@ mod lanes {
         #[inline(always)]
         pub fn abs(self) -> F32x4 {
             F32x4(self.0.map(f32::abs))
+        }
+
+        #[inline(always)]
+        pub fn div(self, other: F32x4) -> F32x4 {
+            F32x4(from_fn(|i| self.0[i] / other.0[i]))
+        }
+
+        /// The largest lane of each of four vectors.
+        #[inline(always)]
+        pub fn largest_of_each(vectors: [F32x4; 4]) -> F32x4 {
+            F32x4(vectors.map(|F32x4([a, b, c, d])| a.max(b).max(c.max(d))))
         }
 
         #[inline(always)]

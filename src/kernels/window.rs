@@ -5,7 +5,7 @@
 //! number by number.
 
 use super::activation::Activation;
-use super::pointwise::{PixelStep, Pointwise, STEP, factor_and_unit};
+use super::pointwise::{PIXELS, PixelStep, Pointwise, STEP, factor_and_unit};
 use super::simd::{F32x4, I16x8};
 use super::{Shape, Window};
 
@@ -94,16 +94,20 @@ impl Windowed {
             last.copy_from_slice(&scaled[..rest.len()]);
         }
 
-        let row = |pixel: usize, tile: &mut [PixelStep], at: usize| {
-            let (top, left) = (pixel / place.width * stride, pixel % place.width * stride);
-            for (row, tile) in tile.chunks_exact_mut(self.line / STEP).enumerate() {
-                let line = &picture[((top + row) * width + left) * shape.channels..][..self.line];
-                for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
-                    I16x8::load(numbers).store(&mut step[at]);
+        let fill = |first: usize, tile: &mut [PixelStep]| {
+            for at in 0..PIXELS {
+                let pixel = (first + at).min(place.pixels() - 1);
+                let (top, left) = (pixel / place.width * stride, pixel % place.width * stride);
+                for (row, tile) in tile.chunks_exact_mut(self.line / STEP).enumerate() {
+                    let start = ((top + row) * width + left) * shape.channels;
+                    let line = &picture[start..][..self.line];
+                    for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
+                        I16x8::load(numbers).store(&mut step[at]);
+                    }
                 }
             }
-            unit
+            [unit; PIXELS]
         };
-        self.kernel.run_rows(row, None, output);
+        self.kernel.run_tiles(fill, None, output);
     }
 }
