@@ -29,8 +29,11 @@ impl Search {
             _ => "org.codelibs.opensearch.runner.OpenSearchRunner",
         };
         // The runner listens one port above its base, which it wants below 9299.
+        // It does so late, so two runs of the tests begin their search at different ports.
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        let port = (9202..9299).find(free).expect("a free port");
+        let first = (std::process::id() % 97) as u16;
+        let mut ports = (0..97).map(|i| 9202 + (first + i) % 97);
+        let port = ports.find(free).expect("a free port");
         let mut command = Command::new("java");
         // Servers with one name would find each other and become one cluster.
         command.args([
@@ -46,14 +49,18 @@ impl Search {
         command.args(["-baseHttpPort", &(port - 1).to_string(), "-basePath"]);
         command.arg(folder.join("data")).current_dir(folder);
         let process = Process::start(&mut command, &folder.join(format!("{name}.log")));
-        let search = Search { process, port };
-        let what = || format!("{name} did not start: {}", search.process.log());
-        wait(120, what, || {
-            search.get("/_cluster/health?wait_for_status=yellow&timeout=1s").is_ok()
-        });
+        let mut search = Search { process, port };
+        wait(
+            120,
+            || format!("{name} did not start: see {}", folder.display()),
+            || {
+                assert!(!search.process.ended(), "{name} ended: {}", search.process.log());
+                search.get("/_cluster/health?wait_for_status=yellow&timeout=1s").is_ok()
+            },
+        );
         // Otherwise it takes nothing on a disk that is nine tenths full.
-        let settings =
-            r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false}}"#;
+        let settings = r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false,
+            "cluster.blocks.create_index": null}}"#;
         let url = format!("{}/_cluster/settings", search.url());
         let answer = ureq::put(&url).header("content-type", "application/json").send(settings);
         answer.expect("its settings");
