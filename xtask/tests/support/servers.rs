@@ -59,8 +59,8 @@ impl Search {
             },
         );
         // Otherwise it takes nothing on a disk that is nine tenths full.
-        let settings = r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false,
-            "cluster.blocks.create_index": null}}"#;
+        let settings =
+            r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false}}"#;
         let url = format!("{}/_cluster/settings", search.url());
         let answer = ureq::put(&url).header("content-type", "application/json").send(settings);
         answer.expect("its settings");
