@@ -1,5 +1,6 @@
 //! The component's traces in a real Jaeger, found as its users find them: by its HTTP API.
 
+#[allow(dead_code, reason = "the tests of infra/ use more of it")]
 #[path = "../xtask/tests/support/process.rs"]
 mod process;
 mod support;
@@ -102,19 +103,20 @@ fn traces_are_found_in_jaeger() {
     let predictions = "&operation=asl_prediction";
     let mut all = jaeger.search(predictions);
     let mut expected = [letter.clone(), nothing.clone(), broken.clone()];
-    (all.sort(), expected.sort());
+    all.sort();
+    expected.sort();
     assert_eq!(all, expected);
     assert_eq!(jaeger.search("&operation=health_check").len(), 1);
 
     // The searches of the README: low confidence, one user's, failed, slow.
     let search = |parameters: &str| jaeger.search(&format!("{predictions}{parameters}"));
-    assert_eq!(search(&tag("prediction.low_confidence", "true")), [nothing.clone()]);
-    assert_eq!(search(&tag("prediction.label", "V")), [letter.clone()]);
-    assert_eq!(search(&tag("prediction.user_id", "ada")), [letter.clone()]);
-    assert_eq!(search(&tag("operation.success", "false")), [broken.clone()]);
+    assert_eq!(search(&tag("prediction.low_confidence", "true")), [&*nothing]);
+    assert_eq!(search(&tag("prediction.label", "V")), [&*letter]);
+    assert_eq!(search(&tag("prediction.user_id", "ada")), [&*letter]);
+    assert_eq!(search(&tag("operation.success", "false")), [&*broken]);
     // (`error=true` is found too where spans are in Elasticsearch. In memory, Jaeger 2.13 takes the
     // text "true" of the search for a false and finds spans with the status OK.)
-    assert_eq!(search(&tag("error.type", "broken")), [broken]);
+    assert_eq!(search(&tag("error.type", "broken")), [&*broken]);
     let tree = jaeger.trace(&letter);
     let (_, duration) = tree["asl_prediction"];
     assert!(search(&format!("&minDuration={}us", duration - 1)).contains(&letter));

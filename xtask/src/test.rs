@@ -63,7 +63,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "jaeger",
         about: "the component's traces, found in a real Jaeger",
-        arguments: &["--test", "jaeger"],
+        arguments: &["--workspace", "--test", "jaeger"],
         needs: &[Need::Tool(Tool::Jaeger)],
     },
     Group {
@@ -75,7 +75,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "lint",
         about: "infra's scripts and Terraform files, as they stand",
-        arguments: &["--test", "lint"],
+        arguments: &["--workspace", "--test", "lint"],
         needs: &[
             Need::Tool(Tool::Tflint),
             Need::Program("shellcheck", "--version", "Debian's shellcheck"),
@@ -85,7 +85,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "terraform",
         about: "the module's choices and refusals, with mocked providers",
-        arguments: &["--test", "terraform", "--", "--test-threads=1"],
+        arguments: &["--workspace", "--test", "terraform", "--", "--test-threads=1"],
         needs: &[Need::Providers],
     },
     Group {
@@ -106,7 +106,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "cluster",
         about: "both charts and the scripts on a real Kubernetes",
-        arguments: &["--test", "cluster", "--", "--test-threads=1", "--nocapture"],
+        arguments: &["--workspace", "--test", "cluster", "--", "--test-threads=1", "--nocapture"],
         needs: &[
             Need::Cluster,
             Need::Tool(Tool::Helm),
