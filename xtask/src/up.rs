@@ -86,7 +86,9 @@ fn with_spin(up: &Up) -> Result<()> {
     if version < LEAST_SPIN {
         bail!("this is Spin {}.{}, too old for WASI 0.3: {missing}", version.0, version.1);
     }
-    build::run(&up.models)?;
+    if up.build {
+        build::run(&up.models)?;
+    }
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
     let mut spin = Command::new("spin");
@@ -95,10 +97,24 @@ fn with_spin(up: &Up) -> Result<()> {
         spin.arg("--variable").arg(format!("{name}={value}"));
     }
     println!("\n{}\n\n    {}\n", traces.about(), curl(&format!("http://{}", up.listen)));
-    match spin.status()? {
-        status if status.success() => Ok(()),
-        status => bail!("spin up ended with {status}"),
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, interrupted) = runtime.block_on(async {
+        let mut spin = tokio::task::spawn_blocking(move || spin.status());
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                status = &mut spin => return (status, interrupted),
+                // A terminal's Ctrl-C reaches Spin too. What was started for its traces may end
+                // only after it: its last spans are still to come.
+                _ = tokio::signal::ctrl_c() => interrupted = true,
+            }
+        }
+    });
+    let status = status??;
+    if status.success() || interrupted {
+        return Ok(());
     }
+    bail!("spin up ended with {status}")
 }
 
 /// Major and minor version from `spin 4.1.0 (…)`.
