@@ -10,8 +10,8 @@ use std::process::Command;
 
 use process::{Process, free_port};
 use serde_json::Value;
-use support::traced::wait_until;
-use support::{Service, photo, plain_png, root};
+use support::traced::{service_at, wait_until};
+use support::{photo, plain_png, root};
 
 /// A Jaeger on loopback, until it is dropped.
 struct Jaeger {
@@ -83,11 +83,7 @@ fn tag(name: &str, value: &str) -> String {
 fn traces_are_found_in_jaeger() {
     let jaeger = Jaeger::start();
     let endpoint = format!("http://127.0.0.1:{}", jaeger.otlp);
-    let service = Service::start(&[
-        ("otel_exporter_otlp_endpoint", &endpoint),
-        ("collector_allowed_host", &endpoint),
-        ("user_id_header", "x-user"),
-    ]);
+    let service = service_at(&endpoint, &[("user_id_header", "x-user")], |_| {});
     let id = |answer: support::Answer| answer.json()["trace_id"].as_str().expect("id").to_owned();
     let ask = |headers: &[(&str, &str)], body: &[u8]| {
         id(service.send("POST", "/predict", headers, Some(body)))

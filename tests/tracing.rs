@@ -9,7 +9,7 @@ use hand_gesture_api::telemetry;
 use hand_gesture_host::collector::{Behaviour, Collector};
 use hand_gesture_host::trace::Span;
 use http::StatusCode;
-use support::traced::{assert_trace, collector, service, spans, variables, wait_until};
+use support::traced::{assert_trace, collector, service, service_at, spans, wait_until};
 use support::{Answer, Service, photo, plain_png, root};
 
 /// A picture without a hand.
@@ -79,10 +79,7 @@ fn no_hand_a_broken_image_and_other_routes() {
 #[test]
 fn an_error_of_the_server() {
     let collector = collector();
-    let endpoint = collector.endpoint();
-    let variables = variables(&endpoint, &[]);
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
-    let service = Service::start_with(&variables, |options| {
+    let service = service_at(&collector.endpoint(), &[], |options| {
         let file = root().join("target/wasm32-wasip2/release/hand_gesture_api.wasm");
         options.component = hand_gesture_host::ComponentSource::File(file);
     });
@@ -238,10 +235,7 @@ fn routes_are_left_out_and_users_named_as_told() {
 #[test]
 fn no_id_twice_in_many_instances() {
     let collector = collector();
-    let endpoint = collector.endpoint();
-    let variables = variables(&endpoint, &[]);
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
-    let service = Service::start_with(&variables, |options| {
+    let service = service_at(&collector.endpoint(), &[], |options| {
         options.limits.requests_per_instance = 1;
     });
     for _ in 0..200 {
@@ -481,10 +475,8 @@ fn what_a_collector_says_is_passed_on() {
 fn a_collector_that_is_not_there_changes_nothing() {
     // A port that was free a moment ago.
     let endpoint = collector().endpoint();
-    let variables =
-        variables(&endpoint, &[("trace_retry_budget", "2000"), ("otel_bsp_max_queue_size", "30")]);
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
-    let service = Service::start(&variables);
+    let settings = [("trace_retry_budget", "2000"), ("otel_bsp_max_queue_size", "30")];
+    let service = service_at(&endpoint, &settings, |_| {});
     for _ in 0..30 {
         assert_eq!(service.predict("image/png", &grey()).json()["hand"], serde_json::Value::Null);
         assert_eq!(service.get("/health").status, 200);

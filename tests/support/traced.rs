@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use hand_gesture_host::Options;
 use hand_gesture_host::collector::Collector;
 use hand_gesture_host::trace::{Attributes, Span, tree};
 
@@ -18,28 +19,19 @@ pub fn collector() -> Collector {
     Collector::start(([127, 0, 0, 1], 0).into(), |_| {}).expect("a collector")
 }
 
-/// The variables that a service needs to send its spans to a collector, and more.
-pub fn variables<'a>(
-    endpoint: &'a str,
-    more: &[(&'a str, &'a str)],
-) -> Vec<(&'static str, String)> {
-    let own = [("otel_exporter_otlp_endpoint", endpoint), ("collector_allowed_host", endpoint)];
-    let more = more.iter().map(|(name, value)| {
-        let name = hand_gesture_api::telemetry::settings::NAMES
-            .into_iter()
-            .chain(hand_gesture_api::settings::NAMES)
-            .find(|known| known == name);
-        (name.expect("a setting"), (*value).to_owned())
-    });
-    own.into_iter().map(|(name, value)| (name, value.to_owned())).chain(more).collect()
+/// A service that sends its spans to a collector, with more variables.
+pub fn service(collector: &Collector, more: &[(&str, &str)]) -> Service {
+    service_at(&collector.endpoint(), more, |_| {})
 }
 
-/// A service that sends its spans to a collector.
-pub fn service(collector: &Collector, more: &[(&str, &str)]) -> Service {
-    let endpoint = collector.endpoint();
-    let variables = variables(&endpoint, more);
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
-    Service::start(&variables)
+/// A service that sends its spans to an endpoint, with more variables and options changed.
+pub fn service_at(
+    endpoint: &str,
+    more: &[(&str, &str)],
+    change: impl FnOnce(&mut Options),
+) -> Service {
+    let own = [("otel_exporter_otlp_endpoint", endpoint), ("collector_allowed_host", endpoint)];
+    Service::start_with(&[&own, more].concat(), change)
 }
 
 /// Waits until `done`; fails after a while, with what `about` says.
