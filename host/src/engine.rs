@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, OptLevel, Result};
+use wasmtime::error::Context;
+use wasmtime::{Config, Engine, OptLevel, Result, bail};
 
 /// How often the epoch advances.
 const TICK: Duration = Duration::from_millis(250);
@@ -113,6 +114,25 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
         }
     };
     Ok(loaded(component, false, problem))
+}
+
+/// Compiles a component ahead of its first start, unless that is done, and returns the file of its
+/// compiled code: of `compiled-components` in the folder `target` that the component lies in.
+///
+/// # Errors
+///
+/// If the component can't be read or compiled, or its compiled code can't be kept.
+pub fn compile(component: &Path) -> Result<PathBuf> {
+    let wasm = std::fs::read(component)
+        .with_context(|| format!("cannot read the component {}", component.display()))?;
+    let Some(folder) = cache_folder(component) else {
+        bail!("{} is in no folder `target`, where compiled code is kept", component.display());
+    };
+    let engine = serving_engine()?;
+    match load(&engine, &wasm, Some(&folder))?.cache_problem {
+        None => Ok(folder.join(file_name(&engine, &wasm))),
+        Some(problem) => bail!("the compiled code is not kept: {problem}"),
+    }
 }
 
 /// `HASH-OF-COMPONENT.HASH-OF-ENGINE.cwasm`.

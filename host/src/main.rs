@@ -6,7 +6,7 @@ use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,10 @@ hand-gesture-host serve [OPTIONS]
     --grace SECONDS            for what is running when the host is stopped [10]
     --no-cache                 compile anew, and keep no compiled code
 
+hand-gesture-host compile COMPONENT
+    Compiles the component COMPONENT ahead of its first start, where `serve` looks for compiled
+    code, and prints the file.
+
 hand-gesture-host preinit INPUT --models DIR --output FILE
     Runs the export `wizer-initialize` of the component INPUT, with DIR as /models, and writes
     the component with its memory as it is then to FILE.
@@ -34,6 +38,7 @@ hand-gesture-host preinit INPUT --models DIR --output FILE
 
 enum Command {
     Serve(Serve),
+    Compile(PathBuf),
     Preinit { input: PathBuf, models: PathBuf, output: PathBuf },
     Help,
 }
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             Ok(())
         }
+        Command::Compile(component) => compile(&component),
         Command::Preinit { input, models, output } => preinit(input, models, output),
         Command::Serve(options) => serve(options),
     };
@@ -76,6 +82,13 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Comman
     let mut parser = lexopt::Parser::from_args(arguments);
     match parser.next()? {
         Some(Value(command)) if command == "serve" => parse_serve(parser).map(Command::Serve),
+        Some(Value(command)) if command == "compile" => {
+            let component = parser.value().context("the component COMPONENT is missing")?;
+            match parser.next()? {
+                None => Ok(Command::Compile(component.into())),
+                Some(other) => Err(other.unexpected().into()),
+            }
+        }
         Some(Value(command)) if command == "preinit" => parse_preinit(parser),
         Some(Value(command)) => bail!("there is no command {command:?}"),
         Some(Long("help") | Short('h')) => Ok(Command::Help),
@@ -155,6 +168,11 @@ fn parse_preinit(mut parser: lexopt::Parser) -> anyhow::Result<Command> {
         models: models.context("--models is missing")?,
         output: output.context("--output is missing")?,
     })
+}
+
+fn compile(component: &Path) -> anyhow::Result<()> {
+    println!("{}", hand_gesture_host::engine::compile(component)?.display());
+    Ok(())
 }
 
 fn preinit(input: PathBuf, models: PathBuf, output: PathBuf) -> anyhow::Result<()> {
@@ -291,6 +309,8 @@ mod tests {
             (&["serve", "--variable", "a"], "name=value"),
             (&["serve", "--concurrency", "0"], "at least 1"),
             (&["preinit", "a.wasm"], "--models is missing"),
+            (&["compile"], "COMPONENT is missing"),
+            (&["compile", "a.wasm", "b.wasm"], "b.wasm"),
         ] {
             let Err(error) = parse(arguments) else {
                 panic!("{arguments:?} was understood");
