@@ -153,7 +153,8 @@ fn what_is_not_sampled_is_not_sent() {
     let sampled = service.get("/health");
     let spans = spans(&collector, 2);
     assert_eq!(collector.requests(), 1);
-    assert!(spans.iter().all(|span| span.trace_id == trace_id(&sampled)));
+    assert_trace(&spans, "health");
+    assert_eq!(spans[0].trace_id, trace_id(&sampled));
 }
 
 #[test]
@@ -488,6 +489,24 @@ fn a_collector_that_is_not_there_changes_nothing() {
     );
     // 5 spans for no hand, 2 for the health, 6 for a letter.
     assert_eq!(dropped(&service), 30 * 7 + 6, "{:?}", service.log());
+}
+
+/// What waits is bounded, and what is dropped is given back: 60,000 spans of some 800 bytes would not
+/// fit in the memory that is left (seen: with a queue for all of them, the instance is lost after
+/// some 20,000 requests).
+#[test]
+fn a_collector_that_is_not_there_costs_no_memory() {
+    let endpoint = collector().endpoint();
+    let settings = [("trace_retry_budget", "5000"), ("otel_bsp_max_queue_size", "100")];
+    let service = service_at(&endpoint, &settings, |options| {
+        // The component begins with 34 MB, some 20 of them free.
+        options.limits.memory_per_instance = Some(40 << 20);
+        options.limits.requests_per_instance = usize::MAX;
+    });
+    for _ in 0..30_000 {
+        assert_eq!(service.get("/health").status, 200);
+    }
+    assert_eq!(service.instances_started(), 1);
 }
 
 /// Spans of requests at 8 connections arrive exactly once, in fewer posts than requests, also while
