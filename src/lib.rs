@@ -23,6 +23,7 @@ pub mod response;
 mod rewrite;
 pub mod settings;
 pub mod telemetry;
+mod values;
 
 #[cfg(all(target_family = "wasm", not(test)))]
 mod component;

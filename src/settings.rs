@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::values::Values;
+
 /// What the application had that this one follows.
 const LOW_CONFIDENCE_THRESHOLD: f64 = 0.7;
 
@@ -59,61 +61,52 @@ impl Settings {
     /// Reads the settings. An unset or empty one has its default; an invalid one too, and a
     /// sentence about it is returned beside the settings.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> (Settings, Vec<String>) {
-        let mut complaints = Vec::new();
+        let mut values = Values::new(lookup);
         let default = Settings::default();
-        let value = |name: &str| {
-            lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-        };
-        let mut number = |name: &str, default: f64, least: f64, most: f64| {
-            let Some(text) = value(name) else { return default };
-            match text.parse::<f64>() {
-                Ok(number) if (least..=most).contains(&number) => number,
-                _ => {
-                    complaints.push(format!(
-                        "setting {name}: {text:?} is not a number from {least} to {most}; \
-                         the default {default} is used"
-                    ));
-                    default
-                }
-            }
-        };
         // An instance has 4 GiB at most; a growing body needs twice its size for a moment, a pixel
         // of a 16-bit PNG with transparency 8 bytes.
         let (most_bytes, most_pixels) = (512.0 * 1024.0 * 1024.0, 250e6);
-        let mut settings = Settings {
-            user_id_header: None,
-            low_confidence_threshold: number(
+        let settings = Settings {
+            low_confidence_threshold: values.number(
                 "low_confidence_threshold",
                 LOW_CONFIDENCE_THRESHOLD,
-                0.0,
-                1.0,
+                0.0..=1.0,
             ) as f32,
-            max_body_bytes: number("max_body_bytes", default.max_body_bytes as f64, 1.0, most_bytes)
+            max_body_bytes: values.number(
+                "max_body_bytes",
+                default.max_body_bytes as f64,
+                1.0..=most_bytes,
+            ) as u64,
+            max_pixels: values.number("max_pixels", default.max_pixels as f64, 1.0..=most_pixels)
                 as u64,
-            max_pixels: number("max_pixels", default.max_pixels as f64, 1.0, most_pixels) as u64,
-            cors_allowed_origins: match value("cors_allowed_origins") {
+            cors_allowed_origins: match values.value("cors_allowed_origins") {
                 None => default.cors_allowed_origins,
                 Some(all) if all == "*" => Origins::Any,
                 Some(list) => Origins::These(
                     list.split(',').map(|o| o.trim().trim_end_matches('/').to_owned()).collect(),
                 ),
             },
+            user_id_header: values.user_id_header(),
         };
-        if let Some(name) = value("user_id_header") {
-            settings.user_id_header = HeaderName::try_from(&name).ok();
-            if settings.user_id_header.is_none() {
-                complaints.push(format!(
-                    "setting user_id_header: {name:?} is not the name of a header; it is ignored"
-                ));
-            }
-        }
-        (settings, complaints)
+        (settings, values.into_complaints())
     }
 
     /// Who asks, if that is to be recorded and the request says so.
     pub fn user_id(&self, headers: &HeaderMap) -> Option<String> {
         let value = headers.get(self.user_id_header.as_ref()?)?.to_str().ok()?;
         Some(value.chars().take(LONGEST_USER_ID).collect())
+    }
+}
+
+impl<L: Fn(&str) -> Option<String>> Values<L> {
+    fn user_id_header(&mut self) -> Option<HeaderName> {
+        let value = self.value("user_id_header")?;
+        let name = HeaderName::try_from(&value).ok();
+        if name.is_none() {
+            let reason = format!("{value:?} is not the name of a header; it is ignored");
+            self.complain("user_id_header", reason);
+        }
+        name
     }
 }
 

@@ -5,13 +5,14 @@
 //! same setting is `OTEL_SERVICE_NAME`. An empty value is an unset one.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
+
+use crate::values::Values;
 
 /// The port of OTLP over HTTP (OTLP specification).
 const OTLP_HTTP_PORT: u16 = 4318;
@@ -119,19 +120,14 @@ impl Tracing {
         service_name: &str,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> (Tracing, Vec<String>) {
-        let mut reader = Reader { lookup, complaints: Vec::new() };
-        let tracing = reader.tracing(service_name);
-        (tracing, reader.complaints)
+        let mut values = Values::new(lookup);
+        let tracing = values.tracing(service_name);
+        (tracing, values.into_complaints())
     }
 }
 
-/// Reads one setting after the other, and collects what is wrong with them.
-struct Reader<L> {
-    lookup: L,
-    complaints: Vec<String>,
-}
-
-impl<L: Fn(&str) -> Option<String>> Reader<L> {
+/// How each setting of tracing is read.
+impl<L: Fn(&str) -> Option<String>> Values<L> {
     fn tracing(&mut self, service_name: &str) -> Tracing {
         let successors = [
             ("jaeger_agent_host", "jaeger_collector_host"),
@@ -140,10 +136,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         ];
         for (old, new) in successors {
             if self.value(old).is_some() {
-                self.complaints.push(format!(
-                    "setting {old} is not used any more (Jaeger's agent and its protocol are \
-                     gone): set {new}"
-                ));
+                let reason = format!(
+                    "it is not used any more (Jaeger's agent and its protocol are gone): set {new}"
+                );
+                self.complain(old, reason);
             }
         }
         if self.boolean("otel_sdk_disabled") == Some(true) {
@@ -186,7 +182,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .map_or(export_timeout, |name| self.milliseconds(&name, 30_000).min(export_timeout));
         // Nothing waits for it: spans go as soon as the one export before them is done.
         self.milliseconds("otel_bsp_schedule_delay", 5_000);
-        let queue_size = self.number("otel_bsp_max_queue_size", 2048, 1..=1_000_000);
+        let queue_size = self.whole("otel_bsp_max_queue_size", 2048, 1..=1_000_000);
         Settings {
             headers: self.headers(),
             gzip: self.gzip(),
@@ -194,7 +190,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             retry_budget: self.milliseconds("trace_retry_budget", 90_000),
             queue_size,
             batch_size: self
-                .number("otel_bsp_max_export_batch_size", 512, 1..=1_000_000)
+                .whole("otel_bsp_max_export_batch_size", 512, 1..=1_000_000)
                 .min(queue_size),
             sampler,
             sampler_name,
@@ -215,11 +211,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
-    /// The value of a setting, if it is set.
-    fn value(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
     /// The name of the exporter's setting that counts: the one for traces, else the one for all.
     fn for_traces(&self, what: &str) -> Option<String> {
         [format!("otel_exporter_otlp_traces_{what}"), format!("otel_exporter_otlp_{what}")]
@@ -227,46 +218,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             .find(|name| self.value(name).is_some())
     }
 
-    fn complain(&mut self, name: &str, reason: impl Display) {
-        self.complaints.push(format!("setting {name}: {reason}"));
-    }
-
-    /// `true` or `false` in any case. OpenTelemetry takes everything else for false, silently.
-    fn boolean(&mut self, name: &str) -> Option<bool> {
-        let value = self.value(name)?;
-        let boolean = bool::from_str(&value.to_ascii_lowercase()).ok();
-        if boolean.is_none() {
-            self.complain(name, format!("{value:?} is neither true nor false; it is ignored"));
-        }
-        boolean
-    }
-
-    fn number(
-        &mut self,
-        name: &str,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> usize {
-        let Some(value) = self.value(name) else { return default };
-        match value.parse() {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                let (least, most) = (range.start(), range.end());
-                self.complain(
-                    name,
-                    format!(
-                        "{value:?} is not a whole number from {least} to {most}; \
-                         the default {default} is used"
-                    ),
-                );
-                default
-            }
-        }
-    }
-
     /// A duration from 1 ms to one hour.
     fn milliseconds(&mut self, name: &str, default: usize) -> Duration {
-        Duration::from_millis(self.number(name, default, 1..=3_600_000) as u64)
+        Duration::from_millis(self.whole(name, default, 1..=3_600_000) as u64)
     }
 
     fn endpoint(&mut self) -> Option<Uri> {
@@ -374,7 +328,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             "parentbased_always_on" => always,
             "parentbased_always_off" => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
             "traceidratio" | "parentbased_traceidratio" => {
-                let ratio = self.ratio();
+                let ratio = self.number("otel_traces_sampler_arg", 1.0, 0.0..=1.0);
                 let by_ratio = Sampler::TraceIdRatioBased(ratio);
                 let sampler = match name.as_str() {
                     "traceidratio" => by_ratio,
@@ -389,19 +343,6 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
         };
         (sampler, name)
-    }
-
-    fn ratio(&mut self) -> f64 {
-        let name = "otel_traces_sampler_arg";
-        let Some(value) = self.value(name) else { return 1.0 };
-        match value.parse::<f64>() {
-            Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
-            _ => {
-                let reason = format!("{value:?} is not a number from 0 to 1; 1 is used");
-                self.complain(name, reason);
-                1.0
-            }
-        }
     }
 
     /// Whether trace context, and whether baggage are taken from a request.
