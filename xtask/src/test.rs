@@ -84,9 +84,9 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "terraform",
-        about: "the module's choices and refusals, with mocked providers",
+        about: "the module's choices and refusals, and where its password does not stand",
         arguments: &["--workspace", "--test", "terraform", "--", "--test-threads=1"],
-        needs: &[Need::Providers],
+        needs: &[Need::Providers, Need::Program("unzip", "-v", "Debian's unzip")],
     },
     Group {
         name: "storage",

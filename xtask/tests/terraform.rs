@@ -1,31 +1,162 @@
-//! The Terraform module: valid, and for every choice it gives the charts what they need, with
-//! mocked providers.
+//! The Terraform module: valid, for every choice it gives the charts what they need (with mocked
+//! providers), and keeps the password to itself (with the real ones).
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::json;
+use support::jaeger::folder;
 use support::{output, root};
 
-fn terraform(folder: &str, arguments: &[&str]) -> String {
+/// Terraform in a folder of the module's.
+fn terraform(folder: &str) -> Command {
     let mut command = Command::new("terraform");
     command.arg(format!("-chdir={}", root().join("infra/terraform").join(folder).display()));
-    command.args(arguments).env("TF_IN_AUTOMATION", "1");
-    output(&mut command).unwrap_or_else(|error| panic!("terraform {arguments:?}: {error}"))
+    command.env("TF_IN_AUTOMATION", "1");
+    command
+}
+
+fn run(command: &mut Command) -> String {
+    output(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+fn init(folder: &str) {
+    run(terraform(folder).args(["init", "-backend=false", "-input=false"]));
 }
 
 #[test]
 fn every_choice_gives_the_charts_what_they_need() {
-    terraform(".", &["init", "-backend=false", "-input=false"]);
-    terraform(".", &["validate"]);
-    let answer = terraform(".", &["test", "-no-color"]);
+    init(".");
+    run(terraform(".").arg("validate"));
+    let answer = run(terraform(".").args(["test", "-no-color"]));
     assert!(answer.contains("Success! 19 passed, 0 failed."), "{answer}");
 }
 
 #[test]
 fn the_examples_are_valid() {
     for example in ["examples/development", "examples/production"] {
-        terraform(example, &["init", "-backend=false", "-input=false"]);
-        terraform(example, &["validate"]);
+        init(example);
+        run(terraform(example).arg("validate"));
     }
+}
+
+/// The storage's password reaches Kubernetes, and nothing that Terraform keeps: neither the plan nor
+/// the state, which are searched as they lie on the disk.
+#[test]
+fn plan_and_state_lack_the_password() {
+    let password = "correct-horse-battery-staple";
+    let example = "examples/production";
+    let folder = folder("terraform");
+    let api = Api::start(&folder);
+    init(example);
+    let (plan, state) = (folder.join("plan"), folder.join("terraform.tfstate"));
+    let apply = |arguments: &[String]| {
+        let mut command = terraform(example);
+        command.args(arguments).args(["-input=false", "-no-color"]);
+        command.arg(format!("-state={}", state.display()));
+        command.arg(format!("-var=kubeconfig={}", folder.join("kubeconfig").display()));
+        command.args(["-var=image=registry.example.com/a", "-var=elasticsearch_host=es.example"]);
+        run(command.env("TF_VAR_elasticsearch_password", password))
+    };
+    let out = format!("-out={}", plan.display());
+    let mut told = apply(&["plan".into(), out]);
+    // The charts themselves need a whole Kubernetes; they get the secret's name, never what is in it.
+    let secret = "-target=module.asl.kubernetes_secret_v1.storage".into();
+    told += &apply(&["apply".into(), "-auto-approve".into(), secret]);
+
+    let posted = api.posted.lock().expect("no panic");
+    let secret = posted.iter().find(|(at, ..)| at == "/api/v1/namespaces/tracing/secrets");
+    let (.., secret) = secret.expect("the secret was posted");
+    assert!(contains(secret, password), "it reaches Kubernetes");
+    // A plan is a compressed archive.
+    let unzip = Command::new("unzip").arg("-p").arg(&plan).output().expect("unzip");
+    assert!(unzip.status.success(), "{unzip:?}");
+    let plan = String::from_utf8_lossy(&unzip.stdout).into_owned();
+    let state = std::fs::read_to_string(state).expect("a state");
+    for (name, text) in [("plan", plan), ("state", state), ("output", told)] {
+        assert!(text.contains("storage-credentials"), "the secret's name is not in the {name}");
+        assert!(!text.contains(password), "the {name} has the password");
+        let encoded = BASE64_STANDARD.encode(password);
+        assert!(!text.contains(&encoded), "the {name} has the password, encoded");
+    }
+}
+
+/// As much of Kubernetes' API as a Namespace and a Secret need: it gives back what was posted.
+struct Api {
+    /// Where each was posted, its media type, and its bytes.
+    posted: Arc<Mutex<Vec<(String, String, Vec<u8>)>>>,
+}
+
+impl Api {
+    /// Listens on 127.0.0.1 until the test ends, and writes a `kubeconfig` that names it.
+    fn start(folder: &Path) -> Api {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "c", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        });
+        std::fs::write(folder.join("kubeconfig"), kubeconfig.to_string()).expect("written");
+        let api = Api { posted: Arc::default() };
+        let posted = api.posted.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                _ = answer(stream, &mut posted.lock().expect("no panic"));
+            }
+        });
+        api
+    }
+}
+
+/// Answers one request.
+fn answer(
+    mut stream: TcpStream,
+    posted: &mut Vec<(String, String, Vec<u8>)>,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (mut request, mut length, mut media_type) = (String::new(), 0, String::new());
+    reader.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        match name.to_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap_or(0),
+            "content-type" => media_type = value.to_owned(),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let path = request.split([' ', '?']).nth(1).unwrap_or_default();
+    let (status, media_type, body) = if request.starts_with("POST") {
+        posted.push((path.to_owned(), media_type.clone(), body.clone()));
+        ("201 Created", media_type, body)
+    } else {
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        let known = posted.iter().find(|(at, _, body)| at == folder && contains(body, name));
+        match known {
+            Some((_, media_type, body)) => ("200 OK", media_type.clone(), body.clone()),
+            None => ("404 Not Found", "text/plain".to_owned(), Vec::new()),
+        }
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
