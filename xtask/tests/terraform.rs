@@ -71,9 +71,9 @@ fn plan_and_state_lack_the_password() {
     told += &apply(&["apply".into(), "-auto-approve".into(), secret]);
 
     let posted = api.posted.lock().expect("no panic");
-    let secret = posted.iter().find(|(at, ..)| at == "/api/v1/namespaces/tracing/secrets");
-    let (.., secret) = secret.expect("the secret was posted");
-    assert!(contains(secret, password), "it reaches Kubernetes");
+    let secret = posted.iter().find(|one| one.path == "/api/v1/namespaces/tracing/secrets");
+    let secret = secret.expect("the secret was posted");
+    assert!(contains(&secret.body, password), "it reaches Kubernetes");
     // A plan is a compressed archive.
     let unzip = Command::new("unzip").arg("-p").arg(&plan).output().expect("unzip");
     assert!(unzip.status.success(), "{unzip:?}");
@@ -89,8 +89,13 @@ fn plan_and_state_lack_the_password() {
 
 /// As much of Kubernetes' API as a Namespace and a Secret need: it gives back what was posted.
 struct Api {
-    /// Where each was posted, its media type, and its bytes.
-    posted: Arc<Mutex<Vec<(String, String, Vec<u8>)>>>,
+    posted: Arc<Mutex<Vec<Posted>>>,
+}
+
+struct Posted {
+    path: String,
+    media_type: String,
+    body: Vec<u8>,
 }
 
 impl Api {
@@ -117,10 +122,7 @@ impl Api {
 }
 
 /// Answers one request.
-fn answer(
-    mut stream: TcpStream,
-    posted: &mut Vec<(String, String, Vec<u8>)>,
-) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, posted: &mut Vec<Posted>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut request, mut length, mut media_type) = (String::new(), 0, String::new());
     reader.read_line(&mut request)?;
@@ -137,24 +139,23 @@ fn answer(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let path = request.split([' ', '?']).nth(1).unwrap_or_default();
-    let (status, media_type, body) = if request.starts_with("POST") {
-        posted.push((path.to_owned(), media_type.clone(), body.clone()));
-        ("201 Created", media_type, body)
+    let answer = if request.starts_with("POST") {
+        posted.push(Posted { path: path.to_owned(), media_type, body });
+        posted.last()
     } else {
         let (folder, name) = path.rsplit_once('/').unwrap_or_default();
-        let known = posted.iter().find(|(at, _, body)| at == folder && contains(body, name));
-        match known {
-            Some((_, media_type, body)) => ("200 OK", media_type.clone(), body.clone()),
-            None => ("404 Not Found", "text/plain".to_owned(), Vec::new()),
-        }
+        posted.iter().find(|known| known.path == folder && contains(&known.body, name))
+    };
+    let Some(Posted { media_type, body, .. }) = answer else {
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
     };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
         body.len()
     )?;
-    stream.write_all(&body)
+    stream.write_all(body)
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
