@@ -101,6 +101,7 @@ const GROUPS: &[Group] = &[
             Need::Servers,
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
+            Need::Program("curl", "--version", "Debian's curl"),
         ],
     },
     Group {

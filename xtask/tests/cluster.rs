@@ -149,7 +149,7 @@ impl Load {
             while !stop.load(Ordering::Relaxed) {
                 let span = Span::new("load");
                 let start = Instant::now();
-                while post(&url, None, &span.otlp()).0 != 200 {
+                while post(&url, &span.otlp()).0 != 200 {
                     assert!(start.elapsed() < 4 * AWAY, "the collector takes no span");
                     std::thread::sleep(Duration::from_millis(200));
                 }

@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::net::UdpSocket;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::jaeger::{Jaeger, Span, Start, folder, get};
+use support::jaeger::{Jaeger, Span, Start, folder, get, post, post_as};
+use support::older_clients::{self, Thrift};
 use support::process::{free_port, wait};
 use support::servers::{Cassandra, Kafka, Proxy, Search, write_password};
 use support::{manifest, output, render_jaeger, tool};
@@ -112,10 +115,9 @@ fn search(name: &str) {
     let server = Search::start(name, &folder);
     let proxy = Proxy::with_tls(&folder, free_port(), server.port, "first");
     let password = folder.join("etc/storage-password");
-    std::fs::create_dir_all(folder.join("etc/storage-ca")).expect("a folder");
+    mount_authority(&folder, "storage-ca");
     std::fs::create_dir_all(&password).expect("a folder");
     let password = password.join("password");
-    std::fs::copy(folder.join("ca.crt"), folder.join("etc/storage-ca/ca.crt")).expect("copied");
     let storage = format!(
         "storage.type={name},storage.elasticsearch.scheme=https,storage.elasticsearch.user=elastic,\
          storage.elasticsearch.existingSecret=s,storage.elasticsearch.tls.existingSecret=ca,\
@@ -125,11 +127,8 @@ fn search(name: &str) {
     let address = [("https://elasticsearch:9200", format!("https://127.0.0.1:{}", proxy.port))];
     let start = Start { replace: &address, ..Start::collector(&rendered, &folder) };
 
-    // A wrong password: Jaeger says so and ends, and Kubernetes starts it again.
     std::fs::write(&password, "wrong").expect("written");
-    let mut refused = start.spawn();
-    wait(30, || refused_log(&folder), || refused.process.ended());
-    assert!(refused_log(&folder).contains("401"), "{}", refused_log(&folder));
+    is_refused(&start, "401");
 
     // The right one: found by service, operation, attribute and id; the names are as promised.
     std::fs::write(&password, "first").expect("written");
@@ -237,8 +236,11 @@ fn errors(collector: &Jaeger) -> f64 {
     collector.metric("jaeger_storage_bulk_index_errors")
 }
 
-fn refused_log(folder: &std::path::Path) -> String {
-    std::fs::read_to_string(folder.join("collector.log")).unwrap_or_default()
+/// With a wrong password Jaeger says so and ends, and Kubernetes starts it again.
+fn is_refused(start: &Start, words: &str) {
+    let mut jaeger = start.spawn();
+    wait(60, || "it goes on".into(), || jaeger.process.ended());
+    assert!(jaeger.process.log().contains(words), "{}", jaeger.process.log());
 }
 
 #[test]
@@ -251,21 +253,54 @@ fn opensearch_with_login_rotation_cleaner_prefix_and_rollover() {
     search("opensearch");
 }
 
+/// What to replace so that a Cassandra is found.
+fn address_of(server: &Cassandra) -> [(&'static str, String); 2] {
+    [
+        ("[cassandra.tracing.svc]", "[127.0.0.1]".to_owned()),
+        ("port: 9042", format!("port: {}", server.port)),
+    ]
+}
+
+/// Cassandra keeps a span.
+fn keeps_a_span(start: &Start) {
+    let (collector, query) = collector_and_query(start);
+    let span = Span::new("cassandra");
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 30);
+    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+}
+
 #[test]
 fn cassandra_keeps_spans() {
     let folder = folder("storage-cassandra");
     let server = Cassandra::start(&folder);
     let rendered = render_jaeger(&["--set", "storage.type=cassandra"]);
-    let replace = [
-        ("[cassandra.tracing.svc]", "[127.0.0.1]".to_owned()),
-        ("port: 9042", format!("port: {}", server.port)),
-    ];
+    let replace = address_of(&server);
+    keeps_a_span(&Start { replace: &replace, ..Start::collector(&rendered, &folder) });
+}
+
+#[test]
+fn cassandra_with_login_and_tls() {
+    let folder = folder("storage-cassandra-login");
+    let server = Cassandra::start_protected(&folder);
+    let rendered = render_jaeger(&[
+        "--set",
+        "storage.type=cassandra,storage.cassandra.user=cassandra,storage.cassandra.existingSecret=s,\
+         storage.cassandra.tls.enabled=true,storage.cassandra.tls.existingSecret=ca",
+    ]);
+    mount_authority(&folder, "storage-ca");
+    let password = |password: &str| [("CASSANDRA_PASSWORD", password.to_owned())];
+    let replace = address_of(&server);
     let start = Start { replace: &replace, ..Start::collector(&rendered, &folder) };
-    let (collector, query) = collector_and_query(&start);
-    let span = Span::new("cassandra");
-    assert_eq!(collector.send(&span), 200);
-    query.find(&span, 30);
-    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+    keeps_a_span(&Start { environment: &password("cassandra"), ..start });
+    is_refused(&Start { environment: &password("wrong"), ..start }, "password are incorrect");
+}
+
+/// Puts the authority's certificate where a role finds it.
+fn mount_authority(folder: &Path, secret: &str) {
+    let secret = folder.join("etc").join(secret);
+    std::fs::create_dir_all(&secret).expect("a folder");
+    std::fs::copy(folder.join("ca.crt"), secret.join("ca.crt")).expect("copied");
 }
 
 #[test]
@@ -274,28 +309,85 @@ fn kafka_stands_between_collector_and_elasticsearch() {
     std::fs::create_dir_all(folder.join("search")).expect("a folder");
     let server = Search::start("elasticsearch", &folder.join("search"));
     let kafka = Kafka::start(&folder);
-    let rendered = render_jaeger(&[
-        "--set",
-        "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,storage.kafka.brokers=kafka:9092",
-    ]);
-    let brokers = [("kafka:9092", format!("127.0.0.1:{}", kafka.port))];
+    mount_authority(&folder, "kafka-ca");
+    let values = "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,\
+                  storage.kafka.brokers=kafka:9092";
     let address = [("http://elasticsearch:9200", server.url())];
-    let both = [brokers.clone(), address.clone()].concat();
-    let start = |role, replace| {
-        Start { rendered: &rendered, role, folder: &folder, replace, environment: &[] }.start()
+    let login = ",storage.kafka.user=jaeger,storage.kafka.existingSecret=s,\
+                 storage.kafka.tls.enabled=true,storage.kafka.tls.existingSecret=ca";
+    let password = |password: &str| [("KAFKA_PASSWORD", password.to_owned())];
+    let (right, wrong) = (password("first"), password("wrong"));
+    for (port, login) in [(kafka.port, ""), (kafka.protected_port, login)] {
+        let rendered = render_jaeger(&["--set", &format!("{values}{login}")]);
+        let brokers = [("kafka:9092", format!("127.0.0.1:{port}"))];
+        let both = [brokers.clone(), address.clone()].concat();
+        let start = Start { environment: &right, ..Start::collector(&rendered, &folder) };
+        let collector = Start { replace: &brokers, ..start }.start();
+        // What Kafka holds while no ingester runs is not lost.
+        let early = Span::new("kafka");
+        assert_eq!(collector.send(&early), 200);
+        let ingester = Start { role: "ingester", replace: &both, ..start };
+        let running = ingester.start();
+        let query = Start { role: "query", replace: &address, ..start }.start();
+        query.find(&early, 60);
+        let span = Span::new("kafka");
+        assert_eq!(collector.send(&span), 200);
+        query.find(&span, 60);
+        assert_eq!(running.process.stop(Duration::from_secs(30)), Some(0));
+        assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+        if !login.is_empty() {
+            // With a wrong password Jaeger tries on, and only its log tells.
+            let refused = Start { environment: &wrong, ..ingester }.spawn();
+            let log = || refused.process.log();
+            wait(30, log, || log().contains("SASL_AUTHENTICATION_FAILED"));
+        }
+    }
+}
+
+/// Each port of older clients takes a span, as they write it; so do the ports of gRPC answer.
+#[test]
+fn older_clients_are_understood() {
+    let folder = folder("storage-older-clients");
+    let rendered = render_jaeger(&["--set", "agent.enabled=true"]);
+    let collector = Start::collector(&rendered, &folder).start();
+    let address =
+        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", collector.port(4317)))];
+    let agent = Start { role: "agent", replace: &address, ..Start::collector(&rendered, &folder) };
+    let agent = agent.start();
+
+    let span = Span::new("zipkin");
+    let zipkin = older_clients::zipkin(&span);
+    assert_eq!(post(&collector.url(9411, "/api/v2/spans"), &zipkin).0, 202);
+    collector.find(&span, 10);
+
+    let span = Span::new("thrift-http");
+    let url = collector.url(14268, "/api/traces");
+    assert_eq!(post_as(&url, "application/x-thrift", &older_clients::thrift(&span)).0, 202);
+    collector.find(&span, 10);
+
+    let span = Span::new("jaeger-grpc");
+    let call = |port: u16, method: &str, message: &[u8]| {
+        older_clients::grpc(&folder, collector.port(port), method, message)
     };
-    let collector = start("collector", &brokers[..]);
-    // What Kafka holds while no ingester runs is not lost.
-    let early = Span::new("kafka");
-    assert_eq!(collector.send(&early), 200);
-    let ingester = start("ingester", &both[..]);
-    let query = start("query", &address[..]);
-    query.find(&early, 60);
-    let span = Span::new("kafka");
-    assert_eq!(collector.send(&span), 200);
-    query.find(&span, 60);
-    assert_eq!(ingester.process.stop(Duration::from_secs(30)), Some(0));
-    assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
+    let method = "/jaeger.api_v2.CollectorService/PostSpans";
+    call(14250, method, &older_clients::post_spans(&span));
+    collector.find(&span, 10);
+
+    for (port, thrift) in [(6831, Thrift::Compact), (6832, Thrift::Binary)] {
+        let span = Span::new("thrift-udp");
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        let bytes = older_clients::thrift_call(&span, thrift);
+        socket.send_to(&bytes, ("127.0.0.1", agent.port(port))).expect("sent");
+        collector.find(&span, 10);
+    }
+
+    // The API and the sampling strategies by gRPC.
+    let services = call(16685, "/jaeger.api_v3.QueryService/GetServices", &[]);
+    assert!(String::from_utf8_lossy(&services).contains("thrift-udp"), "{services:?}");
+    let service = older_clients::field(1, b"any");
+    let strategy = call(5779, "/jaeger.api_v2.SamplingManager/GetSamplingStrategy", &service);
+    let everything = 1f64.to_le_bytes();
+    assert!(strategy.windows(8).any(|bytes| bytes == everything), "{strategy:?}");
 }
 
 #[test]

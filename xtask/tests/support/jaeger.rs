@@ -125,7 +125,7 @@ impl Jaeger {
 
     /// Sends a span in OTLP; the answer's status.
     pub fn send(&self, span: &Span) -> u16 {
-        post(&self.url(4318, "/v1/traces"), None, &span.otlp()).0
+        post(&self.url(4318, "/v1/traces"), &span.otlp()).0
     }
 
     /// Searches as the page does: by service, operation and an attribute.
@@ -168,13 +168,15 @@ impl Jaeger {
     }
 }
 
-/// A span of its own trace.
+/// A span of a trace of its own.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub trace: String,
     pub service: String,
     pub operation: String,
     pub letter: String,
+    /// In nanoseconds since 1970.
+    pub start: u128,
 }
 
 impl Span {
@@ -188,18 +190,19 @@ impl Span {
             service: service.into(),
             operation: "predict".into(),
             letter: format!("letter-{count}"),
+            start: now,
         }
     }
 
     /// The request body of OTLP over HTTP, as JSON.
     pub fn otlp(&self) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
         json!({"resourceSpans": [{
             "resource": {"attributes": [
                 {"key": "service.name", "value": {"stringValue": self.service}}]},
             "scopeSpans": [{"spans": [{
                 "traceId": self.trace, "spanId": &self.trace[16..], "name": self.operation, "kind": 2,
-                "startTimeUnixNano": now.to_string(), "endTimeUnixNano": (now + 5_000_000).to_string(),
+                "startTimeUnixNano": self.start.to_string(),
+                "endTimeUnixNano": (self.start + 5_000_000).to_string(),
                 "attributes": [{"key": "letter", "value": {"stringValue": self.letter}}]}]}]}]})
         .to_string()
     }
@@ -242,12 +245,13 @@ pub fn get(url: &str, login: Option<(&str, &str)>) -> Result<(u16, String), Stri
 }
 
 /// POST of JSON: status and body; status 0 if there is no answer.
-pub fn post(url: &str, login: Option<(&str, &str)>, body: &str) -> (u16, String) {
-    let mut request = agent().post(url).header("content-type", "application/json");
-    if login.is_some() {
-        request = request.header("authorization", authorization(login));
-    }
-    match request.send(body) {
+pub fn post(url: &str, body: &str) -> (u16, String) {
+    post_as(url, "application/json", body.as_bytes())
+}
+
+/// POST of any media type.
+pub fn post_as(url: &str, media_type: &str, body: &[u8]) -> (u16, String) {
+    match agent().post(url).header("content-type", media_type).send(body) {
         Ok(mut answer) => {
             (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default())
         }

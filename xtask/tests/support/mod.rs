@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub mod jaeger;
+pub mod older_clients;
 pub mod process;
 pub mod servers;
 

@@ -90,7 +90,7 @@ impl Search {
     /// Makes an index, as another program would.
     pub fn create_index(&self, name: &str) {
         let url = format!("{}/{name}/_doc?refresh=true", self.url());
-        assert_eq!(post(&url, None, "{\"a\": 1}").0, 201);
+        assert_eq!(post(&url, "{\"a\": 1}").0, 201);
     }
 }
 
@@ -191,24 +191,46 @@ pub fn certificate(folder: &Path) {
     output(Command::new("sh").args(["-ec", script]).current_dir(folder)).expect("openssl");
 }
 
+/// The certificate and its key as Java's servers read them. Its password is `keystore`.
+fn keystore(folder: &Path) -> PathBuf {
+    certificate(folder);
+    let file = folder.join("server.p12");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkcs12", "-export", "-in", "server.crt", "-inkey", "server.key"]);
+    openssl.args(["-passout", "pass:keystore", "-out"]).arg(&file).current_dir(folder);
+    output(&mut openssl).expect("openssl");
+    file
+}
+
 /// One Kafka broker.
 pub struct Kafka {
     pub process: Process,
+    /// Open to everybody.
     pub port: u16,
+    /// By TLS, for the user `jaeger` with the password `first`.
+    pub protected_port: u16,
 }
 
 impl Kafka {
     pub fn start(folder: &Path) -> Kafka {
-        let (port, controller) = (free_port(), free_port());
+        let (port, protected_port, controller) = (free_port(), free_port(), free_port());
+        let clients = format!("PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{protected_port}");
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\nlog.dirs={}/data\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners={clients},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners={clients}\n\
              controller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=\
+             PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+             sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+             listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             ssl.keystore.type=PKCS12\nssl.keystore.password=keystore\nssl.keystore.location={}\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n",
-            folder.display()
+            folder.display(),
+            keystore(folder).display()
         );
         let file = folder.join("server.properties");
         std::fs::write(&file, properties).expect("written");
@@ -219,9 +241,10 @@ impl Kafka {
         };
         let mut format = java("kafka.tools.StorageTool");
         format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c"]).arg(&file);
+        format.args(["--add-scram", "SCRAM-SHA-512=[name=jaeger,password=first]"]);
         output(&mut format).expect("formatted");
         let process = Process::start(java("kafka.Kafka").arg(&file), &folder.join("kafka.log"));
-        let kafka = Kafka { process, port };
+        let kafka = Kafka { process, port, protected_port };
         wait(60, || kafka.process.log(), || kafka.process.log().contains("Kafka Server started"));
         kafka
     }
@@ -234,7 +257,22 @@ pub struct Cassandra {
 }
 
 impl Cassandra {
+    /// Open to everybody.
     pub fn start(folder: &Path) -> Cassandra {
+        Cassandra::start_with(folder, "")
+    }
+
+    /// By TLS, for the user `cassandra` with the password `cassandra`, whom it makes by itself.
+    pub fn start_protected(folder: &Path) -> Cassandra {
+        let protection = format!(
+            "authenticator: PasswordAuthenticator\nclient_encryption_options:\n  enabled: true\n  \
+             keystore: {}\n  keystore_password: keystore\n  store_type: PKCS12\n",
+            keystore(folder).display()
+        );
+        Cassandra::start_with(folder, &protection)
+    }
+
+    fn start_with(folder: &Path, protection: &str) -> Cassandra {
         let (port, storage) = (free_port(), free_port());
         let data = folder.join("data");
         let yaml = format!(
@@ -245,7 +283,7 @@ impl Cassandra {
              data_file_directories: [{0}/files]\ncommitlog_directory: {0}/commitlog\n\
              saved_caches_directory: {0}/caches\nhints_directory: {0}/hints\ncdc_raw_directory: {0}/cdc\n\
              seed_provider:\n  - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n    \
-             parameters: [{{seeds: \"127.0.0.1:{storage}\"}}]\n",
+             parameters: [{{seeds: \"127.0.0.1:{storage}\"}}]\n{protection}",
             data.display()
         );
         let file = folder.join("cassandra.yaml");
