@@ -25,8 +25,10 @@ check_cluster() {
 
 check_right() { # NAMESPACE VERB RESOURCE
   kubectl auth can-i "$2" "$3" --namespace "$1" >/dev/null 2>&1 ||
-    stop 1 "you may not $2 $3 in the namespace $1" \
-      "ask its administrator: kubectl create rolebinding $USER-admin --clusterrole=admin --user=YOU --namespace $1"
+    stop_without_rights "$1" "you may not $2 $3 in the namespace $1"
+}
+stop_without_rights() { # NAMESPACE WHAT
+  stop 1 "$2" "ask its administrator: kubectl create rolebinding you-admin --clusterrole=admin --user=YOU --namespace $1"
 }
 
 # Runs a shell script in a pod of a namespace that enforces restricted pod security, prints what it

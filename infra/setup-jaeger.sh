@@ -57,9 +57,11 @@ while (($#)); do
   shift 2 || stop 1 "$1 has no value" 'see --help'
 done
 
-say "1. The cluster"
+say "The cluster"
 check_cluster
-if ! kubectl get namespace "$namespace" >/dev/null 2>&1; then
+if ! error=$(kubectl get namespace "$namespace" 2>&1 >/dev/null); then
+  [[ $error == *NotFound* ]] ||
+    stop_without_rights "$namespace" "you may not see the namespace $namespace: $error"
   kubectl create namespace "$namespace" >/dev/null ||
     stop 1 "the namespace $namespace is missing and you may not make it" "ask for it, or --namespace"
   kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted >/dev/null
@@ -68,7 +70,7 @@ for resource in deployments.apps services configmaps secrets serviceaccounts; do
   check_right "$namespace" create "$resource"
 done
 
-say "2. The values"
+say "The values"
 rendered=$(helm template "$release" "$here/helm/jaeger" --namespace "$namespace" "${options[@]}" 2>&1) ||
   stop 1 "the values can't work: $rendered" 'change them as it says'
 secrets=$(printf '%s' "$rendered" | { grep -oE '(secret: \{secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
@@ -80,7 +82,7 @@ for secret in $secrets; do
 done
 
 if [[ $storage_url ]]; then
-  say "3. The storage $storage_url"
+  say "The storage $storage_url"
   answer=$(probe "$namespace" "curl --insecure --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' $storage_url 2>&1")
   # Any answer will do, also one that asks for a login.
   [[ $answer =~ ^[1-5][0-9][0-9]$ ]] ||
@@ -88,7 +90,7 @@ if [[ $storage_url ]]; then
       'check its address, that it runs, and network policies'
 fi
 
-say "4. Jaeger"
+say "Jaeger"
 if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "$namespace" \
   --wait --timeout "$timeout" "${options[@]}" 2>&1); then
   say "$error"
@@ -98,7 +100,7 @@ if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "
   stop 1 'Jaeger does not become ready' 'the pods and their last lines are above; infra/README.md has the usual causes'
 fi
 
-say "5. The proof: a span is sent and found"
+say "The proof: a span is sent and found"
 helm test "$release" --namespace "$namespace" --logs | grep -E '^(Sent|Found|The collector|Query)' ||
   stop 1 'no span came through' "infra/doctor.sh tells where it stops; helm test $release --namespace $namespace --logs"
 

@@ -7,7 +7,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::jaeger::{Span, folder, get, post};
-use support::process::wait;
-use support::servers::{Proxy, Search};
-use support::{output, root};
+use support::process::{free_port, wait};
+use support::servers::{Proxy, Search, write_password};
+use support::{jaeger_version, jaeger_writes_again, output, root};
 
 /// The namespaces, as the README has them.
 const JAEGER: &str = "tracing";
@@ -32,10 +32,17 @@ fn variable(name: &str) -> String {
 /// A command of the operator's: kubectl, helm or a script, on the test cluster and no other. Its
 /// exit code and everything that it wrote.
 fn operator(program: &str, arguments: &[&str]) -> (i32, String) {
+    operator_with(Path::new(&variable("TEST_KUBECONFIG")), program, arguments)
+}
+
+/// The same with another kubeconfig.
+fn operator_with(kubeconfig: &Path, program: &str, arguments: &[&str]) -> (i32, String) {
     let tools = root().join("target/tools");
     let path = std::env::var("PATH").expect("PATH");
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(root()).env("KUBECONFIG", variable("TEST_KUBECONFIG"));
+    command.args(arguments).current_dir(root()).env("KUBECONFIG", kubeconfig);
+    // As in a container or a cron job.
+    command.env_remove("USER");
     command.env("PATH", format!("{}:{path}", tools.display()));
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -223,10 +230,14 @@ impl Storage {
     }
 }
 
-fn setup(arguments: &[&str]) -> String {
+/// Sets Jaeger up, for the version that is tested, with further values; the proof went through.
+fn setup(arguments: &[&str], set: &str) -> String {
     let mut all = arguments.to_vec();
-    all.extend(["--", "--set", "image.tag=2.13.0,storage.elasticsearch.replicas=0"]);
-    run("infra/setup-jaeger.sh", &all)
+    let set = format!("image.tag={},storage.elasticsearch.replicas=0{set}", jaeger_version());
+    all.extend(["--", "--set", &set]);
+    let words = run("infra/setup-jaeger.sh", &all);
+    assert!(words.contains("Found it through"), "{words}");
+    words
 }
 
 fn install_service(set: &str) -> String {
@@ -276,8 +287,7 @@ fn both_charts_on_a_cluster() {
     step("namespaces are fresh, Elasticsearch runs", start);
 
     // Jaeger in memory, proved; then, run again, in Elasticsearch.
-    let words = setup(&[]);
-    assert!(words.contains("Found it through"), "{words}");
+    setup(&[], "");
     step("set up with memory", start);
     kubectl(
         JAEGER,
@@ -286,8 +296,7 @@ fn both_charts_on_a_cluster() {
     let url = format!("http://{}:{}", storage.address, storage.port());
     let elasticsearch =
         ["--elasticsearch", &url, "--user", "elastic", "--secret", "elasticsearch-credentials"];
-    let words = setup(&elasticsearch);
-    assert!(words.contains("Found it through"), "{words}");
+    setup(&elasticsearch, "");
     step("moved to Elasticsearch", start);
 
     // The service, a photo, its trace from Elasticsearch.
@@ -302,8 +311,9 @@ fn both_charts_on_a_cluster() {
     assert!(storage.server.indices().iter().all(|name| name.starts_with("jaeger-")));
     step("photos' traces are found in Elasticsearch", start);
     the_api_prefix_is_taken_away(&api);
-    the_page_asks_for_a_login(&elasticsearch);
-    step("nginx takes /api away, the page asks for a login", start);
+    the_page_asks_for_a_login(&storage, &elasticsearch);
+    the_collector_asks_for_a_login(&storage, &elasticsearch);
+    step("nginx takes /api away; page and collector ask for a login", start);
 
     // Under load: new pods, Elasticsearch away, the collector away.
     let load = Load::start(&collector, &api);
@@ -321,18 +331,20 @@ fn both_charts_on_a_cluster() {
         start,
     );
 
-    let load = Load::start(&collector, &api);
-    std::thread::sleep(Duration::from_secs(3));
-    storage.away(AWAY);
-    std::thread::sleep(Duration::from_secs(3));
-    let sent = load.end(&query, 120);
-    step(
-        &format!(
-            "{AWAY:?} without Elasticsearch lost none of {} spans, {} photos' traces",
-            sent.0, sent.1
-        ),
-        start,
-    );
+    if jaeger_writes_again() {
+        let load = Load::start(&collector, &api);
+        std::thread::sleep(Duration::from_secs(3));
+        storage.away(AWAY);
+        std::thread::sleep(Duration::from_secs(3));
+        let sent = load.end(&query, 120);
+        step(
+            &format!(
+                "{AWAY:?} without Elasticsearch lost none of {} spans, {} photos' traces",
+                sent.0, sent.1
+            ),
+            start,
+        );
+    }
 
     let load = Load::start(&collector, &api);
     std::thread::sleep(Duration::from_secs(3));
@@ -371,23 +383,45 @@ fn both_charts_on_a_cluster() {
     step("tested, rolled back, uninstalled", start);
 }
 
-/// Exposed with a login: the proof of setup and the doctor read with one.
-fn the_page_asks_for_a_login(elasticsearch: &[&str]) {
-    let hash = output(Command::new("openssl").args(["passwd", "-apr1", "two"])).expect("openssl");
-    let login = format!("--from-literal=htpasswd=ada:{}", hash.trim());
-    kubectl(JAEGER, &format!("create secret generic jaeger-logins {login}"));
-    let client = "--from-literal=username=ada --from-literal=password=two";
-    kubectl(JAEGER, &format!("create secret generic jaeger-client {client}"));
+/// Makes a secret with the logins that a server takes, and one with a client's login.
+fn make_logins(storage: &Storage, server: &str, client: &str) {
+    let file = storage.folder.join("htpasswd");
+    write_password(&file, "ada", "two");
+    let from = format!("--from-file=htpasswd={}", file.display());
+    kubectl(JAEGER, &format!("create secret generic {server} {from}"));
+    let from = "--from-literal=username=ada --from-literal=password=two";
+    kubectl(JAEGER, &format!("create secret generic {client} {from}"));
+}
+
+/// Exposed with a login: setup's proof, `helm test` and the doctor read with one.
+fn the_page_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
+    make_logins(storage, "jaeger-logins", "jaeger-client");
     let exposed =
         ["--address", "192.0.2.10", "--login", "jaeger-logins", "--client", "jaeger-client"];
-    let words = setup(&[elasticsearch, &exposed].concat());
-    assert!(words.contains("Found it through"), "{words}");
+    let words = setup(&[elasticsearch, &exposed].concat(), "");
     assert!(words.contains("http://jaeger.192.0.2.10.nip.io"), "{words}");
     let query = service(JAEGER, "jaeger-query", 16686);
     assert_eq!(get(&format!("{query}/api/services"), None).expect("an answer").0, 401);
+    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
     doctor_says(&[], 9, "query asks for a login");
     doctor_says(&["--client", "jaeger-client"], 0, "Every hop works");
-    setup(elasticsearch);
+    setup(elasticsearch, "");
+}
+
+/// The collector takes spans with a login only: setup's proof has one, the service needs one.
+fn the_collector_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
+    make_logins(storage, "otlp-logins", "otlp-client");
+    let logins = ",collector.otlp.auth.htpasswdSecret=otlp-logins,\
+                  collector.otlp.auth.clientSecret=otlp-client";
+    setup(elasticsearch, logins);
+    doctor_says(&[], 6, "status=401");
+    // ada:two
+    let headers = "--from-literal=headers=authorization=Basic%20YWRhOnR3bw==";
+    kubectl(SERVICE, &format!("create secret generic otlp-headers {headers}"));
+    install_service(",otlpHeadersSecret.name=otlp-headers");
+    doctor_says(&[], 0, "Every hop works");
+    install_service("");
+    setup(elasticsearch, "");
 }
 
 /// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
@@ -409,7 +443,7 @@ fn the_api_prefix_is_taken_away(api: &str) {
          }}
          location / {{ return 404; }}"
     );
-    let port = support::process::free_port();
+    let port = free_port();
     let _proxy = Proxy::start(&folder, ("127.0.0.1", port), "", &server);
     let url = format!("http://127.0.0.1:{port}");
     let api = format!("{url}/api");
@@ -430,7 +464,16 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
     doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
     install_service(",settings.enableTracing=false");
     doctor_says(&[], 3, "enable_tracing='false'");
+    install_service(",settings.collectorAllowedHost=http://elsewhere:4318");
+    doctor_says(&[], 10, "allowed: http://elsewhere:4318");
     install_service("");
+
+    kubectl(SERVICE, "scale deployment hand-gesture-api --replicas=0");
+    let selector = "app.kubernetes.io/instance=hand-gesture-api";
+    kubectl(SERVICE, &format!("wait pods --for=delete --selector {selector} --timeout=90s"));
+    doctor_says(&[], 2, "does not answer");
+    kubectl(SERVICE, "scale deployment hand-gesture-api --replicas=1");
+    kubectl(SERVICE, "rollout status deployment/hand-gesture-api --timeout=120s");
 
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
     kubectl(
@@ -467,6 +510,63 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
     kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
     doctor_says(&[], 0, "Every hop works");
     step("the doctor named every broken hop", start);
+}
+
+/// Setup says what is wrong, and what to do.
+#[test]
+fn setup_names_what_is_missing() {
+    let folder = folder("setup");
+    let namespace = "setup";
+    kubectl("default", &format!("delete namespace {namespace} --ignore-not-found --wait=true"));
+    let configuration = run("kubectl", &["config", "view", "--raw", "--minify", "--output=json"]);
+    let configuration: Value = serde_json::from_str(&configuration).expect("JSON");
+    let kubeconfig = |name: &str, change: &dyn Fn(&mut Value)| {
+        let mut configuration = configuration.clone();
+        change(&mut configuration);
+        let file = folder.join(name);
+        std::fs::write(&file, configuration.to_string()).expect("written");
+        file
+    };
+    let says = |kubeconfig: &Path, options: &[&str], evidence: &str| {
+        let options = [&["--namespace", namespace], options].concat();
+        let (code, words) = operator_with(kubeconfig, "infra/setup-jaeger.sh", &options);
+        assert!(code == 1 && words.contains("REPAIR: "), "{options:?}: {code} {words}");
+        assert!(words.contains(evidence), "{evidence:?} is not in {words}");
+    };
+
+    let nobody = format!("https://127.0.0.1:{}", free_port());
+    let no_cluster = kubeconfig("no-cluster", &|all| {
+        all["clusters"][0]["cluster"]["server"] = nobody.clone().into();
+    });
+    says(&no_cluster, &[], "no cluster answers");
+
+    // A service account without any right, then one that may look only.
+    kubectl("default", "delete serviceaccount guest --ignore-not-found");
+    kubectl("default", "create serviceaccount guest");
+    let token = kubectl("default", "create token guest").trim().to_owned();
+    let guest = kubeconfig("guest", &|all| {
+        all["users"][0]["user"] = serde_json::json!({ "token": token });
+    });
+    says(&guest, &[], "you may not see the namespace setup");
+    kubectl("default", &format!("create namespace {namespace}"));
+    says(&guest, &[], "you may not see the namespace setup");
+    kubectl(
+        namespace,
+        "create rolebinding guest --clusterrole=view --serviceaccount=default:guest",
+    );
+    says(&guest, &[], "you may not create deployments.apps in the namespace setup");
+
+    let admin = PathBuf::from(variable("TEST_KUBECONFIG"));
+    let address = format!("http://{}:{}", variable("HOST_FROM_PODS"), free_port());
+    let elasticsearch = ["--elasticsearch", &address];
+    let login = ["--user", "elastic", "--secret", "none"];
+    let options = [&elasticsearch[..], &login].concat();
+    says(&admin, &options, "the secret none is missing in the namespace setup");
+    says(&admin, &elasticsearch, "is not within reach from the namespace setup");
+    let left = run("helm", &["list", "--namespace", namespace, "--short"]);
+    assert_eq!(left.trim(), "", "nothing was installed");
+    kubectl("default", "delete serviceaccount guest");
+    kubectl("default", &format!("delete namespace {namespace} --wait=false"));
 }
 
 /// Each example's manifests are taken by the API server, custom resources too.

@@ -150,16 +150,14 @@ fn search(name: &str) {
     assert_eq!(collector.send(&span), 200);
     query.find(&span, 60);
 
-    // The storage is away: what is sent meanwhile is written when it is back. Jaeger 2.20 does not
-    // keep it; infra/README.md says so.
-    let keeps = support::jaeger_version() == "2.13.0";
+    // The storage is away: what is sent meanwhile is written when it is back.
     let port = proxy.port;
     drop(proxy);
     let span = Span::new(name);
     assert_eq!(collector.send(&span), 200);
     std::thread::sleep(AWAY);
     let _proxy = Proxy::with_tls(&folder, port, server.port, "second");
-    if keeps {
+    if support::jaeger_writes_again() {
         query.find(&span, 60);
     } else {
         wait(30, || "no error is counted".into(), || errors(&collector) > 0.0);
