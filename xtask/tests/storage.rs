@@ -44,12 +44,20 @@ fn run_job(
     let mut arguments: Vec<String> = serde_json::from_str(line).expect("a list");
     let image =
         manifest.lines().find_map(|line| line.trim().strip_prefix("image: ")).expect("image");
-    let program = if image.contains("es-rollover") { "es-rollover" } else { "es-index-cleaner" };
+    let tool_of_image = ["es-rollover", "es-index-cleaner"].into_iter().find(|t| image.contains(t));
     let put = |text: &str| {
         replace.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
     };
     arguments.iter_mut().for_each(|argument| *argument = put(argument));
-    let mut command = Command::new(tool(program));
+    let mut command = match tool_of_image {
+        Some(name) => Command::new(tool(name)),
+        None => {
+            assert!(manifest.contains("command: [\"sh\",\"-c\"]\n"), "{manifest}");
+            let mut shell = Command::new("sh");
+            shell.arg("-c");
+            shell
+        }
+    };
     command.args(&arguments).env_clear();
     for line in manifest.lines() {
         let Some(pair) = line.trim().strip_prefix("- {name: ") else { continue };
@@ -201,6 +209,23 @@ fn search(name: &str) {
     );
     drop((collector, query));
 
+    // The lifecycle policy: the hook's script puts it where its URL says. These servers know no such
+    // policies, so that is a document of theirs.
+    let (policy, path) = match name {
+        "elasticsearch" => ("ilm", "/_ilm/policy/jaeger-lifecycle"),
+        _ => ("ism", "/_plugins/_ism/policies/jaeger-lifecycle"),
+    };
+    let set = format!("{storage},rollover.enabled=true,rollover.policy={policy}");
+    let rendered = render_jaeger(&["--set", &set]);
+    let put_policy = |password: &str| {
+        let document = [&replace[..], &[(path, "/policies/_doc/1".to_owned())]].concat();
+        let secrets = [("ES_PASSWORD", password)];
+        run_job(&rendered, "Job", "jaeger-lifecycle-policy", &document, &secrets)
+    };
+    assert!(put_policy("wrong").expect_err("refused").contains("status=401"));
+    put_policy("second").expect("it is put");
+    assert!(server.get("/policies/_doc/1").expect("it is there").contains("30d"));
+
     // Rollover: the hook's command makes the aliases, the collector writes through them, the
     // CronJobs' commands roll over and look back, and both indices are read.
     let set = format!(
@@ -334,10 +359,14 @@ fn kafka_stands_between_collector_and_elasticsearch() {
         assert_eq!(running.process.stop(Duration::from_secs(30)), Some(0));
         assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
         if !login.is_empty() {
-            // With a wrong password Jaeger tries on, and only its log tells.
-            let refused = Start { environment: &wrong, ..ingester }.spawn();
-            let log = || refused.process.log();
-            wait(30, log, || log().contains("SASL_AUTHENTICATION_FAILED"));
+            // With a wrong password Jaeger tries on, takes spans, and only its log tells.
+            let collector = Start { environment: &wrong, replace: &brokers, ..start }.start();
+            assert_eq!(collector.send(&span), 200);
+            let ingester = Start { environment: &wrong, ..ingester }.spawn();
+            for refused in [collector, ingester] {
+                let log = || refused.process.log();
+                wait(30, log, || log().contains("SASL_AUTHENTICATION_FAILED"));
+            }
         }
     }
 }

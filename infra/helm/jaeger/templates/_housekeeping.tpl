@@ -1,6 +1,7 @@
-{{/* Jobs that Jaeger's helpers for Elasticsearch run. */}}
+{{/* Jobs that look after the indices. */}}
 
-{{/* A job's spec. Takes root, role, values (of the helper) and arguments. */}}
+{{/* A job's spec. Takes root, role, values (with its image), arguments, and optionally command and
+     environment. */}}
 {{- define "jaeger.housekeepingJob" -}}
 {{- $elasticsearch := include "jaeger.elasticsearch" .root | fromYaml -}}
 {{- $rollover := .root.Values.rollover -}}
@@ -25,6 +26,9 @@ template:
       - name: {{ .role }}
         image: {{ include "jaeger.image" (dict "image" .values.image "version" (.root.Values.image.tag | default .root.Chart.AppVersion)) }}
         imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+        {{- with .command }}
+        command: {{ toJson . }}
+        {{- end }}
         args: {{ toJson .arguments }}
         env:
           - {name: INDEX_PREFIX, value: {{ $elasticsearch.prefix | quote }}}
@@ -50,6 +54,9 @@ template:
           - {name: ES_USE_ILM, value: "true"}
           - {name: ES_ILM_POLICY_NAME, value: {{ $rollover.policyName }}}
           {{- end }}
+          {{- end }}
+          {{- range $name, $value := .environment }}
+          - {name: {{ $name }}, value: {{ quote $value }}}
           {{- end }}
         resources:
           requests: {cpu: 10m, memory: 32Mi}
@@ -81,11 +88,11 @@ spec:
       {{- include "jaeger.housekeepingJob" . | nindent 6 }}
 {{- end -}}
 
-{{/* The lifecycle policy, and the job that puts it into the store: the hook before rollover-init. */}}
+{{/* The job that puts the lifecycle policy into the store: the hook before rollover-init. */}}
 {{- define "jaeger.lifecyclePolicy" -}}
 {{- $elasticsearch := include "jaeger.elasticsearch" . | fromYaml -}}
 {{- $rollover := .Values.rollover -}}
-{{- $this := dict "root" . "role" "lifecycle-policy" -}}
+{{- $prefix := $elasticsearch.prefix | empty | ternary "" (printf "%s-" $elasticsearch.prefix) -}}
 {{- $age := printf "%dd" (int .Values.indexCleaner.days) -}}
 {{- $ilm := dict "policy" (dict "phases" (dict
       "hot" (dict "actions" (dict "rollover" $rollover.conditions))
@@ -94,70 +101,19 @@ spec:
       "states" (list
         (dict "name" "open" "actions" list "transitions" (list (dict "state_name" "delete" "conditions" (dict "min_index_age" $age))))
         (dict "name" "delete" "actions" (list (dict "delete" dict)) "transitions" list))
-      "ism_template" (list (dict "index_patterns" (list (printf "%sjaeger-span-*" ($elasticsearch.prefix | empty | ternary "" (printf "%s-" $elasticsearch.prefix))) (printf "%sjaeger-service-*" ($elasticsearch.prefix | empty | ternary "" (printf "%s-" $elasticsearch.prefix)))) "priority" 1))) -}}
+      "ism_template" (list (dict "index_patterns" (list (printf "%sjaeger-span-*" $prefix) (printf "%sjaeger-service-*" $prefix)) "priority" 1))) -}}
 {{- $path := eq $rollover.policy "ilm" | ternary "_ilm/policy" "_plugins/_ism/policies" -}}
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  {{- include "jaeger.metadata" $this | nindent 2 }}
-  annotations:
-    helm.sh/hook: pre-install,pre-upgrade
-    helm.sh/hook-weight: "-1"
-data:
-  policy.json: |
-    {{- eq $rollover.policy "ilm" | ternary $ilm $ism | toPrettyJson | nindent 4 }}
----
+{{- $environment := dict
+      "POLICY" (eq $rollover.policy "ilm" | ternary $ilm $ism | toJson)
+      "POLICY_URL" (printf "%s/%s/%s" $elasticsearch.url $path $rollover.policyName) -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
-  {{- include "jaeger.metadata" $this | nindent 2 }}
+  {{- include "jaeger.metadata" (dict "root" . "role" "lifecycle-policy") | nindent 2 }}
   annotations:
     helm.sh/hook: pre-install,pre-upgrade
     helm.sh/hook-weight: "0"
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
-  backoffLimit: 3
-  template:
-    metadata:
-      labels:
-        {{- include "jaeger.selector" $this | nindent 8 }}
-    spec:
-      restartPolicy: Never
-      automountServiceAccountToken: false
-      securityContext:
-        {{- include "jaeger.podSecurity" . | nindent 8 }}
-      containers:
-        - name: lifecycle-policy
-          image: {{ include "jaeger.image" (dict "image" .Values.test.image "version" "") }}
-          command: [sh, -ec]
-          args:
-            - |
-              # OpenSearch answers 409 when the policy is there already.
-              status=$({ [ -z "${STORAGE_USER:-}" ] || printf 'user = "%s:%s"\n' "$STORAGE_USER" "$STORAGE_PASSWORD"; } |
-                curl --config - --silent --show-error --output /tmp/answer --write-out '%{http_code}' {{ if $elasticsearch.tls.insecure }}--insecure {{ else if $elasticsearch.tls.secret }}--cacert /etc/jaeger/storage-ca/{{ $elasticsearch.tls.key }} {{ end }}\
-                --request PUT --header 'Content-Type: application/json' --data @/etc/jaeger/policy/policy.json {{ $elasticsearch.url }}/{{ $path }}/{{ $rollover.policyName }})
-              cat /tmp/answer; echo
-              case $status in 2*|409) ;; *) echo "the store answered $status"; exit 1 ;; esac
-          {{- if $elasticsearch.secret }}
-          env:
-            - {name: STORAGE_USER, value: {{ $elasticsearch.user }}}
-            {{- include "jaeger.secretVariable" (dict "name" "STORAGE_PASSWORD" "secret" $elasticsearch.secret "key" $elasticsearch.key) | nindent 12 }}
-          {{- end }}
-          securityContext:
-            {{- include "jaeger.containerSecurity" . | nindent 12 }}
-          volumeMounts:
-            - {name: policy, mountPath: /etc/jaeger/policy, readOnly: true}
-            - {name: tmp, mountPath: /tmp}
-            {{- if $elasticsearch.tls.secret }}
-            - {name: storage-ca, mountPath: /etc/jaeger/storage-ca, readOnly: true}
-            {{- end }}
-      volumes:
-        - name: policy
-          configMap: {name: {{ include "jaeger.fullname" . }}-lifecycle-policy}
-        - name: tmp
-          emptyDir: {}
-        {{- if $elasticsearch.tls.secret }}
-        - name: storage-ca
-          secret: {secretName: {{ $elasticsearch.tls.secret }}}
-        {{- end }}
+  {{- include "jaeger.housekeepingJob" (dict "root" . "role" "lifecycle-policy" "values" .Values.test "command" (list "sh" "-c") "arguments" (list (.Files.Get "files/put-policy.sh")) "environment" $environment) | nindent 2 }}
 {{- end -}}
