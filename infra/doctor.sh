@@ -204,8 +204,8 @@ case $found in
   *status=000*) stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/$query_deployment" ;;
 esac
 if grep -q '^direct: .*spanId' <<<"$found"; then
-  log=$(kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 2>/dev/null | grep -i 'traces' | tail -n 1 || true)
-  stop 10 "spans of others arrive, those of $service don't. Its log: ${log:-nothing about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
+  log=$(kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 2>/dev/null | grep 'warning: traces' | tail -n 1 || true)
+  stop 10 "spans of others arrive, those of $service don't. Its log: ${log:-no warning about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
     'settings.collectorAllowedHost must be scheme://host:port of the endpoint; settings.otelTracesSampler decides what is recorded'
 fi
 check_storage

@@ -23,6 +23,7 @@ infra/setup-jaeger.sh [OPTIONS] [-- OPTIONS OF HELM]
     --values FILE         further values; repeatable
     --timeout DURATION    how long to wait until it is ready [5m]
 Everything after -- goes to helm, for instance: -- --set collector.replicas=2
+Give all options in each run: what is left out is as at first.
 TEXT
 }
 
