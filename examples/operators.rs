@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hand_gesture_api::engine::{Model, OnnxModel, OperatorTime, Operators};
+use hand_gesture_api::{landmarks, palm};
 
 /// How often each model runs; the median counts.
 const RUNS: usize = 30;
@@ -14,7 +15,8 @@ fn main() {
     let mut subjects = Vec::new();
     for path in std::env::args().skip(1) {
         let onnx = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        for operators in [Operators::Own, Operators::Tract] {
+        let own = if path.contains("palm") { palm::OPERATORS } else { landmarks::OPERATORS };
+        for operators in [own, Operators::Tract] {
             let model = OnnxModel::load_with(&path, &onnx, operators).expect("a model");
             subjects.push((format!("{path}, {operators:?}"), model, Vec::new(), Vec::new()));
         }

@@ -8,6 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::Cost;
 use tract_onnx::tract_core::plan::eval;
 
+use crate::kernels::pointwise::Precision;
 use crate::rewrite::rewrite;
 
 /// A neural network with one input and some outputs, all `f32`.
@@ -76,8 +77,8 @@ pub struct Shapes {
 /// Whose operators run a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operators {
-    /// This project's where they can, tract's for the rest.
-    Own,
+    /// This project's where they can, so finely, and tract's for the rest.
+    Own(Precision),
     /// tract's alone, in 32-bit floats: what the others are compared with.
     Tract,
 }
@@ -103,13 +104,13 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Parses and optimises a model. `name` is for error messages.
+    /// Parses and optimises a model, with products of 16 bits. `name` is for error messages.
     ///
     /// # Errors
     /// [`ModelError::Load`]; [`ModelError::Shape`] for several inputs, or dimensions that are not
     /// fixed.
     pub fn load(name: &str, onnx: &[u8]) -> Result<OnnxModel, ModelError> {
-        OnnxModel::load_with(name, onnx, Operators::Own)
+        OnnxModel::load_with(name, onnx, Operators::Own(Precision::Sixteen))
     }
 
     /// The same, with a choice of operators.
@@ -130,7 +131,7 @@ impl OnnxModel {
             .model_for_read(&mut &*onnx)
             .and_then(|model| model.into_typed())
             .and_then(|model| match operators {
-                Operators::Own => rewrite(&model),
+                Operators::Own(precision) => rewrite(&model, precision),
                 Operators::Tract => Ok(model),
             })
             .and_then(|model| model.into_optimized())

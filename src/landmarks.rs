@@ -2,13 +2,17 @@
 //! (presence), which one it is (handedness), and what the model saw on its way (features).
 
 use crate::decode::Photo;
-use crate::engine::{Model, ModelError};
+use crate::engine::{Model, ModelError, Operators};
+use crate::kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample, upright_rotation};
 
 /// Width and height of the model's input.
 pub const INPUT_SIDE: usize = 224;
 /// Shape of the model's input: one picture, channels last, RGB 0 to 1.
 pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
+/// What runs the model. Measured: in 8 bits the landmarks of the test photos move by 0.5 % of the
+/// palm's length on average against 32-bit floats, those of the lite model by 0.7 %.
+pub const OPERATORS: Operators = Operators::Own(Precision::Eight);
 /// The number of landmarks, in MediaPipe's order: wrist, then four of each finger from its base to
 /// its tip, thumb first.
 pub const LANDMARKS: usize = 21;

@@ -91,9 +91,10 @@ impl Pipeline {
         };
         let bytes = |name| read(name).map_err(|error| file_error(name, &error));
 
-        let palm = OnnxModel::load(files::PALM, &bytes(files::PALM)?)?
+        let palm = OnnxModel::load_with(files::PALM, &bytes(files::PALM)?, palm::OPERATORS)?
             .expect(&palm::INPUT_SHAPE, &palm::OUTPUT_SHAPES)?;
-        let landmarks = OnnxModel::load(files::LANDMARKS, &bytes(files::LANDMARKS)?)?;
+        let landmarks = bytes(files::LANDMARKS)?;
+        let landmarks = OnnxModel::load_with(files::LANDMARKS, &landmarks, landmarks::OPERATORS)?;
         let features = match landmarks.shapes().outputs.last().map(Vec::as_slice) {
             Some([1, features]) => *features,
             _ => 0,

@@ -20,7 +20,7 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 
 use crate::kernels::activation::Activation;
 use crate::kernels::depthwise::Depthwise;
-use crate::kernels::pointwise::Pointwise;
+use crate::kernels::pointwise::{Pointwise, Precision};
 use crate::kernels::resample::Upsample;
 use crate::kernels::window::Windowed;
 use crate::kernels::{Shape, Window};
@@ -30,11 +30,11 @@ use crate::operators::{Kernel, Layer};
 /// the window that it is in. No model here has one.
 const FEW_CHANNELS: usize = 16;
 
-/// A model with layers in the place of what they can do.
+/// A model with layers in the place of what they can do; the pointwise ones are so fine.
 ///
 /// # Errors
 /// If the model is broken.
-pub fn rewrite(model: &TypedModel) -> TractResult<TypedModel> {
+pub fn rewrite(model: &TypedModel, precision: Precision) -> TractResult<TypedModel> {
     let mut rewriter = Rewriter {
         source: model,
         target: TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() },
@@ -45,7 +45,7 @@ pub fn rewrite(model: &TypedModel) -> TractResult<TypedModel> {
     let mut taken: HashSet<usize> = HashSet::new();
     let mut layers: HashMap<usize, Vec<Step>> = HashMap::new();
     for &node in &order {
-        let mut walk = Walk { model, taken: &taken, nodes: vec![node] };
+        let mut walk = Walk { model, precision, taken: &taken, nodes: vec![node] };
         if let Some(steps) = walk.layers() {
             let nodes = walk.nodes;
             layers.extend(nodes.last().map(|end| (*end, steps)));
@@ -80,6 +80,7 @@ struct Step {
 /// A walk along nodes that become layers together, one after the other.
 struct Walk<'a> {
     model: &'a TypedModel,
+    precision: Precision,
     /// Nodes that are parts of other layers.
     taken: &'a HashSet<usize>,
     /// The last one's output is the layers' output.
@@ -199,7 +200,7 @@ impl Walk<'_> {
         let residual = if parameters.pointwise() { self.residual() } else { None };
         let activation = self.activation(bias.len());
         let kernel = if parameters.pointwise() {
-            Kernel::Pointwise(Pointwise::new(weights, bias, &activation))
+            Kernel::Pointwise(Pointwise::new(weights, bias, &activation, self.precision))
         } else if *group == shape.channels && *group == bias.len() {
             Kernel::Depthwise(Depthwise::new(weights, bias, *window, &activation)?)
         } else if *group == 1 && shape.channels <= FEW_CHANNELS {
@@ -319,7 +320,8 @@ impl Walk<'_> {
             return None;
         }
         let outputs = parameters.bias.len();
-        let kernel = Pointwise::new(&parameters.weights, &parameters.bias, &Activation::Linear);
+        let Parameters { weights, bias, .. } = &parameters;
+        let kernel = Pointwise::new(weights, bias, &Activation::Linear, self.precision);
         let activation = self.activation(outputs);
         let residual = self.addition();
         let small = Layer::new(Kernel::Pointwise(kernel), from)?;

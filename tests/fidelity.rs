@@ -90,7 +90,7 @@ fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
 }
 
 fn agrees(palm: &str, landmark: &str, of: fn(&Expected) -> &ExpectedHand) {
-    let (palm, landmark) = (load(palm, Operators::Own), load(landmark, Operators::Own));
+    let (palm, landmark) = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
     let mut all = Vec::new();
     let expectations = expected();
     assert!(expectations.len() >= 20, "expected landmarks of at least 20 photos");
@@ -118,10 +118,10 @@ fn agrees(palm: &str, landmark: &str, of: fn(&Expected) -> &ExpectedHand) {
     assert!(p95 <= 0.03, "95th percentile {p95}");
 }
 
-/// This project's operators, in 16 bits, against tract's, in 32-bit floats.
+/// This project's operators, in 16 and 8 bits, against tract's, in 32-bit floats.
 fn operators_agree(palm: &str, landmark: &str) {
-    let models = |operators| (load(palm, operators), load(landmark, operators));
-    let (own, tract) = (models(Operators::Own), models(Operators::Tract));
+    let own = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
+    let tract = (load(palm, Operators::Tract), load(landmark, Operators::Tract));
     let mut all = Vec::new();
     for expected in expected().values() {
         let photo = photo(&expected.photo);
@@ -142,7 +142,7 @@ fn no_layer_is_left_to_tract() {
         "hand_landmark_lite.onnx",
         "hand_landmark_full.onnx",
     ] {
-        let model = load(name, Operators::Own);
+        let model = load(name, landmarks::OPERATORS);
         let input = vec![0.5; model.shapes().input.iter().product()];
         let operators = model.profile(&input).expect("a run");
         let own = ["pointwise", "window", "depthwise", "max pool", "upsample"];

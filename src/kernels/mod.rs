@@ -5,11 +5,14 @@
 
 pub mod activation;
 pub mod depthwise;
+mod eight;
 pub mod pointwise;
 #[cfg(test)]
 mod reference;
 pub mod resample;
 mod simd;
+mod sixteen;
+mod tiles;
 pub mod window;
 
 /// Height, width and channels of a picture.

@@ -3,7 +3,7 @@
 
 use super::activation::Activation;
 use super::depthwise::Depthwise;
-use super::pointwise::{Pointwise, Residual};
+use super::pointwise::{Pointwise, Precision, Residual};
 use super::resample::{Upsample, max_pool};
 use super::window::Windowed;
 use super::{Shape, Window};
@@ -100,13 +100,19 @@ fn assert_near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-/// As a part of the largest sum: products of 16 bits, with about 13 bits of the numbers.
+/// As a part of the largest sum: with about 13 bits of the numbers, or with 7.
 const SIXTEEN_BITS: f32 = 1e-3;
+const EIGHT_BITS: f32 = 0.05;
 /// Sums of up to 25 products of numbers between −1 and 1, in another order.
 const FLOATS: f32 = 1e-5;
 
 #[test]
 fn pointwise_is_what_the_plain_loops_say() {
+    pointwise_is_near(Precision::Sixteen, SIXTEEN_BITS);
+    pointwise_is_near(Precision::Eight, EIGHT_BITS);
+}
+
+fn pointwise_is_near(precision: Precision, tolerance: f32) {
     let mut random = Random(7);
     for _ in 0..60 {
         let (pixels, inputs, outputs) =
@@ -124,7 +130,7 @@ fn pointwise_is_what_the_plain_loops_say() {
         let residual = random.numbers(pixels * channels);
 
         let mut expected = convolution(&input, shape, one, (&weights, &bias, inputs));
-        let tolerance = SIXTEEN_BITS * most(&expected);
+        let tolerance = tolerance * most(&expected);
         for (i, value) in expected.iter_mut().enumerate() {
             let (pixel, channel) = (i / outputs, i % outputs);
             if channel < channels {
@@ -133,7 +139,7 @@ fn pointwise_is_what_the_plain_loops_say() {
             *value = activate(&activation, channel, *value);
         }
         let mut found = vec![f32::NAN; pixels * outputs];
-        let kernel = Pointwise::new(&weights, &bias, &activation);
+        let kernel = Pointwise::new(&weights, &bias, &activation, precision);
         let residual = (channels > 0).then_some(Residual { numbers: &residual, channels });
         kernel.run(&input, residual, &mut found);
         let what = format!("{pixels} pixels, {inputs} to {outputs}, residual {channels}");
@@ -145,22 +151,32 @@ fn pointwise_is_what_the_plain_loops_say() {
 fn pointwise_does_not_overflow() {
     // All products have the same sign and the largest size.
     for inputs in [8, 1152, 5000] {
-        let kernel = Pointwise::new(&vec![3e4; inputs * 8], &[0.0; 8], &Activation::Linear);
-        let mut found = [0.0; 8];
-        kernel.run(&vec![-2e5; inputs], None, &mut found);
-        let expected = [-6e9 * inputs as f32; 8];
-        assert_near(&found, &expected, SIXTEEN_BITS * most(&expected), "the largest sum");
+        for (precision, tolerance) in
+            [(Precision::Sixteen, SIXTEEN_BITS), (Precision::Eight, EIGHT_BITS)]
+        {
+            for sign in [-1.0, 1.0] {
+                let weights = vec![3e4; inputs * 8];
+                let kernel = Pointwise::new(&weights, &[0.0; 8], &Activation::Linear, precision);
+                let mut found = [0.0; 8];
+                kernel.run(&vec![sign * 2e5; inputs], None, &mut found);
+                let expected = [sign * 6e9 * inputs as f32; 8];
+                let tolerance = tolerance * most(&expected);
+                assert_near(&found, &expected, tolerance, &format!("{precision:?}"));
+            }
+        }
     }
 }
 
 #[test]
 fn pointwise_takes_any_number_without_a_panic() {
-    let kernel = Pointwise::new(&[1.0; 16], &[0.5; 2], &Activation::Linear);
-    for number in [0.0, f32::MIN_POSITIVE, 1e-40, f32::MAX, f32::INFINITY, f32::NAN] {
-        let mut found = [0.0; 2];
-        kernel.run(&[number; 8], None, &mut found);
-        if number < 1e-30 {
-            assert_eq!(found, [0.5; 2], "{number}");
+    for precision in [Precision::Sixteen, Precision::Eight] {
+        let kernel = Pointwise::new(&[1.0; 16], &[0.5; 2], &Activation::Linear, precision);
+        for number in [0.0, f32::MIN_POSITIVE, 1e-40, f32::MAX, f32::INFINITY, f32::NAN] {
+            let mut found = [0.0; 2];
+            kernel.run(&[number; 8], None, &mut found);
+            if number < 1e-30 {
+                assert_eq!(found, [0.5; 2], "{precision:?}, {number}");
+            }
         }
     }
 }

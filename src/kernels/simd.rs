@@ -4,7 +4,7 @@
 //! runs in the sandbox. With the target feature `relaxed-simd` a multiplication and an addition
 //! are one instruction.
 
-pub(super) use lanes::{F32x4, I16x8, I32x4};
+pub(super) use lanes::{F32x4, I8x16, I16x8, I32x4};
 
 impl F32x4 {
     /// Two of them from eight numbers.
@@ -12,6 +12,20 @@ impl F32x4 {
     pub fn load_two(from: &[f32; 8]) -> [F32x4; 2] {
         let [a, b, c, d, e, f, g, h] = *from;
         [F32x4::load(&[a, b, c, d]), F32x4::load(&[e, f, g, h])]
+    }
+
+    /// Four of them from sixteen numbers.
+    #[inline(always)]
+    pub fn load_four(from: &[f32; 16]) -> [F32x4; 4] {
+        let (eights, _) = from.as_chunks::<8>();
+        let ([a, b], [c, d]) = (F32x4::load_two(&eights[0]), F32x4::load_two(&eights[1]));
+        [a, b, c, d]
+    }
+
+    /// The nearest integers of numbers between −2²² and 2²².
+    #[inline(always)]
+    pub fn round(self) -> F32x4 {
+        self.add(F32x4::splat(ROUNDING)).add(F32x4::splat(-ROUNDING))
     }
 
     /// Two of them to eight numbers.
@@ -43,6 +57,9 @@ mod lanes {
     /// Eight integers of 16 bits.
     #[derive(Clone, Copy)]
     pub struct I16x8(v128);
+    /// Sixteen integers of 8 bits.
+    #[derive(Clone, Copy)]
+    pub struct I8x16(v128);
 
     impl F32x4 {
         #[inline(always)]
@@ -153,9 +170,27 @@ mod lanes {
         /// Eight floats times a factor, rounded to the nearest integers: 16 bits must be enough.
         #[inline(always)]
         pub fn scale(low: F32x4, high: F32x4, factor: F32x4) -> I16x8 {
+            I16x8::scale_from(low, high, factor, F32x4::splat(0.0))
+        }
+
+        /// The same, with an integer added to each.
+        #[inline(always)]
+        fn scale_from(low: F32x4, high: F32x4, factor: F32x4, zero: F32x4) -> I16x8 {
             let magic = F32x4::splat(ROUNDING);
-            let integer = |value: F32x4| i32x4_sub(value.mul_add(factor, magic).0, magic.0);
+            let start = magic.add(zero);
+            let integer = |value: F32x4| i32x4_sub(value.mul_add(factor, start).0, magic.0);
             I16x8(i16x8_narrow_i32x4(integer(low), integer(high)))
+        }
+
+        #[inline(always)]
+        pub fn add(self, other: I16x8) -> I16x8 {
+            I16x8(i16x8_add(self.0, other.0))
+        }
+
+        /// Each pair of lanes added up.
+        #[inline(always)]
+        pub fn pairs(self) -> I32x4 {
+            I32x4(i32x4_extadd_pairwise_i16x8(self.0))
         }
 
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
@@ -175,6 +210,55 @@ mod lanes {
             I32x4(i32x4_dot_i16x8(self.0, other.0))
         }
     }
+
+    impl I8x16 {
+        #[inline(always)]
+        pub fn load(from: &[i8; 16]) -> I8x16 {
+            // SAFETY: the reference is to 16 readable bytes; the instruction needs no alignment.
+            I8x16(unsafe { v128_load(from.as_ptr().cast()) })
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [i8; 16]) {
+            // SAFETY: the reference is to 16 writable bytes; the instruction needs no alignment.
+            unsafe { v128_store(to.as_mut_ptr().cast(), self.0) }
+        }
+
+        /// Sixteen floats times a factor, rounded to the nearest integers, and an integer added to
+        /// each: 8 bits must be enough.
+        #[inline(always)]
+        pub fn scale([a, b, c, d]: [F32x4; 4], factor: F32x4, zero: F32x4) -> I8x16 {
+            let low = I16x8::scale_from(a, b, factor, zero);
+            let high = I16x8::scale_from(c, d, factor, zero);
+            I8x16(i8x16_narrow_i16x8(low.0, high.0))
+        }
+
+        /// Four neighbouring lanes four times, of each four of them.
+        #[inline(always)]
+        pub fn quads(self) -> [I8x16; 4] {
+            [
+                I8x16(i32x4_shuffle::<0, 0, 0, 0>(self.0, self.0)),
+                I8x16(i32x4_shuffle::<1, 1, 1, 1>(self.0, self.0)),
+                I8x16(i32x4_shuffle::<2, 2, 2, 2>(self.0, self.0)),
+                I8x16(i32x4_shuffle::<3, 3, 3, 3>(self.0, self.0)),
+            ]
+        }
+
+        /// The products of all lanes, each pair of them added up; the second's are not negative.
+        #[inline(always)]
+        pub fn dot(self, positive: I8x16) -> I16x8 {
+            #[cfg(target_feature = "relaxed-simd")]
+            return I16x8(i16x8_relaxed_dot_i8x16_i7x16(self.0, positive.0));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            {
+                let low = i16x8_extmul_low_i8x16(self.0, positive.0);
+                let high = i16x8_extmul_high_i8x16(self.0, positive.0);
+                let even = i16x8_shuffle::<0, 2, 4, 6, 8, 10, 12, 14>(low, high);
+                let odd = i16x8_shuffle::<1, 3, 5, 7, 9, 11, 13, 15>(low, high);
+                I16x8(i16x8_add(even, odd))
+            }
+        }
+    }
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -192,6 +276,9 @@ mod lanes {
     /// Eight integers of 16 bits.
     #[derive(Clone, Copy)]
     pub struct I16x8([i16; 8]);
+    /// Sixteen integers of 8 bits.
+    #[derive(Clone, Copy)]
+    pub struct I8x16([i8; 16]);
 
     impl F32x4 {
         #[inline(always)]
@@ -287,12 +374,30 @@ mod lanes {
         /// Eight floats times a factor, rounded to the nearest integers: 16 bits must be enough.
         #[inline(always)]
         pub fn scale(low: F32x4, high: F32x4, factor: F32x4) -> I16x8 {
-            let (low, high) = (low.mul(factor), high.mul(factor));
+            I16x8::scale_from(low, high, factor, F32x4::splat(0.0))
+        }
+
+        /// The same, with an integer added to each.
+        #[inline(always)]
+        fn scale_from(low: F32x4, high: F32x4, factor: F32x4, zero: F32x4) -> I16x8 {
+            let start = F32x4::splat(ROUNDING).add(zero);
+            let (low, high) = (low.mul_add(factor, start), high.mul_add(factor, start));
             let integer = |value: f32| {
-                let bits = (value + ROUNDING).to_bits().wrapping_sub(ROUNDING.to_bits());
+                let bits = value.to_bits().wrapping_sub(ROUNDING.to_bits());
                 (bits as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
             };
             I16x8(from_fn(|i| integer(if i < 4 { low.0[i] } else { high.0[i - 4] })))
+        }
+
+        #[inline(always)]
+        pub fn add(self, other: I16x8) -> I16x8 {
+            I16x8(from_fn(|i| self.0[i].wrapping_add(other.0[i])))
+        }
+
+        /// Each pair of lanes added up.
+        #[inline(always)]
+        pub fn pairs(self) -> I32x4 {
+            I32x4(from_fn(|i| i32::from(self.0[2 * i]) + i32::from(self.0[2 * i + 1])))
         }
 
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
@@ -306,6 +411,41 @@ mod lanes {
         pub fn dot(self, other: I16x8) -> I32x4 {
             let product = |i: usize| i32::from(self.0[i]) * i32::from(other.0[i]);
             I32x4(from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
+        }
+    }
+
+    impl I8x16 {
+        #[inline(always)]
+        pub fn load(from: &[i8; 16]) -> I8x16 {
+            I8x16(*from)
+        }
+
+        #[inline(always)]
+        pub fn store(self, to: &mut [i8; 16]) {
+            *to = self.0;
+        }
+
+        /// Sixteen floats times a factor, rounded to the nearest integers, and an integer added to
+        /// each: 8 bits must be enough.
+        #[inline(always)]
+        pub fn scale([a, b, c, d]: [F32x4; 4], factor: F32x4, zero: F32x4) -> I8x16 {
+            let low = I16x8::scale_from(a, b, factor, zero);
+            let high = I16x8::scale_from(c, d, factor, zero);
+            let lane = |i: usize| if i < 8 { low.0[i] } else { high.0[i - 8] };
+            I8x16(from_fn(|i| lane(i).clamp(i8::MIN.into(), i8::MAX.into()) as i8))
+        }
+
+        /// Four neighbouring lanes four times, of each four of them.
+        #[inline(always)]
+        pub fn quads(self) -> [I8x16; 4] {
+            from_fn(|quad| I8x16(from_fn(|i| self.0[4 * quad + i % 4])))
+        }
+
+        /// The products of all lanes, each pair of them added up; the second's are not negative.
+        #[inline(always)]
+        pub fn dot(self, positive: I8x16) -> I16x8 {
+            let product = |i: usize| i16::from(self.0[i]) * i16::from(positive.0[i]);
+            I16x8(from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1))))
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Convolution in a window over few channels: a model's first layer.
 //!
-//! It is the [pointwise](super::pointwise) kernel over the window's numbers. The whole picture is
+//! It is the [pointwise](super::pointwise) kernel of 16 bits over the window's numbers. The whole picture is
 //! scaled to 16 bits once; the window's rows lie side by side in it, so that nothing is gathered
 //! number by number.
 
 use super::activation::Activation;
-use super::pointwise::{PIXELS, PixelStep, Pointwise, STEP, factor_and_unit};
 use super::simd::{F32x4, I16x8};
+use super::sixteen::{PixelStep, STEP, Sixteen};
+use super::tiles::{PIXELS, Tiles, Units};
 use super::{Shape, Window};
 
 /// A convolution's weights, packed.
@@ -16,7 +17,7 @@ pub struct Windowed {
     channels: usize,
     /// Numbers of a row of the window, and what is beside them and has no weight: whole steps.
     line: usize,
-    kernel: Pointwise,
+    kernel: Tiles<Sixteen>,
 }
 
 impl Windowed {
@@ -39,7 +40,7 @@ impl Windowed {
             padded.extend_from_slice(row);
             padded.resize(padded.len() + line - numbers, 0.0);
         }
-        Windowed { window, channels, line, kernel: Pointwise::new(&padded, bias, activation) }
+        Windowed { window, channels, line, kernel: Tiles::new(&padded, bias, activation) }
     }
 
     /// How the window moves.
@@ -74,7 +75,7 @@ impl Windowed {
             ((place.width - 1) * stride + side, (place.height - 1) * stride + side);
         let (width, height) = (width.max(before + shape.width), height.max(before + shape.height));
         let mut picture = vec![0; width * height * shape.channels + self.line];
-        let (factor, unit) = factor_and_unit(input, self.kernel.largest());
+        let (factor, unit) = self.kernel.products().factor_and_unit(input);
         let rows = picture.chunks_exact_mut(width * shape.channels).skip(before);
         for (row, numbers) in rows.zip(input.chunks_exact(shape.width * shape.channels)) {
             let row = &mut row[before * shape.channels..][..numbers.len()];
@@ -106,8 +107,8 @@ impl Windowed {
                     }
                 }
             }
-            [unit; PIXELS]
+            Units { unit: [unit; PIXELS], zero: [0.0; PIXELS] }
         };
-        self.kernel.run_tiles(fill, None, output);
+        self.kernel.run_filled(fill, None, output);
     }
 }

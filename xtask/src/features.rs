@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use hand_gesture_api::decode::{Photo, decode};
-use hand_gesture_api::engine::{Model, OnnxModel};
+use hand_gesture_api::engine::{Model, OnnxModel, Operators};
 use hand_gesture_api::hand::{self, Search};
 use hand_gesture_api::landmarks::{self, Hand, Handedness};
 use hand_gesture_api::letter;
@@ -60,13 +60,13 @@ pub struct Arguments {
 /// # Errors
 /// Files that can't be read or written, and models that can't be loaded.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let load = |kind: &str, size: &str| -> Result<OnnxModel> {
+    let load = |kind: &str, size: &str, operators: Operators| -> Result<OnnxModel> {
         let path = crate::root().join(format!("models/{kind}_{size}.onnx"));
         let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
-        Ok(OnnxModel::load(kind, &bytes)?)
+        Ok(OnnxModel::load_with(kind, &bytes, operators)?)
     };
-    let palm_model = load("palm_detection", &arguments.palm)?;
-    let landmark_model = load("hand_landmark", &arguments.landmark)?;
+    let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS)?;
+    let landmark_model = load("hand_landmark", &arguments.landmark, landmarks::OPERATORS)?;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()
         .filter(|source| source.set.starts_with(&arguments.only))

@@ -1,0 +1,160 @@
+//! Products of 8 bits: numbers have 7, weights 8.
+//!
+//! Each pixel is cut into 127 steps between its own least and largest number, and each output
+//! channel scaled by its own weights, such that no sum can overflow. The sums of eight products are
+//! of 16 bits, for which an instruction multiplies 16 numbers at once; then they go on in 32.
+//!
+//! The inner loop has 77 GMAC/s (wasmtime 48, a Zen 5 core), with all sums in 32 bits 50, with
+//! products of 16 bits 40. Measured: the landmarks of the test photos move by 0.4 % of the palm's
+//! length on average against 32-bit floats, with the lite models by 0.7 %. Palm detection does not
+//! bear it: it misses palms.
+
+use super::simd::{F32x4, I8x16, I32x4};
+use super::sixteen::most;
+use super::tiles::{CHANNELS, PIXELS, Products, Sums, Units, load_rest, ranges};
+
+/// Input channels of one step.
+const STEP: usize = 16;
+/// Sixteen input channels of a tile's pixels.
+pub(super) type PixelStep = [[i8; STEP]; PIXELS];
+/// Weights of sixteen input and eight output channels: four times four inputs, two times four
+/// outputs.
+type WeightStep = [[[i8; 16]; 2]; STEP / 4];
+
+/// What the largest number of a pixel becomes; the least one becomes 0. One bit more, and the
+/// instruction is free to take it for a sign.
+const LARGEST: f32 = 127.0;
+
+/// Weights in 8 bits.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Eight {
+    steps: usize,
+    /// By eight output channels, then by sixteen input channels.
+    weights: Vec<WeightStep>,
+    /// All weights of an output channel together, as they were before they became integers.
+    totals: Vec<[f32; 4]>,
+}
+
+impl Products for Eight {
+    type Step = PixelStep;
+    type Base = (F32x4, F32x4);
+
+    fn pack(weights: &[f32], inputs: usize) -> (Eight, Vec<f32>) {
+        let outputs = weights.len() / inputs;
+        let steps = inputs.div_ceil(STEP);
+        let blocks = outputs.div_ceil(CHANNELS);
+        let mut packed = vec![WeightStep::default(); blocks * steps];
+        let mut scales = vec![0.0; outputs];
+        let mut totals = vec![[0.0; 4]; blocks * CHANNELS / 4];
+        for (output, row) in weights.chunks_exact(inputs).enumerate() {
+            if most(row) == 0.0 {
+                continue;
+            }
+            // No weight beyond 8 bits, and no sum of 16 bits beyond these; each of the eight
+            // weights in it may be rounded up by one.
+            let room = f64::from(i16::MAX) / f64::from(LARGEST) - 8.0;
+            let factor = (f64::from(i8::MAX) / most(row)).min(room / most_together(row));
+            scales[output] = (1.0 / factor) as f32;
+            let rounded = round(row.iter().map(|weight| f64::from(*weight) * factor).collect());
+            let total: f64 = rounded.iter().sum();
+            for (input, weight) in rounded.into_iter().enumerate() {
+                let step = &mut packed[output / CHANNELS * steps + input / STEP];
+                let (quad, lane) = (input % STEP / 4, input % 4);
+                let (four, place) = (output % CHANNELS / 4, output % 4);
+                step[quad][four][4 * place + lane] = weight as i8;
+            }
+            totals[output / 4][output % 4] = (total / factor) as f32;
+        }
+        (Eight { steps, weights: packed, totals }, scales)
+    }
+
+    fn steps(&self) -> usize {
+        self.steps
+    }
+
+    #[inline(always)]
+    fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
+        let [least, most] = ranges(rows);
+        let negative = F32x4::splat(-1.0);
+        let largest = F32x4::splat(LARGEST);
+        // What is smaller would have a factor without end: its numbers become 0.
+        let smallest = F32x4::splat(f32::MIN_POSITIVE * LARGEST);
+        let range = least.mul_add(negative, most).max(smallest);
+        let (factors, units) = (largest.div(range), range.div(largest));
+        // Zero is an integer too, so that there is one rounding only.
+        let zeros = least.mul(factors).round().mul(negative);
+        let [factors, integers] = [factors, zeros].map(F32x4::to_array);
+        for place in 0..PIXELS {
+            let (factor, zero) = (F32x4::splat(factors[place]), F32x4::splat(integers[place]));
+            let (whole, rest) = rows[place].as_chunks::<STEP>();
+            for (step, numbers) in tile.iter_mut().zip(whole) {
+                I8x16::scale(F32x4::load_four(numbers), factor, zero).store(&mut step[place]);
+            }
+            if let Some(step) = tile.get_mut(whole.len()) {
+                I8x16::scale(load_rest(rest), factor, zero).store(&mut step[place]);
+            }
+        }
+        Units { unit: units.to_array(), zero: zeros.mul(units).mul(negative).to_array() }
+    }
+
+    #[inline(always)]
+    fn sums(&self, tile: &[PixelStep], block: usize) -> Sums {
+        let mut sums = [[I32x4::ZERO; 2]; PIXELS];
+        let weights = &self.weights[block * self.steps..][..self.steps];
+        for (pixels, weights) in tile.iter().zip(weights) {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|quad| weights[quad].each_ref().map(I8x16::load));
+            for (sums, pixel) in sums.iter_mut().zip(pixels) {
+                let numbers = I8x16::load(pixel);
+                let quads = numbers.quads();
+                for half in 0..2 {
+                    let sum = a[half].dot(quads[0]).add(b[half].dot(quads[1]));
+                    let sum = sum.add(c[half].dot(quads[2])).add(d[half].dot(quads[3]));
+                    sums[half] = sums[half].add(sum.pairs());
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn base(&self, four: usize, bias: F32x4) -> (F32x4, F32x4) {
+        (F32x4::load(&self.totals[four]), bias)
+    }
+
+    #[inline(always)]
+    fn add_zero((totals, bias): (F32x4, F32x4), zero: F32x4) -> F32x4 {
+        totals.mul_add(zero, bias)
+    }
+}
+
+/// The largest sum of positive, or of negative weights that come together in one sum of 16 bits:
+/// those of the first, or of the last two of each four inputs of a step. Numbers are not negative,
+/// so that each sum lies between these.
+fn most_together(row: &[f32]) -> f64 {
+    let mut most = 0.0_f64;
+    for step in row.chunks(STEP) {
+        let mut together = [[0.0; 2]; 2];
+        for (input, weight) in step.iter().enumerate() {
+            let sign = usize::from(*weight < 0.0);
+            together[input % 4 / 2][sign] += f64::from(weight.abs());
+        }
+        most = together.as_flattened().iter().fold(most, |most, sum| most.max(*sum));
+    }
+    most
+}
+
+/// Integers near the numbers, and all together as near to the numbers' sum as can be: those that
+/// are rounded most are rounded the other way. Most layers' inputs are not negative, so that what is
+/// left of the roundings would move all pixels the same way. Measured: the landmarks move by 0.36 %
+/// of the palm's length in the place of 0.48 %, with the lite models by 0.74 % in that of 0.90 %.
+fn round(numbers: Vec<f64>) -> Vec<f64> {
+    let mut rounded: Vec<f64> = numbers.iter().map(|number| number.round()).collect();
+    let left = |i: usize, rounded: &[f64]| numbers[i] - rounded[i];
+    let sum: f64 = (0..numbers.len()).map(|i| left(i, &rounded)).sum();
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by(|&a, &b| (left(b, &rounded) * sum).total_cmp(&(left(a, &rounded) * sum)));
+    for &i in order.iter().take(sum.abs().round() as usize) {
+        rounded[i] += sum.signum();
+    }
+    rounded
+}

@@ -1,0 +1,149 @@
+//! Products of 16 bits, sums of 32.
+//!
+//! Each pixel is scaled by its own largest number and each output channel by its own weights, such
+//! that no sum can overflow, and that numbers and weights are about equally fine: 11 to 15 bits,
+//! the more the fewer there are to add up. Measured: the landmarks of the test photos move by
+//! 0.07 % of the palm's length on average against 32-bit floats, with the lite models by 0.13 %.
+//!
+//! The inner loop has 40 GMAC/s (wasmtime 48, a Zen 5 core), in floats with `relaxed_madd` 20.
+
+use super::simd::{F32x4, I16x8, I32x4};
+use super::tiles::{CHANNELS, PIXELS, Products, Sums, Units, filled, range, ranges};
+
+/// Input channels of one step.
+pub(super) const STEP: usize = 8;
+/// Eight input channels of a tile's pixels.
+pub(super) type PixelStep = [[i16; STEP]; PIXELS];
+/// Weights of eight input and eight output channels: four pairs of inputs, two times four outputs.
+type WeightStep = [[[i16; 8]; 2]; STEP / 2];
+
+/// Weights in 16 bits.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sixteen {
+    /// What the largest number of a pixel becomes.
+    largest: f32,
+    steps: usize,
+    /// By eight output channels, then by eight input channels.
+    weights: Vec<WeightStep>,
+}
+
+impl Products for Sixteen {
+    type Step = PixelStep;
+    type Base = F32x4;
+
+    fn pack(weights: &[f32], inputs: usize) -> (Sixteen, Vec<f32>) {
+        let outputs = weights.len() / inputs;
+        let steps = inputs.div_ceil(STEP);
+        let mut packed = vec![WeightStep::default(); outputs.div_ceil(CHANNELS) * steps];
+        let mut scales = vec![0.0; outputs];
+        // How many weights as large as the largest one a channel's weights are together.
+        let many = weights.chunks_exact(inputs).map(|row| sum(row) / most(row)).fold(1.0, f64::max);
+        let largest = (f64::from(i32::MAX) / many).sqrt().min(i16::MAX.into()).floor();
+        for (output, row) in weights.chunks_exact(inputs).enumerate() {
+            if most(row) == 0.0 {
+                continue;
+            }
+            // No weight beyond 16 bits, and all of them times the largest number within 32; each
+            // may be rounded up by a half.
+            let room = f64::from(i32::MAX) / largest - inputs as f64;
+            let factor = (f64::from(i16::MAX) / most(row)).min(room / sum(row));
+            scales[output] = (1.0 / factor) as f32;
+            for (input, weight) in row.iter().enumerate() {
+                let step = &mut packed[output / CHANNELS * steps + input / STEP];
+                let (pair, lane) = (input % STEP / 2, input % 2);
+                let (four, place) = (output % CHANNELS / 4, output % 4);
+                step[pair][four][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
+            }
+        }
+        (Sixteen { largest: largest as f32, steps, weights: packed }, scales)
+    }
+
+    fn steps(&self) -> usize {
+        self.steps
+    }
+
+    #[inline(always)]
+    fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
+        let (factors, units) = self.factors(ranges(rows));
+        let factors = factors.to_array();
+        for place in 0..PIXELS {
+            let factor = F32x4::splat(factors[place]);
+            let (whole, rest) = rows[place].as_chunks::<STEP>();
+            for (step, numbers) in tile.iter_mut().zip(whole) {
+                let [low, high] = F32x4::load_two(numbers);
+                I16x8::scale(low, high, factor).store(&mut step[place]);
+            }
+            if let Some(step) = tile.get_mut(whole.len()) {
+                let [low, high] = F32x4::load_two(&filled(rest));
+                I16x8::scale(low, high, factor).store(&mut step[place]);
+            }
+        }
+        Units { unit: units.to_array(), zero: [0.0; PIXELS] }
+    }
+
+    #[inline(always)]
+    fn sums(&self, tile: &[PixelStep], block: usize) -> Sums {
+        let mut sums = [[I32x4::ZERO; 2]; PIXELS];
+        let weights = &self.weights[block * self.steps..][..self.steps];
+        for (pixels, weights) in tile.iter().zip(weights) {
+            let pixels = std::array::from_fn(|pixel| I16x8::load(&pixels[pixel]));
+            pair::<0>(&mut sums, &pixels, weights);
+            pair::<1>(&mut sums, &pixels, weights);
+            pair::<2>(&mut sums, &pixels, weights);
+            pair::<3>(&mut sums, &pixels, weights);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn base(&self, _: usize, bias: F32x4) -> F32x4 {
+        bias
+    }
+
+    #[inline(always)]
+    fn add_zero(bias: F32x4, _: F32x4) -> F32x4 {
+        bias
+    }
+}
+
+impl Sixteen {
+    /// By what numbers are multiplied to become integers, and what a unit is worth then.
+    pub fn factor_and_unit(&self, numbers: &[f32]) -> (f32, f32) {
+        let [least, most] = range(numbers);
+        let largest = F32x4::largest_of_each([most.max(least.abs()); 4]);
+        let (factors, units) = self.factors([largest; 2]);
+        (factors.to_array()[0], units.to_array()[0])
+    }
+
+    /// Factors and units for four ranges.
+    #[inline(always)]
+    fn factors(&self, [least, most]: [F32x4; 2]) -> (F32x4, F32x4) {
+        // What is smaller would have a factor without end: its numbers become 0.
+        let smallest = F32x4::splat(f32::MIN_POSITIVE * self.largest);
+        let most = most.max(least.abs()).max(smallest);
+        let largest = F32x4::splat(self.largest);
+        (largest.div(most), most.div(largest))
+    }
+}
+
+/// Two input channels.
+#[inline(always)]
+fn pair<const PAIR: usize>(sums: &mut Sums, pixels: &[I16x8; PIXELS], weights: &WeightStep) {
+    let low = I16x8::load(&weights[PAIR][0]);
+    let high = I16x8::load(&weights[PAIR][1]);
+    for (sums, pixel) in sums.iter_mut().zip(pixels) {
+        let numbers = pixel.pair::<PAIR>();
+        sums[0] = sums[0].add(numbers.dot(low));
+        sums[1] = sums[1].add(numbers.dot(high));
+    }
+}
+
+/// The largest absolute value.
+pub(super) fn most(numbers: &[f32]) -> f64 {
+    numbers.iter().fold(0.0, |most, number| most.max(f64::from(number.abs())))
+}
+
+/// All absolute values together.
+fn sum(numbers: &[f32]) -> f64 {
+    numbers.iter().map(|number| f64::from(number.abs())).sum()
+}
