@@ -38,6 +38,20 @@ impl F32x4 {
     }
 }
 
+/// Has these computed before anything that follows is loaded.
+///
+/// wasmtime's compiler puts off what has no effect to where its result is needed, but not loads: a
+/// long calculation first loads all that it reads, which is more than there are registers. What a
+/// branch could change has to be there before it; this one is never taken.
+#[inline(always)]
+pub(super) fn settle<const COUNT: usize>(values: &mut [F32x4; COUNT]) {
+    static NEVER: u32 = 0;
+    // SAFETY: a static can be read at any time.
+    if unsafe { std::ptr::read_volatile(&raw const NEVER) } != 0 {
+        *values = std::hint::black_box([F32x4::splat(0.0); COUNT]);
+    }
+}
+
 /// 1.5 · 2²³: added to a number between −2²² and 2²², it leaves the nearest integer in the lowest
 /// bits of the sum.
 const ROUNDING: f32 = 12_582_912.0;
