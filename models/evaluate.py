@@ -18,11 +18,10 @@ import table as tables
 from scipy.optimize import minimize_scalar
 from table import GEOMETRY, LANDMARKS, LETTERS
 
-PRESENCE, NO_HAND_LIMIT = 0.3, 0.5
-SURE = 0.97  # with this presence the search for the best place ends
-UNSURE = 0.8  # below this confidence a second look may help
+# The service's own (src/hand.rs, src/letter.rs): the least presence of a hand, the presence that ends the search,
+# and the probability of no hand from which on the answer is null.
+PRESENCE, SURE, NO_HAND_LIMIT = 0.3, 0.98, 0.5
 MOVING = [LETTERS.index("J"), LETTERS.index("Z")]
-NO_HAND_PICTURES = 612  # those without any palm candidate have no row
 CHOSEN, OTHERS = "asl-letters", "asl-hg"
 
 
@@ -61,32 +60,23 @@ def folds(table):
 
 
 class Looks:
-    """What is said of held-out photos: of the first look, of the second, of the best place in the photo.
-
-    `best` is about all photos in which any palm candidate is a hand, `first` about those where the search for
-    the first one that is good enough found something.
-    """
+    """What is said of held-out photos: of the hand that the search found, and of a second look at it."""
 
     def __init__(self):
         self.data = {}
 
     def put(self, name, table, model, rows):
-        parts = self.data.setdefault(name, {"y": [], "logits": [], "doubt": [], "presence": [], "mirrored": []})
-        values = [table.y()[rows], model.logits(table.x[rows]), model.doubt(table.x[rows])]
-        for part, value in zip(parts.values(), [*values, table.presence[rows], table.mirrored[rows]]):
-            part.append(value)
+        values = {"y": table.y()[rows], "logits": model.logits(table.x[rows]), "doubt": model.doubt(table.x[rows]),
+                  "presence": table.presence[rows], "mirrored": table.mirrored[rows], "group": table.group[rows]}
+        parts = self.data.setdefault(name, {part: [] for part in values})
+        for part, value in values.items():
+            parts[part].append(value)
 
     def add(self, table, model, rows):
         first, second = (np.flatnonzero(rows & (table.kind == kind)) for kind in ("found", "refined"))
         assert (table.photo[first] == table.photo[second]).all()
-        best = dict(zip(table.photo[first], first))
-        for row in np.flatnonzero(rows & (table.kind == "best")):
-            before = best.get(table.photo[row])
-            if before is None or table.presence[row] > table.presence[before]:
-                best[table.photo[row]] = row
         self.put("first", table, model, first)
         self.put("second", table, model, second)
-        self.put("best", table, model, np.array(list(best.values())))
 
     def done(self):
         for name, parts in self.data.items():
@@ -158,23 +148,18 @@ def pictures(table, rows):
     return result
 
 
-def taken(table, doubt, rows, presence, limit, best):
-    """Whether the service takes something in this picture for a hand; two palms of each try.
+def taken(table, doubt, rows, presence, limit):
+    """Whether the service takes something in this picture for a hand.
 
-    `best`: the search takes the candidate with the most presence (or the first that is sure), else the first one
-    with enough of it.
+    The search takes the candidate with the most presence, or the first that is sure.
     """
-    seen, chosen = {}, None
+    chosen = rows[0]
     for row in rows:
-        kind = table.kind[row]
-        seen[kind] = seen.get(kind, 0) + 1
-        if seen[kind] > 2 or table.presence[row] < presence:
-            continue
-        if chosen is None or table.presence[row] > table.presence[chosen]:
+        if table.presence[row] > table.presence[chosen]:
             chosen = row
-        if not best or table.presence[chosen] >= SURE:
+        if table.presence[chosen] >= SURE:
             break
-    return chosen is not None and doubt[chosen] < limit
+    return table.presence[chosen] >= presence and doubt[chosen] < limit
 
 
 def main():
@@ -190,9 +175,8 @@ def main():
     temperature = train.TEMPERATURE[arguments.size]
 
     print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null are wrong\n")
-    print("| held out; trained on | classifier | A–Z without J, Z | J, Z | all "
-          "| the best place: without J, Z | J, Z | all | second look: all | when unsure: all |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| held out; trained on | classifier | A–Z without J, Z | J, Z | all | second look: all |")
+    print("|---|---|---|---|---|---|")
     kept = {}
     number = {kind: np.bincount(
         np.concatenate([table.y()[(table.set == kind) & (table.kind == "found")],
@@ -204,51 +188,52 @@ def main():
             rows.insert(1, ("without ASLNow!", rows[1][1], None))
         for classifier, make, more in rows:
             looks = held_out(table, make, items, more)
-            first, second, best = (train.softmax(look.logits / temperature) for look in (looks.first, looks.second, looks.best))
+            first, second = (train.softmax(look.logits / temperature) for look in (looks.first, looks.second))
             null = refused(looks.first)
-            cells, _ = accuracy(number[kind], looks.first, first.argmax(1), null)
-            more_cells, right = accuracy(number[kind], looks.best, best.argmax(1), refused(looks.best))
+            cells, right = accuracy(number[kind], looks.first, first.argmax(1), null)
             again = accuracy(number[kind], looks.first, second.argmax(1), null)[0][2]
-            unsure = (first.max(1) < UNSURE) & ~looks.first.mirrored
-            mixed = np.where(unsure[:, None], first + second, first)
-            mixed = accuracy(number[kind], looks.first, mixed.argmax(1), null)[0][2]
-            print(f"| {name} | {classifier} | {' | '.join(cells + more_cells)} | {again} "
-                  f"| {mixed} ({share(unsure.sum(), len(unsure)).strip()} % of photos) |", flush=True)
+            print(f"| {name} | {classifier} | {' | '.join(cells)} | {again} |", flush=True)
             if classifier == "this":
-                kept[name] = looks, right, best, number[kind]
+                kept[name] = looks.first, right, first, number[kind]
     names = list(kept)
     photos, signers = names[0], names[2]
 
-    print("\n# By letter, percent right (the best place; held out by source photo and by signer, trained on all else)\n")
+    print("\n# By letter, percent right (held out by source photo and by signer, trained on all else)\n")
     print("| letter | asl-letters | asl-hg | most often taken for |\n|---|---|---|---|")
     for index, letter in enumerate(LETTERS):
         cells, wrong = [], {}
         for name in (photos, signers):
-            looks, right, guesses, total = kept[name]
+            look, right, guesses, total = kept[name]
             cells.append(share(right[index], total[index]))
-            for guess in guesses[looks.best.y == index].argmax(1):
+            for guess in guesses[look.y == index].argmax(1):
                 if guess != index:
                     wrong[guess] = wrong.get(guess, 0) + 1
         most = sorted(wrong.items(), key=lambda item: -item[1])[:3]
         print(f"| {letter} | {' | '.join(cells)} | {', '.join(f'{LETTERS[g]} ({n})' for g, n in most)} |")
 
-    print("\n# Right, percent, by presence, and by hand (asl-letters, the best place)\n")
-    looks, _, guesses, _ = kept[photos]
-    right = guesses.argmax(1) == looks.best.y
+    print("\n# Right, percent, by presence, and by hand (asl-letters)\n")
+    look, _, guesses, _ = kept[photos]
+    right = guesses.argmax(1) == look.y
     print("| presence | photos | right |\n|---|---|---|")
-    for low, high in [(0, 0.2), (0.2, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 0.97), (0.97, 1.01)]:
-        mask = (looks.best.presence >= low) & (looks.best.presence < high)
+    for low, high in [(0, 0.2), (0.2, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 0.98), (0.98, 1.01)]:
+        mask = (look.presence >= low) & (look.presence < high)
         print(f"| {low}–{min(high, 1)} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
-    for name, mask in [("right hands", ~looks.best.mirrored), ("left hands", looks.best.mirrored)]:
+    for name, mask in [("right hands", ~look.mirrored), ("left hands", look.mirrored)]:
         print(f"| {name} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
 
+    print("\n# By signer, percent (asl-hg)\n")
+    look, _, guesses, _ = kept[signers]
+    right = guesses.argmax(1) == look.y
+    print(", ".join(f"{signer} {share(right[look.group == signer].sum(), (look.group == signer).sum()).strip()}"
+                    for signer in sorted(set(look.group))))
+
     print("\n# Calibration (what is not null)\n")
-    use = {name: ~refused(kept[name][0].best) for name in names}
-    logits, y = (np.concatenate([getattr(kept[name][0].best, what)[use[name]] for name in (photos, signers)]) for what in ("logits", "y"))
+    use = {name: ~refused(kept[name][0]) for name in names}
+    logits, y = (np.concatenate([getattr(kept[name][0], what)[use[name]] for name in (photos, signers)]) for what in ("logits", "y"))
     print("| held out | best temperature | calibration error, 15 bins | mean confidence | right |\n|---|---|---|---|---|")
     for name in [*names, "asl-letters and asl-hg, trained on all else"]:
         if name in kept:
-            logits1, y1 = kept[name][0].best.logits[use[name]], kept[name][0].best.y[use[name]]
+            logits1, y1 = kept[name][0].logits[use[name]], kept[name][0].y[use[name]]
         else:
             logits1, y1 = logits, y
         best = minimize_scalar(lambda t: -likelihood(logits1, y1, t), bounds=(0.2, 5), method="bounded").x
@@ -266,23 +251,22 @@ def main():
         model = train.Letters(arguments.size, letters=[]).fit(table, ~out)
         doubt[out] = train.sigmoid(model.doubt(table.x[out]))
     groups = pictures(table, nothing)
-    ours = {name: (train.sigmoid(kept[name][0].best.doubt), kept[name][0].best.presence,
-                   kept[name][2].argmax(1) == kept[name][0].best.y) for name in (photos, signers)}
+    ours = {name: (train.sigmoid(kept[name][0].doubt), kept[name][0].presence,
+                   kept[name][2].argmax(1) == kept[name][0].y) for name in (photos, signers)}
     found = digits & (table.kind == "found")
     ours["asl-digits"] = doubt[found], table.presence[found], np.ones(found.sum(), bool)
     print("Pictures without a hand that get a letter, percent of pictures; and hands that become null, percent: of "
           "those found / of those that are otherwise answered right.\n")
-    print("| presence | limit of P(-) | no-hand, first hand | no-hand, best place | asl-letters | asl-hg | asl-digits |")
-    print("|---|---|---|---|---|---|---|")
-    for presence in (0.2, 0.3, 0.4, 0.5, 0.7, 0.9):
+    print("| presence | limit of P(-) | no-hand | asl-letters | asl-hg | asl-digits |")
+    print("|---|---|---|---|---|---|")
+    for presence in (0.3, 0.7, 0.9):
         for limit in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.01):
-            wrong = [share(sum(taken(table, doubt, rows, presence, limit, best) for rows in groups.values()), NO_HAND_PICTURES) for best in (False, True)]
+            wrong = sum(taken(table, doubt, rows, presence, limit) for rows in groups.values())
             lost = []
             for d, p, right in ours.values():
                 null = (d >= limit) | (p < presence)
                 lost.append(f"{share(null.sum(), len(d))} / {share((null & right).sum(), right.sum())}")
-            print(f"| {presence} | {limit if limit < 1 else 'none'} | {' | '.join(wrong + lost)} |")
-    print(f"\n{len(groups)} of {NO_HAND_PICTURES} pictures have a palm candidate.")
+            print(f"| {presence} | {limit if limit < 1 else 'none'} | {' | '.join([share(wrong, len(groups)), *lost])} |")
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ class Network:
         return inner @ self.second + x @ self.linear[0] + self.linear[1]
 
 
-HAND_KINDS = ["found", "refined", "jitter", "best"]
+HAND_KINDS = ["found", "refined", "jitter"]
 # Below this presence, what was found in a photo of a hand is mostly another place: wrong to learn from.
 LEAST_PRESENCE = 0.5
 
@@ -242,7 +242,7 @@ def hands(table):
 
 def nothings(table):
     """Rows that show no hand."""
-    return (table.kind == "background") | np.char.startswith(table.kind.astype(str), "candidate")
+    return np.isin(table.kind, ["background", "candidate"])
 
 
 class Part:

@@ -242,9 +242,9 @@ fn describe_photo(span: &Span, decoded: &Decoded) {
 
 fn describe_search(span: &Span, found: &Found) {
     span.set("hands.found", i64::from(found.hand.is_some()));
-    span.set("palm_detection.passes", i64::from(found.palm_passes));
+    span.set("palm_detection.passes", i64::from(found.passes.palm));
     span.set("palm_detection.score", decimal(found.palm_score));
-    span.set("landmarks.passes", i64::from(found.landmark_passes));
+    span.set("landmarks.passes", i64::from(found.passes.landmarks));
     if let Some(hand) = &found.hand {
         span.set("hand.presence", decimal(hand.presence));
         span.set("hand.handedness", hand.handedness.name());

@@ -1,21 +1,47 @@
 //! Finding the hand: palm detection and landmarks together, with what to do when the first look
 //! finds nothing.
 
+use std::f32::consts::FRAC_PI_4;
+use std::ops::ControlFlow;
+
 use crate::decode::Photo;
 use crate::engine::{Model, ModelError};
 use crate::landmarks::{self, Hand, Handedness};
 use crate::palm::{self, Palm};
+use crate::region::Region;
+
+/// Where to look for a hand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// Where palm detection sees palms, in the photo with a black border around it (a part of the
+    /// photo's longer side).
+    Palms {
+        /// The border's width.
+        border: f32,
+    },
+    /// The whole photo, turned clockwise by this (radians): a hand that fills the photo, or that
+    /// palm detection doesn't know as one (a fist, a shadow, a photo without colours).
+    Photo {
+        /// How far it is turned.
+        rotation: f32,
+    },
+}
 
 /// How to look for a hand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Search {
-    /// Borders around the photo, tried in this order until a hand is found; each as a part of the
-    /// photo's longer side.
-    pub borders: Vec<f32>,
+    /// Where, in this order, until a hand is found.
+    pub places: Vec<Place>,
     /// The least score of a palm.
     pub palm_score: f32,
-    /// How many palms of one try are looked at.
+    /// How many palms of one place are looked at.
     pub palms: usize,
+    /// How much wider than the photo the whole photo is looked at, as a part of its longer side on
+    /// each side.
+    pub photo_border: f32,
+    /// If the whole photo has at least this presence of a hand, it is looked at again where the
+    /// landmarks say that the hand is.
+    pub trace_presence: f32,
     /// A hand with at least this presence ends the search.
     pub sure_presence: f32,
     /// If no hand ends the search, the one with the most presence is taken, if it has at least
@@ -30,14 +56,41 @@ impl Default for Search {
     /// Measured: the tables "The search" and "No hand" in the model card.
     fn default() -> Search {
         Search {
-            borders: vec![0.25, 0.0, 0.6],
+            places: vec![
+                Place::Palms { border: 0.25 },
+                Place::Photo { rotation: 0.0 },
+                Place::Photo { rotation: -FRAC_PI_4 },
+                Place::Photo { rotation: FRAC_PI_4 },
+                Place::Palms { border: 0.0 },
+                Place::Palms { border: 0.6 },
+            ],
             palm_score: 0.1,
             palms: 2,
-            sure_presence: 0.97,
+            photo_border: 0.05,
+            trace_presence: 0.1,
+            sure_presence: 0.98,
             presence: 0.3,
             refine: false,
         }
     }
+}
+
+/// How often each model ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Palm detection.
+    pub palm: u32,
+    /// Landmarks.
+    pub landmarks: u32,
+}
+
+/// A hand that may be one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Score of the palm that it belongs to; 0 for one that was found without.
+    pub palm_score: f32,
+    /// What the landmark model says of it, seen as it is: a left hand is not mirrored.
+    pub hand: Hand,
 }
 
 /// What was found, and what it took.
@@ -45,12 +98,10 @@ impl Default for Search {
 pub struct Found {
     /// The hand, if there is one. Seen as a right hand: a left one was mirrored.
     pub hand: Option<Hand>,
-    /// Score of the palm with the most presence of a hand, 0 if there is no palm.
+    /// Score of the palm with the most presence of a hand, 0 if that one was found without.
     pub palm_score: f32,
-    /// How often the palm detection model ran.
-    pub palm_passes: u32,
-    /// How often the landmark model ran.
-    pub landmark_passes: u32,
+    /// How often each model ran.
+    pub passes: Passes,
 }
 
 /// Looks for a hand in a photo.
@@ -63,43 +114,81 @@ pub fn find(
     photo: &Photo,
     search: &Search,
 ) -> Result<Found, ModelError> {
-    let mut found = Found::default();
-    let mut best: Option<Hand> = None;
-    'search: for &border in &search.borders {
-        let palms = palm::detect(palm_model, photo, border, search.palm_score)?;
-        found.palm_passes += 1;
-        for Palm { score, region } in palms.into_iter().take(search.palms) {
+    let mut best: Option<Candidate> = None;
+    let mut passes = look(palm_model, landmark_model, photo, search, |candidate| {
+        let sure = candidate.hand.presence >= search.sure_presence;
+        if best.as_ref().is_none_or(|best| candidate.hand.presence > best.hand.presence) {
+            best = Some(candidate);
+        }
+        if sure { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let palm_score = best.as_ref().map_or(0.0, |best| best.palm_score);
+    let hand = match best.map(|best| best.hand).filter(|hand| hand.presence >= search.presence) {
+        Some(hand) if hand.handedness == Handedness::Left || search.refine => {
+            passes.landmarks += 1;
+            Some(refine(landmark_model, photo, hand)?)
+        }
+        hand => hand,
+    };
+    Ok(Found { hand, palm_score, passes })
+}
+
+/// Looks at one place after the other and shows what is there, until it is told to stop.
+///
+/// # Errors
+/// [`ModelError::Run`].
+pub fn look(
+    palm_model: &dyn Model,
+    landmark_model: &dyn Model,
+    photo: &Photo,
+    search: &Search,
+    mut show: impl FnMut(Candidate) -> ControlFlow<()>,
+) -> Result<Passes, ModelError> {
+    let mut passes = Passes::default();
+    for place in &search.places {
+        let mut regions = match *place {
+            Place::Palms { border } => {
+                passes.palm += 1;
+                palm::detect(palm_model, photo, border, search.palm_score)?
+            }
+            Place::Photo { rotation } => {
+                let region = Region { rotation, ..Region::letterbox(photo, search.photo_border) };
+                vec![Palm { score: 0.0, region }]
+            }
+        };
+        regions.truncate(search.palms);
+        let trace = matches!(place, Place::Photo { .. });
+        for Palm { score: palm_score, region } in regions {
             let hand = landmarks::find(landmark_model, photo, &region, false)?;
-            found.landmark_passes += 1;
-            if best.as_ref().is_none_or(|best| hand.presence > best.presence) {
-                let sure = hand.presence >= search.sure_presence;
-                found.palm_score = score;
-                best = Some(hand);
-                if sure {
-                    break 'search;
+            passes.landmarks += 1;
+            let nearer = landmarks::region_of(&hand.landmarks);
+            let again = trace && hand.presence >= search.trace_presence;
+            if show(Candidate { palm_score, hand }).is_break() {
+                return Ok(passes);
+            }
+            if again {
+                let hand = landmarks::find(landmark_model, photo, &nearer, false)?;
+                passes.landmarks += 1;
+                if show(Candidate { palm_score, hand }).is_break() {
+                    return Ok(passes);
                 }
             }
         }
     }
-    let Some(hand) = best.filter(|hand| hand.presence >= search.presence) else {
-        return Ok(found);
-    };
-    let left = hand.handedness == Handedness::Left;
-    found.hand = Some(if left || search.refine {
-        found.landmark_passes += 1;
-        refine(landmark_model, photo, hand, left)?
-    } else {
-        hand
-    });
-    Ok(found)
+    Ok(passes)
 }
 
 /// Looks again where the landmarks say that the hand is; a left hand is seen mirrored.
-fn refine(model: &dyn Model, photo: &Photo, first: Hand, mirror: bool) -> Result<Hand, ModelError> {
+///
+/// # Errors
+/// [`ModelError::Run`].
+pub fn refine(model: &dyn Model, photo: &Photo, first: Hand) -> Result<Hand, ModelError> {
     let region = landmarks::region_of(&first.landmarks);
+    let mirror = first.handedness == Handedness::Left;
     let second = landmarks::find(model, photo, &region, mirror)?;
-    // Which hand it is was said by the first look, which saw the hand as it is.
-    Ok(Hand { handedness: first.handedness, handedness_score: first.handedness_score, ..second })
+    // Whether it is a hand, and which one, was said by the first look, which saw it as it is.
+    let Hand { presence, handedness, handedness_score, .. } = first;
+    Ok(Hand { presence, handedness, handedness_score, ..second })
 }
 
 #[cfg(test)]
@@ -157,7 +246,7 @@ mod tests {
     fn the_usual_case_takes_one_run_of_each_model() {
         let says = Says { presence: 0.98, right: 0.8 };
         let found = find(&PalmFrom::run(1), &says, &photo(), &Search::default()).expect("a run");
-        assert_eq!((found.palm_passes, found.landmark_passes), (1, 1));
+        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
         let hand = found.hand.expect("a hand");
         assert_eq!((hand.handedness, hand.handedness_score), (Handedness::Right, 0.8));
         assert!(!hand.mirrored);
@@ -167,28 +256,55 @@ mod tests {
     fn a_left_hand_is_looked_at_again_in_the_mirror() {
         let says = Says { presence: 0.98, right: 0.3 };
         let found = find(&PalmFrom::run(1), &says, &photo(), &Search::default()).expect("a run");
-        assert_eq!((found.palm_passes, found.landmark_passes), (1, 2));
+        assert_eq!(found.passes, Passes { palm: 1, landmarks: 2 });
         let hand = found.hand.expect("a hand");
         assert_eq!(hand.handedness, Handedness::Left, "what the first look said stands");
         assert!(hand.mirrored);
     }
 
+    /// The default search without the looks at the whole photo.
+    fn palms_only() -> Search {
+        let mut search = Search::default();
+        search.places.retain(|place| matches!(place, Place::Palms { .. }));
+        search
+    }
+
     #[test]
     fn every_border_is_tried_until_a_palm_is_found() {
         let says = Says { presence: 0.98, right: 0.8 };
-        let search = Search::default();
+        let search = palms_only();
         let found = find(&PalmFrom::run(3), &says, &photo(), &search).expect("a run");
-        assert_eq!((found.palm_passes, found.hand.is_some()), (3, true));
+        assert_eq!((found.passes.palm, found.hand.is_some()), (3, true));
         let found = find(&PalmFrom::run(99), &says, &photo(), &search).expect("a run");
-        assert_eq!(found.palm_passes as usize, search.borders.len());
-        assert_eq!((found.landmark_passes, found.hand), (0, None));
+        assert_eq!(found.passes.palm as usize, search.places.len());
+        assert_eq!((found.passes.landmarks, found.hand), (0, None));
+    }
+
+    #[test]
+    fn without_a_palm_the_whole_photo_is_looked_at() {
+        let says = Says { presence: 0.98, right: 0.8 };
+        let found = find(&PalmFrom::run(99), &says, &photo(), &Search::default()).expect("a run");
+        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
+        let hand = found.hand.expect("a hand");
+        assert_eq!((hand.region.center, hand.region.size), ([100.0, 50.0], 220.0));
+        assert_eq!(found.palm_score, 0.0);
+    }
+
+    #[test]
+    fn a_trace_of_a_hand_in_the_whole_photo_is_looked_at_again() {
+        let search = |trace_presence| Search { trace_presence, ..Search::default() };
+        let says = Says { presence: 0.2, right: 0.8 };
+        for (trace_presence, passes) in [(0.1, 6), (0.3, 3)] {
+            let found = find(&PalmFrom::run(99), &says, &photo(), &search(trace_presence));
+            assert_eq!(found.expect("a run").passes, Passes { palm: 3, landmarks: passes });
+        }
     }
 
     #[test]
     fn without_a_sure_hand_every_palm_is_looked_at_and_the_likeliest_taken() {
         let says = Says { presence: 0.5, right: 0.8 };
-        let found = find(&PalmFrom::run(1), &says, &photo(), &Search::default()).expect("a run");
-        assert_eq!((found.palm_passes, found.landmark_passes), (3, 3));
+        let found = find(&PalmFrom::run(1), &says, &photo(), &palms_only()).expect("a run");
+        assert_eq!(found.passes, Passes { palm: 3, landmarks: 3 });
         assert_eq!(found.hand.map(|hand| hand.presence), Some(0.5));
     }
 

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, bail};
 use hand_gesture_api::decode::{Photo, decode};
 use hand_gesture_api::engine::{Model, OnnxModel, Operators};
-use hand_gesture_api::hand::{self, Search};
+use hand_gesture_api::hand::{self, Candidate, Passes, Search};
 use hand_gesture_api::landmarks::{self, Hand, Handedness};
 use hand_gesture_api::letter;
 use hand_gesture_api::palm;
@@ -53,6 +54,8 @@ pub struct Arguments {
     pub palm: String,
     /// Only photos whose set starts with this.
     pub only: String,
+    /// Whether tract's operators run the models, in the place of this project's.
+    pub tract: bool,
 }
 
 /// Runs the pipeline over all photos, on all cores.
@@ -63,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let load = |kind: &str, size: &str, operators: Operators| -> Result<OnnxModel> {
         let path = crate::root().join(format!("models/{kind}_{size}.onnx"));
         let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        let operators = if arguments.tract { Operators::Tract } else { operators };
         Ok(OnnxModel::load_with(kind, &bytes, operators)?)
     };
     let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS)?;
@@ -124,7 +128,7 @@ fn write_rows((csv, numbers, count): &mut Output, source: &Source, rows: Vec<Row
     Ok(())
 }
 
-fn row(kind: &str, palm_score: f32, passes: (u32, u32), hand: &Hand) -> Row {
+fn row(kind: &str, palm_score: f32, passes: Passes, hand: &Hand) -> Row {
     let right = if hand.handedness == Handedness::Right {
         hand.handedness_score
     } else {
@@ -135,8 +139,8 @@ fn row(kind: &str, palm_score: f32, passes: (u32, u32), hand: &Hand) -> Row {
             "{kind},{palm_score:.5},{:.5},{right:.5},{},{},{}",
             hand.presence,
             u8::from(hand.mirrored),
-            passes.0,
-            passes.1
+            passes.palm,
+            passes.landmarks
         ),
         numbers: letter::features(hand),
     }
@@ -146,34 +150,41 @@ fn rows(palm_model: &dyn Model, landmark_model: &dyn Model, source: &Source) -> 
     let photo = decode(&std::fs::read(&source.path)?, u64::MAX)?.photo;
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
+    let search = Search { presence: 0.0, ..Search::default() };
     if source.set == "no-hand" {
-        // Every palm of every try is one that the service could take for a hand.
-        for border in [0.25, 0.0, 0.6] {
-            for palm in palm::detect(palm_model, &photo, border, 0.1)?.into_iter().take(3) {
-                let mut hand = landmarks::find(landmark_model, &photo, &palm.region, false)?;
-                if hand.handedness == Handedness::Left {
-                    hand = landmarks::find(landmark_model, &photo, &palm.region, true)?;
-                }
-                rows.push(row(&format!("candidate {border}"), palm.score, (1, 1), &hand));
-            }
+        // Everything that the service could take for a hand.
+        let mut candidates = Vec::new();
+        let passes = hand::look(palm_model, landmark_model, &photo, &search, |candidate| {
+            candidates.push(candidate);
+            ControlFlow::Continue(())
+        })?;
+        for Candidate { palm_score, hand } in candidates {
+            let hand = match hand.handedness {
+                Handedness::Left => hand::refine(landmark_model, &photo, hand)?,
+                Handedness::Right => hand,
+            };
+            rows.push(row("candidate", palm_score, passes, &hand));
         }
         return Ok(rows);
     }
 
-    let search = Search { presence: 0.2, ..Search::default() };
     let found = hand::find(palm_model, landmark_model, &photo, &search)?;
     let Some(hand) = found.hand else {
         rows.push(Row {
             line: format!(
                 "missed,{:.5},0,0,0,{},{}",
-                found.palm_score, found.palm_passes, found.landmark_passes
+                found.palm_score, found.passes.palm, found.passes.landmarks
             ),
             numbers: Vec::new(),
         });
         return Ok(rows);
     };
-    let passes = (found.palm_passes, found.landmark_passes);
+    let passes = found.passes;
     rows.push(row("found", found.palm_score, passes, &hand));
+    if source.set == "asl-digits" {
+        // They only say what is a hand: one look each is enough.
+        return Ok(rows);
+    }
 
     let look = |photo: &Photo, region: &Region| {
         landmarks::find(landmark_model, photo, region, hand.mirrored)
@@ -205,7 +216,7 @@ fn rows(palm_model: &dyn Model, landmark_model: &dyn Model, source: &Source) -> 
         let away = (region.center[0] - better.center[0]).hypot(region.center[1] - better.center[1]);
         if away > 0.5 * (region.size + better.size) {
             let nothing = landmarks::find(landmark_model, &photo, &region, false)?;
-            rows.push(row("background", 0.0, (0, 1), &nothing));
+            rows.push(row("background", 0.0, Passes { palm: 0, landmarks: 1 }, &nothing));
         }
     }
     Ok(rows)
