@@ -92,7 +92,8 @@ if [[ $storage_url ]]; then
 fi
 
 say "Jaeger"
-if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "$namespace" \
+# Without --reset-values a run without options would keep those of the run before.
+if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "$namespace" --reset-values \
   --wait --timeout "$timeout" "${options[@]}" 2>&1); then
   say "$error"
   kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release"
