@@ -4,6 +4,7 @@
 //! side by side. [`operators`](crate::operators) makes tract operators of these.
 
 pub mod activation;
+pub mod bilinear;
 pub mod depthwise;
 mod eight;
 pub mod pointwise;

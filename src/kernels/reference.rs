@@ -2,6 +2,7 @@
 //! They run natively and in the sandbox (`cargo xtask test`).
 
 use super::activation::Activation;
+use super::bilinear::{STEPS, between};
 use super::depthwise::Depthwise;
 use super::pointwise::{Pointwise, Precision, Residual};
 use super::resample::{Upsample, max_pool};
@@ -258,6 +259,27 @@ fn depthwise_is_for_the_windows_that_the_models_have() {
     assert!(Depthwise::new(&[0.0; 36], &[0.0; 4], window, &Activation::Linear).is_none());
     let window = Window { stride: 1, ..window };
     assert!(Depthwise::new(&[0.0; 45], &[0.0; 5], window, &Activation::Linear).is_none());
+}
+
+#[test]
+fn colours_between_pixels_are_what_plain_integers_say() {
+    let mut random = Random(23);
+    for _ in 0..1000 {
+        let mut line = || std::array::from_fn(|_| (random.next() >> 8) as u8);
+        let (upper, lower): ([u8; 8], [u8; 8]) = (line(), line());
+        let place = [0, 1].map(|_| random.below(STEPS as usize) as i32);
+        let mut found = [f32::NAN; 4];
+        between(&upper, &lower, place, &mut found);
+        for colour in 0..3 {
+            let [x, y] = place;
+            let across = |line: [u8; 8]| {
+                i32::from(line[colour]) * (STEPS - x) + i32::from(line[colour + 3]) * x
+            };
+            let sum = across(upper) * (STEPS - y) + across(lower) * y;
+            let expected = ((sum + STEPS * STEPS / 2) / (STEPS * STEPS)) as u8;
+            assert_eq!(found[colour], f32::from(expected) * (1.0 / 255.0), "{place:?}");
+        }
+    }
 }
 
 #[test]

@@ -158,6 +158,17 @@ mod lanes {
         pub const ZERO: I32x4 = I32x4(i32x4(0, 0, 0, 0));
 
         #[inline(always)]
+        pub fn splat(value: i32) -> I32x4 {
+            I32x4(i32x4_splat(value))
+        }
+
+        /// Divided by a power of two, downwards.
+        #[inline(always)]
+        pub fn shift_right<const BITS: u32>(self) -> I32x4 {
+            I32x4(i32x4_shr(self.0, BITS))
+        }
+
+        #[inline(always)]
         pub fn add(self, other: I32x4) -> I32x4 {
             I32x4(i32x4_add(self.0, other.0))
         }
@@ -169,6 +180,35 @@ mod lanes {
     }
 
     impl I16x8 {
+        #[inline(always)]
+        pub fn splat(value: i16) -> I16x8 {
+            I16x8(i16x8_splat(value))
+        }
+
+        /// A pair of integers four times.
+        #[inline(always)]
+        pub fn splat_pair([first, second]: [i16; 2]) -> I16x8 {
+            I16x8(i16x8(first, second, first, second, first, second, first, second))
+        }
+
+        /// Eight bytes.
+        #[inline(always)]
+        pub fn widen(from: &[u8; 8]) -> I16x8 {
+            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment.
+            I16x8(unsafe { i16x8_load_extend_u8x8(from.as_ptr()) })
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: I16x8) -> I16x8 {
+            I16x8(i16x8_mul(self.0, other.0))
+        }
+
+        /// Lane 0 beside lane 3, 1 beside 4, 2 beside 5: the colours of two pixels.
+        #[inline(always)]
+        pub fn colours(self) -> I16x8 {
+            I16x8(i16x8_shuffle::<0, 3, 1, 4, 2, 5, 6, 7>(self.0, self.0))
+        }
+
         #[inline(always)]
         pub fn load(from: &[i16; 8]) -> I16x8 {
             // SAFETY: the reference is to 16 readable bytes; the instruction needs no alignment.
@@ -364,6 +404,17 @@ mod lanes {
         pub const ZERO: I32x4 = I32x4([0; 4]);
 
         #[inline(always)]
+        pub fn splat(value: i32) -> I32x4 {
+            I32x4([value; 4])
+        }
+
+        /// Divided by a power of two, downwards.
+        #[inline(always)]
+        pub fn shift_right<const BITS: u32>(self) -> I32x4 {
+            I32x4(self.0.map(|lane| lane >> BITS))
+        }
+
+        #[inline(always)]
         pub fn add(self, other: I32x4) -> I32x4 {
             I32x4(from_fn(|i| self.0[i].wrapping_add(other.0[i])))
         }
@@ -375,6 +426,34 @@ mod lanes {
     }
 
     impl I16x8 {
+        #[inline(always)]
+        pub fn splat(value: i16) -> I16x8 {
+            I16x8([value; 8])
+        }
+
+        /// A pair of integers four times.
+        #[inline(always)]
+        pub fn splat_pair(pair: [i16; 2]) -> I16x8 {
+            I16x8(from_fn(|i| pair[i % 2]))
+        }
+
+        /// Eight bytes.
+        #[inline(always)]
+        pub fn widen(from: &[u8; 8]) -> I16x8 {
+            I16x8(from.map(i16::from))
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: I16x8) -> I16x8 {
+            I16x8(from_fn(|i| self.0[i].wrapping_mul(other.0[i])))
+        }
+
+        /// Lane 0 beside lane 3, 1 beside 4, 2 beside 5: the colours of two pixels.
+        #[inline(always)]
+        pub fn colours(self) -> I16x8 {
+            I16x8([0, 3, 1, 4, 2, 5, 6, 7].map(|lane| self.0[lane]))
+        }
+
         #[inline(always)]
         pub fn load(from: &[i16; 8]) -> I16x8 {
             I16x8(*from)
