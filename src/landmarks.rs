@@ -11,8 +11,14 @@ pub const INPUT_SIDE: usize = 224;
 /// Shape of the model's input: one picture, channels last, RGB 0 to 1.
 pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
 /// What runs the model. Measured: in 8 bits the landmarks of the test photos move by 0.5 % of the
-/// palm's length on average against 32-bit floats, those of the lite model by 0.7 %.
-pub const OPERATORS: Operators = Operators::Own(Precision::Eight);
+/// palm's length on average against 32-bit floats, those of the lite model by 0.7 %. Without
+/// `relaxed-simd` they would be slower than 16 bits: 11 GMAC/s against 36.
+pub const OPERATORS: Operators =
+    Operators::Own(if cfg!(all(target_family = "wasm", not(target_feature = "relaxed-simd"))) {
+        Precision::Sixteen
+    } else {
+        Precision::Eight
+    });
 /// The number of landmarks, in MediaPipe's order: wrist, then four of each finger from its base to
 /// its tip, thumb first.
 pub const LANDMARKS: usize = 21;
