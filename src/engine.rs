@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::Cost;
 use tract_onnx::tract_core::plan::eval;
 
+use crate::frozen::{FrozenPlan, freeze};
 use crate::kernels::pointwise::Precision;
 use crate::rewrite::rewrite;
 
@@ -100,7 +100,7 @@ pub struct OperatorTime {
 pub struct OnnxModel {
     name: String,
     shapes: Shapes,
-    plan: Arc<TypedSimplePlan>,
+    plan: Arc<FrozenPlan>,
 }
 
 impl OnnxModel {
@@ -152,7 +152,7 @@ impl OnnxModel {
             .iter()
             .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
             .collect::<Result<_, _>>()?;
-        let plan = model.into_runnable().map_err(load)?;
+        let plan = freeze(model).map_err(load)?;
         Ok(OnnxModel { name: name.to_owned(), shapes: Shapes { input, outputs }, plan })
     }
 
@@ -192,23 +192,16 @@ impl OnnxModel {
         let mut times = Vec::new();
         let mut profiled = || {
             let input = Tensor::from_shape(&self.shapes.input, input)?;
-            let model = self.plan.model();
             self.plan.spawn()?.run_plan_with_eval(
                 tvec!(input.into()),
                 |context, state, node, inputs| {
-                    let costs = node.op.cost(&model.node_input_facts(node.id)?)?;
                     let start = Instant::now();
                     let outputs = eval(context, state, node, inputs)?;
                     let time = start.elapsed();
-                    let multiply_adds = costs
-                        .iter()
-                        .filter(|(cost, _)| matches!(cost, Cost::FMA(_)))
-                        .filter_map(|(_, count)| count.to_i64().ok())
-                        .sum::<i64>();
                     times.push(OperatorTime {
-                        name: node.op.name().into_owned(),
+                        name: node.op().name().into_owned(),
                         output: outputs.first().map(|o| o.shape().to_vec()).unwrap_or_default(),
-                        multiply_adds: multiply_adds.unsigned_abs(),
+                        multiply_adds: node.op.multiply_adds(),
                         time,
                     });
                     TractResult::Ok(outputs)

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod decode;
 pub mod engine;
+mod frozen;
 pub mod hand;
 pub mod kernels;
 pub mod landmarks;

@@ -1,23 +1,51 @@
-//! Memory that is worth freezing: while the component is pre-initialised, freed memory is zeroed.
+//! Memory that is worth freezing, while the component is pre-initialised.
 //!
-//! The snapshot stores every page that is not zero. Without this, the parsed ONNX files and the
-//! optimiser's leavings, long freed, would be a part of the component for ever.
+//! Freed memory is zeroed: the snapshot stores every page that is not zero, and without this, the
+//! parsed ONNX files and the optimiser's leavings, long freed, would be a part of the component for
+//! ever. And it is written down which blocks hold no addresses, so that the numbers in them keep
+//! nothing in the component that could be removed (`host/src/prune.rs`).
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Whether freed memory is zeroed: only while the component is pre-initialised.
-static ZERO_FREED: AtomicBool = AtomicBool::new(false);
+/// Whether the component is being pre-initialised.
+static FREEZING: AtomicBool = AtomicBool::new(false);
+
+/// Blocks without addresses: where each is and how long; 0 and 0 for none.
+///
+/// Their number is more than the models need. Were they too few, something would stay in the
+/// component needlessly.
+#[unsafe(no_mangle)]
+static POINTER_FREE: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::new(0) }; 2] }; 512];
+
+/// Smaller blocks are not worth writing down.
+const LARGE: usize = 1024;
 
 /// Runs the pre-initialisation's work.
 pub fn without_leavings<T>(work: impl FnOnce() -> T) -> T {
-    ZERO_FREED.store(true, Ordering::Relaxed);
+    FREEZING.store(true, Ordering::Relaxed);
     let done = work();
-    ZERO_FREED.store(false, Ordering::Relaxed);
+    FREEZING.store(false, Ordering::Relaxed);
     done
 }
 
-/// The system's allocator, which zeroes what is freed if it is told to.
+/// Whether a block can't hold addresses, which have four bytes and are aligned to them.
+fn pointer_free(layout: Layout) -> bool {
+    layout.align() < align_of::<usize>() && layout.size() >= LARGE
+}
+
+/// Puts a block in the place of another one in the list.
+fn replace(old: [usize; 2], new: [usize; 2]) {
+    for [address, size] in &POINTER_FREE {
+        if address.load(Ordering::Relaxed) == old[0] {
+            address.store(new[0], Ordering::Relaxed);
+            size.store(new[1], Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+/// The system's allocator, with the above if it is told to.
 struct Allocator;
 
 #[global_allocator]
@@ -28,10 +56,25 @@ static ALLOCATOR: Allocator = Allocator;
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
+        let block = unsafe { System.alloc(layout) };
+        if FREEZING.load(Ordering::Relaxed) && pointer_free(layout) && !block.is_null() {
+            replace([0, 0], [block.addr(), layout.size()]);
+        }
+        block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if FREEZING.load(Ordering::Relaxed) {
+            // SAFETY: the caller's promises are those that `alloc` asks for, and all of the new
+            // block may be written.
+            return unsafe {
+                let block = self.alloc(layout);
+                if !block.is_null() {
+                    block.write_bytes(0, layout.size());
+                }
+                block
+            };
+        }
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -40,17 +83,20 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the block was allocated here with this layout and nobody uses it any more, so
         // that all of it may be written until it is given back.
         unsafe {
-            if ZERO_FREED.load(Ordering::Relaxed) {
+            if FREEZING.load(Ordering::Relaxed) {
                 pointer.write_bytes(0, layout.size());
                 // Else the compiler may leave out what is written right before it is freed.
                 std::hint::black_box(pointer);
+                if pointer_free(layout) {
+                    replace([pointer.addr(), 0], [0, 0]);
+                }
             }
             System.dealloc(pointer, layout);
         }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if !ZERO_FREED.load(Ordering::Relaxed) {
+        if !FREEZING.load(Ordering::Relaxed) {
             // SAFETY: as in `alloc`.
             return unsafe { System.realloc(pointer, layout, new_size) };
         }

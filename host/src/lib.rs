@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod options;
 pub mod outbound;
 pub mod preinit;
+mod prune;
 pub mod routes;
 pub mod serve;
 pub mod trace;

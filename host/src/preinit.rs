@@ -4,6 +4,7 @@
 use crate::guest::{GuestState, Shared, describe, linker};
 use crate::log::LogSink;
 use crate::outbound::AllowedHosts;
+use crate::prune::{Pruned, prune};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,9 @@ const SNAPSHOT_FUEL: usize = 4 << 30;
 pub struct Preinitialized {
     /// The component.
     pub component: Vec<u8>,
+    /// How many functions it had, and how many it has without those that only pre-initialisation
+    /// needed. None if the linker has left no records to find them by: nothing was removed then.
+    pub functions: Option<[usize; 2]>,
 }
 
 /// Why a component could not be pre-initialised.
@@ -46,6 +50,11 @@ pub enum PreinitError {
         /// What the guest wrote to its standard streams, one line each.
         output: Vec<String>,
     },
+    /// What only pre-initialisation needed can't be removed.
+    Prune {
+        /// Why.
+        source: anyhow::Error,
+    },
     /// The component wrote to its standard streams. It keeps their handles, which are not valid
     /// in the instances made from it: each of their writes would trap.
     Printed {
@@ -65,6 +74,9 @@ impl fmt::Display for PreinitError {
             Self::Failed { source, output } => {
                 write!(f, "the component's `{INITIALIZER}` failed: {}", describe(source))?;
                 write_lines(f, output)
+            }
+            Self::Prune { source } => {
+                write!(f, "what only `{INITIALIZER}` needed can't be removed: {source:#}")
             }
             Self::Printed { output } => {
                 write!(
@@ -87,7 +99,8 @@ fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[String]) -> fmt::Result {
 
 impl std::error::Error for PreinitError {}
 
-/// Runs the component's export `wizer-initialize` and gives back the component as it is then.
+/// Runs the component's export `wizer-initialize` and gives back the component as it is then, without
+/// the functions and statics that only this export needed.
 ///
 /// The guest can read `models` as `/models`. It gets nothing else: no environment, no network,
 /// no variables (`spin:variables` fails), and always the same random numbers, so that the same
@@ -152,7 +165,13 @@ async fn run(component: &[u8], models: &Path) -> Result<Preinitialized, PreinitE
         }
         Err(source) => Err(PreinitError::Failed { source, output }),
         Ok(_) if !output.is_empty() => Err(PreinitError::Printed { output }),
-        Ok(component) => Ok(Preinitialized { component }),
+        Ok(snapshot) => match prune(component, &snapshot, INITIALIZER) {
+            Err(source) => Err(PreinitError::Prune { source }),
+            Ok(None) => Ok(Preinitialized { component: snapshot, functions: None }),
+            Ok(Some(Pruned { component, functions })) => {
+                Ok(Preinitialized { component, functions: Some(functions) })
+            }
+        },
     }
 }
 

@@ -173,9 +173,15 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
         println!("[2/2] Freezing the models into it (half a minute)");
         let start = Instant::now();
         let done = hand_gesture_host::preinitialize(&wasm, &folder)?;
+        let [all, kept] = done.functions.context(
+            "the compiled component has no records of its linker: build.rs has not asked for them",
+        )?;
         std::fs::write(output, &done.component)?;
         std::fs::write(&stamp_path, &stamp)?;
-        println!("      done in {:.1} s", start.elapsed().as_secs_f64());
+        println!(
+            "      done in {:.1} s; {kept} of {all} functions are needed to run them",
+            start.elapsed().as_secs_f64()
+        );
     }
     let size = std::fs::metadata(output)?.len() as f64 / 1e6;
     println!("      {} ({size:.1} MB)", output.strip_prefix(root()).unwrap_or(output).display());
