@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: all figures in one run, side by side, with their ratios.
 
-use std::net::{SocketAddr, TcpListener};
+mod process;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use hand_gesture_api::response::Prediction;
 use hand_gesture_host::{Collector, Limits, LogSink, Manifest, Options, Server};
 use serde_json::{Map, Value, json};
 
+use self::process::Process;
 use crate::build::Models;
 use crate::{build, root};
 
@@ -25,10 +26,19 @@ const LOAD: Duration = Duration::from_secs(8);
 /// What to measure.
 pub struct Arguments {
     pub models: Models,
-    /// Another server, whose `/predict` takes the same photo.
-    pub against: Option<String>,
+    /// Other servers, whose `/predict` takes the same photo.
+    pub against: Vec<Against>,
     /// Where to write all figures as JSON.
     pub json: Option<PathBuf>,
+}
+
+/// Another server.
+pub enum Against {
+    /// One that runs, with its address.
+    Url(String),
+    /// One that is started by a shell's command, in which `{port}` is where it shall listen on
+    /// 127.0.0.1.
+    Command(String),
 }
 
 /// The figures by name.
@@ -319,98 +329,104 @@ fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A server in a process of its own.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(variables: &[(String, String)]) -> Result<Process> {
-        let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["up", "--no-build", "--listen", &address.to_string()]);
-        for (name, value) in variables {
-            command.arg("--variable").arg(format!("{name}={value}"));
-        }
-        // Its log has a line for each instance.
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        Ok(Process { child, url: format!("http://{address}") })
-    }
-
-    /// Proportional set size in MB; `None` where the system does not tell.
-    fn memory(&self) -> Option<f64> {
-        let path = format!("/proc/{}/smaps_rollup", self.child.id());
-        let text = std::fs::read_to_string(path).ok()?;
-        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-/// Requests per second and quantiles at several connections; memory; start.
+/// The component in a process of its own, and others beside it: start, load, memory, a large photo.
 fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> {
     // With tracing on, as it runs in production.
     let (collector, variables) = collector()?;
-    let start = Instant::now();
-    let process = Process::start(&variables)?;
-    while predict(&agent(), &process.url, photo).is_err() {
-        if start.elapsed() > Duration::from_secs(120) {
-            bail!("the server does not answer");
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    let component = || Process::component(&variables);
+    let mut servers = vec![Served::start("ours".into(), photo, component)?];
+    for (against, number) in arguments.against.iter().zip(1..) {
+        let name = format!("theirs {number}");
+        servers.push(match against {
+            Against::Url(url) => {
+                println!("{name:<44} {url}");
+                Served { name, url: url.clone(), process: None, figures: Vec::new() }
+            }
+            Against::Command(command) => {
+                println!("{name:<44} {command}");
+                let process = || Process::command(command, &collector.endpoint());
+                Served::start(name, photo, process)?
+            }
+        });
     }
-    let first = start.elapsed().as_secs_f64() * 1000.0;
-    report.add("process start to first letter", json!(first), format!("{first:8.0} ms"));
-
-    let mut one = f64::NAN;
-    for connections in [1, 2, 8] {
-        let (times, rate) = at_connections(&process.url, photo, connections)?;
-        if connections == 1 {
-            one = rate;
-        }
-        report.add(
-            &format!("{connections} connections"),
-            json!({"p50_ms": quantile(&times, 0.5), "p95_ms": quantile(&times, 0.95),
-                   "p99_ms": quantile(&times, 0.99), "requests_per_second": rate,
-                   "ratio_to_one": rate / one}),
-            load_line(&times, rate, one),
-        );
-        if let Some(url) = &arguments.against {
-            let (theirs, their_rate) = at_connections(url, photo, connections)?;
-            report.add(
-                &format!("{connections} connections, {url}"),
-                json!({"p50_ms": quantile(&theirs, 0.5), "p95_ms": quantile(&theirs, 0.95),
-                       "p99_ms": quantile(&theirs, 0.99), "requests_per_second": their_rate}),
-                load_line(&theirs, their_rate, their_rate),
-            );
-            report.ratio(
-                &format!("{connections} connections, p50 / theirs"),
-                quantile(&times, 0.5),
-                quantile(&theirs, 0.5),
-                "ms",
-            );
-            report.ratio(
-                &format!("{connections} connections, rate / theirs"),
-                rate,
-                their_rate,
-                "/s",
-            );
+    // Turn by turn, so that what the machine does otherwise meets all of them.
+    for connections in [1, 2, 4, 8] {
+        for server in &mut servers {
+            server.load(report, photo, connections)?;
         }
     }
-    match process.memory() {
-        Some(memory) => {
-            report.add("host's memory after that (PSS)", json!(memory), format!("{memory:8.0} MB"));
-        }
-        None => println!("host's memory: not told by this system"),
+    let large = phone_photo(photo)?;
+    for server in &mut servers {
+        let p50 = quantile(&sequential(&server.url, &large, 10)?, 0.5);
+        server.figures.push(("12-megapixel photo, p50".into(), "ms", p50));
     }
+    let ours = servers.swap_remove(0);
+    for (name, unit, value) in &ours.figures {
+        report.add(name, json!(value), format!("{value:8.1} {unit}"));
+        for theirs in &servers {
+            if let Some((.., other)) = theirs.figures.iter().find(|figure| figure.0 == *name) {
+                report.ratio(&format!("{name}, {}", theirs.name), *value, *other, unit);
+            }
+        }
+    }
+    let process = ours.process.context("our own process")?;
     killed(report, process, &collector, photo)
+}
+
+/// A server that answers.
+struct Served {
+    name: String,
+    url: String,
+    /// None for one that ran before.
+    process: Option<Process>,
+    /// What, unit, how much.
+    figures: Vec<(String, &'static str, f64)>,
+}
+
+impl Served {
+    fn start(
+        name: String,
+        photo: &[u8],
+        process: impl FnOnce() -> Result<Process>,
+    ) -> Result<Served> {
+        let start = Instant::now();
+        let mut process = process()?;
+        while predict(&agent(), &process.url, photo).is_err() {
+            if let Some(status) = process.ended()? {
+                bail!("{name}: it ended ({status})");
+            }
+            if start.elapsed() > Duration::from_secs(120) {
+                bail!("{name}: no answer within two minutes");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let start = start.elapsed().as_secs_f64() * 1000.0;
+        let figures = vec![("process start to first letter".to_owned(), "ms", start)];
+        let url = process.url.clone();
+        Ok(Served { name, url, process: Some(process), figures })
+    }
+
+    fn load(&mut self, report: &mut Report, photo: &[u8], connections: usize) -> Result<()> {
+        let load = || at_connections(&self.url, photo, connections);
+        let ((times, rate), memory) = match &self.process {
+            Some(process) => process.peak_memory(load)?,
+            None => (load()?, None),
+        };
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| quantile(&times, part));
+        report.add(
+            &format!("{connections} connections, {}", self.name),
+            json!({"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "requests_per_second": rate}),
+            format!("p50 {p50:7.1} ms  p95 {p95:7.1} ms  p99 {p99:7.1} ms  {rate:6.1} /s"),
+        );
+        for (what, unit, figure) in [("p50", "ms", p50), ("p99", "ms", p99), ("rate", "/s", rate)] {
+            self.figures.push((format!("{connections} connections, {what}"), unit, figure));
+        }
+        if let Some(memory) = memory {
+            let name = format!("{connections} connections, peak memory (PSS)");
+            self.figures.push((name, "MB", memory));
+        }
+        Ok(())
+    }
 }
 
 /// What is lost when a host is killed in the middle of its work (SIGKILL): traces of requests that
@@ -443,16 +459,6 @@ fn killed(
         format!("{:8} of {answered}", answered.saturating_sub(roots)),
     );
     Ok(())
-}
-
-fn load_line(times: &[f64], rate: f64, one: f64) -> String {
-    format!(
-        "p50 {:7.1} ms  p95 {:7.1} ms  p99 {:7.1} ms  {rate:6.1} /s  ({:.2} × one connection)",
-        quantile(times, 0.5),
-        quantile(times, 0.95),
-        quantile(times, 0.99),
-        rate / one
-    )
 }
 
 fn at_connections(url: &str, photo: &[u8], connections: usize) -> Result<(Vec<f64>, f64)> {

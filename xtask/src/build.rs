@@ -10,7 +10,7 @@ use hand_gesture_api::pipeline::{ModelVersion, Pipeline, files};
 use lexopt::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::root;
+use crate::{cargo, root};
 
 /// The target that the component is compiled for.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -140,9 +140,8 @@ pub fn component_path() -> PathBuf {
 pub fn run(models: &Models) -> Result<PathBuf> {
     ensure_target()?;
     println!("[1/2] Compiling the component for {TARGET} (the first time: several minutes)");
-    let status = Command::new(env!("CARGO"))
+    let status = cargo()
         .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
-        .current_dir(root())
         .status()
         .context("cannot run cargo")?;
     if !status.success() {

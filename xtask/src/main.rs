@@ -10,7 +10,7 @@ mod traces;
 mod up;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::*;
@@ -34,9 +34,11 @@ cargo xtask tools [NAME]...
     Builds what the tests run besides Rust into target/tools: jaeger, es-index-cleaner,
     es-rollover, helm, tflint (by Go), storage (servers, by Maven).
 
-cargo xtask bench [MODELS] [--against URL] [--json FILE]
-    Measures the component: stages, new instances, load, memory, size; with --against another
-    server's /predict in the same run.
+cargo xtask bench [MODELS] [--against URL]... [--against-command COMMAND]... [--json FILE]
+    Measures the component: stages, new instances, load, memory, size.
+    --against          another server's /predict in the same run
+    --against-command  the same of one that a shell starts, which listens on 127.0.0.1:{port};
+                       its start and memory, too
 
 cargo xtask operators [MODELS]
     Measures each operator of palm detection and landmarks in the sandbox, this project's and
@@ -62,6 +64,23 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
+/// The cargo that runs this, as a shell would run it in the repository's root.
+///
+/// Cargo tells a program that it runs of which package it is. Build scripts that look at these
+/// variables (ring's) would run again when they differ, and all that is built on them compile twice.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let of_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,11 +103,19 @@ fn run() -> Result<()> {
         "build" => build::run(&models(&mut parser)?).map(drop),
         "operators" => operators::run(&models(&mut parser)?),
         "bench" => {
-            let mut arguments =
-                bench::Arguments { models: build::Models::default(), against: None, json: None };
+            let mut arguments = bench::Arguments {
+                models: build::Models::default(),
+                against: Vec::new(),
+                json: None,
+            };
             while let Some(option) = next_option(&mut parser)? {
                 match option.as_str() {
-                    "against" => arguments.against = Some(parser.value()?.string()?),
+                    "against" => {
+                        arguments.against.push(bench::Against::Url(parser.value()?.string()?));
+                    }
+                    "against-command" => {
+                        arguments.against.push(bench::Against::Command(parser.value()?.string()?));
+                    }
                     "json" => arguments.json = Some(parser.value()?.into()),
                     other => model_option(&mut arguments.models, other, &mut parser)?,
                 }

@@ -1,20 +1,18 @@
 //! `cargo xtask operators`: what each operator of the models takes in the sandbox.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use hand_gesture_host::command::run_command;
 
 use crate::build::{Models, TARGET};
-use crate::root;
+use crate::{cargo, root};
 
 /// Builds the example `operators` for the sandbox and runs it there with the chosen models.
 pub fn run(models: &Models) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
+    let status = cargo()
         .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
         .args(["--example", "operators"])
-        .current_dir(root())
         .status()
         .context("cannot run cargo")?;
     if !status.success() {

@@ -1,13 +1,12 @@
 //! `cargo xtask test`: everything that can be tested on this machine, and a table of what was.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::build::Models;
 use crate::tools::{Need, Tool};
-use crate::{build, root};
+use crate::{build, cargo};
 
 /// A group of tests.
 struct Group {
@@ -142,11 +141,12 @@ pub fn run(names: &[String], may_lack: &[String]) -> Result<()> {
             bail!("there is no test group {name:?}; there are: {}", known.join(", "));
         }
     }
+    let runner = runner()?;
     build::run(&Models::default())?;
     let mut outcomes = Vec::new();
     for group in GROUPS {
         if names.is_empty() || names.iter().any(|name| name == group.name) {
-            outcomes.push(run_group(group)?);
+            outcomes.push(run_group(group, runner.as_deref())?);
         }
     }
     table(&outcomes);
@@ -164,7 +164,16 @@ pub fn run(names: &[String], may_lack: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn run_group(group: &Group) -> Result<Outcome> {
+/// What runs the tests in the sandbox: this very program, where `.cargo/config.toml` has another
+/// cargo, which would compile again what this one has. None where cargo can't be told of it: it
+/// splits the command at spaces.
+fn runner() -> Result<Option<String>> {
+    let program = std::env::current_exe().context("this program's own file")?;
+    let program = program.to_str().filter(|path| !path.contains(char::is_whitespace));
+    Ok(program.map(|program| format!("{program} run")))
+}
+
+fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     println!("\nTesting {}: {}", group.name, group.about);
     let start = Instant::now();
     if let Some(why) = group.needs.iter().find_map(|need| need.lacking()) {
@@ -175,10 +184,13 @@ fn run_group(group: &Group) -> Result<Outcome> {
     for need in group.needs {
         need.prepare()?;
     }
-    let mut child = Command::new(env!("CARGO"))
+    let mut command = cargo();
+    if let Some(runner) = runner {
+        command.env("CARGO_TARGET_WASM32_WASIP2_RUNNER", runner);
+    }
+    let mut child = command
         .args(["test", "--no-fail-fast"])
         .args(group.arguments)
-        .current_dir(root())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .context("cannot run cargo")?;
