@@ -316,6 +316,10 @@ fn both_charts_on_a_cluster() {
     step("nginx takes /api away; page and collector ask for a login", start);
 
     // Under load: new pods, Elasticsearch away, the collector away.
+    let lost_none = |what: &str, load: Load, seconds: u64| {
+        let (spans, photos) = load.end(&query, seconds);
+        step(&format!("{what} lost none of {spans} spans, {photos} photos' traces"), start);
+    };
     let load = Load::start(&collector, &api);
     std::thread::sleep(Duration::from_secs(3));
     let deployments = "deployment/jaeger-collector deployment/jaeger-query";
@@ -325,25 +329,14 @@ fn both_charts_on_a_cluster() {
     }
     // The old pods are still on their way out.
     std::thread::sleep(Duration::from_secs(10));
-    let sent = load.end(&query, 60);
-    step(
-        &format!("a rolling upgrade lost none of {} spans, {} photos' traces", sent.0, sent.1),
-        start,
-    );
+    lost_none("a rolling upgrade", load, 60);
 
     if jaeger_writes_again() {
         let load = Load::start(&collector, &api);
         std::thread::sleep(Duration::from_secs(3));
         storage.away(AWAY);
         std::thread::sleep(Duration::from_secs(3));
-        let sent = load.end(&query, 120);
-        step(
-            &format!(
-                "{AWAY:?} without Elasticsearch lost none of {} spans, {} photos' traces",
-                sent.0, sent.1
-            ),
-            start,
-        );
+        lost_none(&format!("{AWAY:?} without Elasticsearch"), load, 120);
     }
 
     let load = Load::start(&collector, &api);
@@ -353,14 +346,7 @@ fn both_charts_on_a_cluster() {
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
     kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
     std::thread::sleep(Duration::from_secs(3));
-    let sent = load.end(&query, 120);
-    step(
-        &format!(
-            "{AWAY:?} without collector lost none of {} spans, {} photos' traces",
-            sent.0, sent.1
-        ),
-        start,
-    );
+    lost_none(&format!("{AWAY:?} without collector"), load, 120);
 
     the_doctor_names_the_hop(&mut storage, start);
 
