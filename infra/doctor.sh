@@ -16,6 +16,7 @@ infra/doctor.sh [OPTIONS]
     --client NAME            a secret in Jaeger's namespace with a login for query, if it asks for one
                              (keys: username, password)
     --header NAME=VALUE      a header for the service, if what stands before it asks for one
+    --wait SECONDS           how long at most it waits while pods are being replaced [60]
 Exit codes: 0 the trace arrived; 1 the doctor can't work (no cluster, no rights); else the hop:
     2 the service does not answer          7 the collector may not write to the storage (login)
     3 tracing is off                       8 the storage is down or not healthy
@@ -26,7 +27,7 @@ PROBE_IMAGE names another image with sh and curl for the probes.
 TEXT
 }
 
-namespace=asl release=hand-gesture-api jaeger_namespace=tracing jaeger_release=jaeger client='' header='X-Doctor: 1'
+namespace=asl release=hand-gesture-api jaeger_namespace=tracing jaeger_release=jaeger client='' header='X-Doctor: 1' patience=60
 while (($#)); do
   case $1 in
     --namespace) namespace=$2 ;;
@@ -35,6 +36,10 @@ while (($#)); do
     --jaeger-release) jaeger_release=$2 ;;
     --client) client=$2 ;;
     --header) header=${2/=/: } ;;
+    --wait)
+      [[ $2 =~ ^[0-9]+$ ]] || stop 1 "--wait $2 is no number of seconds" 'write --wait 60'
+      patience=$2
+      ;;
     -h | --help) usage && exit ;;
     *) usage >&2 && stop 1 "there is no option $1" 'see above' ;;
   esac
@@ -49,6 +54,34 @@ first_named() { # NAMESPACE KIND RELEASE COMPONENT: the name of a release's reso
     --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null | head -n 1 | cut -d/ -f2
 }
 ok() { say "ok      $*"; }
+# Rollouts that are not finished, then pods on their way out: in this order, for a rollout ends when
+# its last old pod is told to go.
+replaced() {
+  {
+    kubectl --namespace "$namespace" rollout status "deployment/$service" --watch=false
+    kubectl --namespace "$jaeger_namespace" rollout status deployments,daemonsets --watch=false \
+      --selector "app.kubernetes.io/instance=$jaeger_release"
+  } 2>/dev/null | grep '^Waiting for ' || true
+  leaving "$namespace" "$release"
+  leaving "$jaeger_namespace" "$jaeger_release"
+}
+leaving() { # NAMESPACE RELEASE
+  kubectl --namespace "$1" get pods --selector "app.kubernetes.io/instance=$2" 2>/dev/null --output \
+    'jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name} is on its way out{"\n"}{end}' || true
+}
+# Until the old pods are gone one of them may answer, and be taken for the new one.
+wait_for_new_pods() {
+  local left said=''
+  while left=$(replaced) && [[ $left ]]; do
+    if ((SECONDS >= patience)); then
+      say "wait    pods are still being replaced after $patience s, so what follows may be an old one's: $left"
+      return
+    fi
+    [[ $said ]] || say "wait    for pods that are being replaced, at most $patience s (--wait): $left"
+    said=yes
+    sleep 1
+  done
+}
 from_secret() { # VARIABLE SECRET KEY: an entry of a container's env
   printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
 }
@@ -62,6 +95,7 @@ service=$(first_named "$namespace" services "$release" '')
 [[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
 [[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
   "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
+wait_for_new_pods
 port=$(field "$namespace" service "$service" '{.spec.ports[0].port}')
 settings=$(field "$namespace" spinapp "$service" '{range .spec.variables[*]}{.name}={.value}{"\n"}{end}')
 headers_secret=$(field "$namespace" spinapp "$service" '{.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.name} {.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.key}')
@@ -88,11 +122,13 @@ span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value"
 env='[]'
 [[ $headers_secret == ' ' || ! $headers_secret ]] ||
   env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }")]"
+# Services follow their pods within a second or two: what is refused is tried again for so long.
+again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
 seen=$(probe "$namespace" "
-curl --silent --max-time 10 --header '$header' http://$service:$port/health; echo \" health=\$?\"
+curl $again --silent --max-time 10 --header '$header' http://$service:$port/health; echo \" health=\$?\"
 curl --silent --max-time 10 --header '$header' --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
 { IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(printf %s \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
-curl --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' '$endpoint' 2>&1; echo \" span=\$?\"
+curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' '$endpoint' 2>&1; echo \" span=\$?\"
 " "$env")
 health=$(sed -n 's/ health=.*//p' <<<"$seen")
 pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)

@@ -68,6 +68,16 @@ fn service(namespace: &str, name: &str, port: u16) -> String {
     format!("http://{address}:{port}")
 }
 
+/// Waits until no pod is on its way out. Before that an old one may still answer, or take spans into a
+/// storage of before.
+fn old_pods_are_gone(namespace: &str) {
+    let leaving = || {
+        let names = "jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";
+        kubectl(namespace, &format!("get pods --output={names}"))
+    };
+    wait(120, || format!("{} are still there", leaving()), || leaving().is_empty());
+}
+
 /// The namespaces, new and enforcing restricted pod security.
 fn fresh_namespaces() {
     for namespace in [JAEGER, SERVICE] {
@@ -240,30 +250,21 @@ fn setup(arguments: &[&str], set: &str) -> String {
     words
 }
 
-fn install_service(set: &str) -> String {
-    let set = format!("image.repository=hand-gesture-api,image.tag=test{set}");
-    run(
-        "helm",
-        &[
-            "upgrade",
-            "--install",
-            "hand-gesture-api",
-            "infra/helm/hand-gesture-api",
-            "--namespace",
-            SERVICE,
-            "--values",
-            "infra/helm/hand-gesture-api/values-development.yaml",
-            "--set",
-            &set,
-            "--wait",
-            "--timeout",
-            "3m",
-        ],
-    )
+fn install_service(set: &str) {
+    install_service_and(set, &["--wait", "--timeout", "3m"]);
 }
 
-/// The doctor names this hop, with this evidence.
-fn doctor_says(options: &[&str], code: i32, evidence: &str) {
+fn install_service_and(set: &str, options: &[&str]) {
+    let set = format!("image.repository=hand-gesture-api,image.tag=test{set}");
+    let mut all = vec!["upgrade", "--install", "hand-gesture-api", "infra/helm/hand-gesture-api"];
+    all.extend(["--namespace", SERVICE, "--set", &set, "--values"]);
+    all.push("infra/helm/hand-gesture-api/values-development.yaml");
+    all.extend(options);
+    run("helm", &all);
+}
+
+/// The doctor names this hop, with this evidence; everything that it wrote.
+fn doctor_says(options: &[&str], code: i32, evidence: &str) -> String {
     let (found, words) = operator("infra/doctor.sh", options);
     assert!(
         found == code && words.contains(evidence),
@@ -273,6 +274,7 @@ fn doctor_says(options: &[&str], code: i32, evidence: &str) {
         "doctor {code}: {}",
         words.lines().find(|l| l.contains("BROKEN")).unwrap_or("every hop works")
     );
+    words
 }
 
 fn step(name: &str, start: Instant) {
@@ -297,6 +299,7 @@ fn both_charts_on_a_cluster() {
     let elasticsearch =
         ["--elasticsearch", &url, "--user", "elastic", "--secret", "elasticsearch-credentials"];
     setup(&elasticsearch, "");
+    old_pods_are_gone(JAEGER);
     step("moved to Elasticsearch", start);
 
     // The service, a photo, its trace from Elasticsearch.
@@ -304,6 +307,8 @@ fn both_charts_on_a_cluster() {
     let api = service(SERVICE, "hand-gesture-api", 80);
     let query = service(JAEGER, "jaeger-query", 16686);
     let collector = service(JAEGER, "jaeger-collector", 4318);
+    // A service follows its pods within a second or two.
+    wait(30, || "no answer".into(), || get(&format!("{api}/health"), None).is_ok());
     let photos: Vec<String> =
         (0..5).map(|_| post_photo(&api, &photo(None)).expect("a prediction")).collect();
     find_all(&query, &photos, 60);
@@ -327,8 +332,7 @@ fn both_charts_on_a_cluster() {
     for deployment in deployments.split(' ') {
         kubectl(JAEGER, &format!("rollout status {deployment} --timeout=180s"));
     }
-    // The old pods are still on their way out.
-    std::thread::sleep(Duration::from_secs(10));
+    old_pods_are_gone(JAEGER);
     lost_none("a rolling upgrade", load, 60);
 
     if jaeger_writes_again() {
@@ -386,6 +390,7 @@ fn the_page_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
         ["--address", "192.0.2.10", "--login", "jaeger-logins", "--client", "jaeger-client"];
     let words = setup(&[elasticsearch, &exposed].concat(), "");
     assert!(words.contains("http://jaeger.192.0.2.10.nip.io"), "{words}");
+    old_pods_are_gone(JAEGER);
     let query = service(JAEGER, "jaeger-query", 16686);
     assert_eq!(get(&format!("{query}/api/services"), None).expect("an answer").0, 401);
     run("helm", &["test", "jaeger", "--namespace", JAEGER]);
@@ -408,6 +413,7 @@ fn the_collector_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
     doctor_says(&[], 0, "Every hop works");
     install_service("");
     setup(elasticsearch, "");
+    old_pods_are_gone(JAEGER);
 }
 
 /// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
@@ -448,8 +454,10 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
 
     install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
     doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
-    install_service(",settings.enableTracing=false");
-    doctor_says(&[], 3, "enable_tracing='false'");
+    // Nobody waits for the new pod but the doctor itself: the old one would still tell of tracing.
+    install_service_and(",settings.enableTracing=false", &[]);
+    let words = doctor_says(&[], 3, "enable_tracing='false'");
+    assert!(words.contains("for pods that are being replaced"), "{words}");
     install_service(",settings.collectorAllowedHost=http://elsewhere:4318");
     doctor_says(&[], 10, "allowed: http://elsewhere:4318");
     install_service("");
@@ -458,7 +466,12 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
     let selector = "app.kubernetes.io/instance=hand-gesture-api";
     kubectl(SERVICE, &format!("wait pods --for=delete --selector {selector} --timeout=90s"));
     doctor_says(&[], 2, "does not answer");
+    // A pod that never comes up is not waited for without end.
+    kubectl(SERVICE, "set image deployment/hand-gesture-api api=hand-gesture-api:none");
     kubectl(SERVICE, "scale deployment hand-gesture-api --replicas=1");
+    let words = doctor_says(&["--wait", "5"], 2, "does not answer");
+    assert!(words.contains("pods are still being replaced after 5 s"), "{words}");
+    kubectl(SERVICE, "set image deployment/hand-gesture-api api=hand-gesture-api:test");
     kubectl(SERVICE, "rollout status deployment/hand-gesture-api --timeout=120s");
 
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
@@ -467,10 +480,15 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
         "wait pods --for=delete --selector app.kubernetes.io/component=collector --timeout=90s",
     );
     doctor_says(&[], 5, "0 wanted");
+
+    // A collector does not come up without its storage.
+    let port = storage.port();
+    drop(storage.proxy.take());
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
+    doctor_says(&["--wait", "5"], 8, "does not answer");
+    storage.back(port);
     kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
 
-    let port = storage.port();
     drop(storage.proxy.take());
     doctor_says(&[], 8, "does not answer");
     storage.back(port);
@@ -540,6 +558,8 @@ fn setup_names_what_is_missing() {
         namespace,
         "create rolebinding guest --clusterrole=view --serviceaccount=default:guest",
     );
+    let sees = || operator_with(&guest, "kubectl", &["get", "namespace", namespace]).0 == 0;
+    wait(30, || "the role is not granted".into(), sees);
     says(&guest, &[], "you may not create deployments.apps in the namespace setup");
 
     let admin = PathBuf::from(variable("TEST_KUBECONFIG"));
@@ -581,8 +601,10 @@ fn the_api_server_takes_every_manifest() {
         let folder = answer["Dir"].as_str().expect("a folder");
         kubectl("default", &format!("apply --server-side --force-conflicts -f {folder}/{path}"));
     }
-    std::thread::sleep(Duration::from_secs(2));
-    _ = operator("kubectl", &["create", "namespace", "manifests"]);
+    kubectl("default", "wait crds --all --for=condition=Established --timeout=60s");
+    kubectl("default", "delete namespace manifests --ignore-not-found --wait=true");
+    kubectl("default", "create namespace manifests");
+    kubectl("manifests", "wait serviceaccount/default --for=create --timeout=60s");
     let mut seen = 0;
     for chart in ["jaeger", "hand-gesture-api"] {
         let examples = root().join("infra/helm").join(chart).join("examples");
