@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use support::jaeger::{Jaeger, Span, Start, folder, get, post, post_as};
 use support::older_clients::{self, Thrift};
 use support::process::{free_port, wait};
 use support::servers::{Cassandra, Kafka, Proxy, Search, write_password};
-use support::{manifest, output, render_jaeger, tool};
+use support::{manifest, output, render_jaeger, render_values, tool};
 
 /// How often the mounted password is read again here; `passwordReloadInterval` is 30 s by default.
 const RELOAD: Duration = Duration::from_secs(1);
@@ -77,36 +78,37 @@ fn run_job(
 #[test]
 fn memory_keeps_spans_and_serves_sampling() {
     let folder = folder("storage-memory");
-    let rendered = render_jaeger(&["--values", "infra/helm/jaeger/values-development.yaml"]);
+    let rendered = render_values("values-development", &[]);
     let jaeger = Start::collector(&rendered, &folder).start();
     let span = Span::new("memory");
     assert_eq!(jaeger.send(&span), 200);
     jaeger.find(&span, 10);
-    let (status, strategies) =
-        get(&jaeger.url(5778, "/api/sampling?service=any"), None).expect("served");
-    assert_eq!(status, 200);
-    assert!(strategies.contains("\"samplingRate\":1"), "{strategies}");
+    assert_eq!(jaeger.sampling_probability(), 1.0);
     assert_eq!(jaeger.metric("otelcol_receiver_accepted_spans"), 1.0);
     assert_eq!(jaeger.process.stop(Duration::from_secs(20)), Some(0));
 }
 
+/// Under a path of its own, and nowhere else.
 #[test]
-fn production_tells_clients_to_sample_a_tenth() {
-    let folder = folder("storage-sampling");
-    let values = ["--values", "infra/helm/jaeger/values-production.yaml", "--set"];
-    let memory = "storage.type=memory,collector.replicas=1,query.replicas=1,\
-                  collector.autoscaling.enabled=false,query.autoscaling.enabled=false";
-    let rendered = render_jaeger(&[&values[..], &[memory]].concat());
+fn the_page_has_another_path() {
+    let folder = folder("storage-path");
+    let rendered = render_values("http-route", &[]);
     let jaeger = Start::collector(&rendered, &folder).start();
-    let (_, strategies) =
-        get(&jaeger.url(5778, "/api/sampling?service=any"), None).expect("served");
-    assert!(strategies.contains("\"samplingRate\":0.1"), "{strategies}");
+    let span = Span::new("path");
+    assert_eq!(jaeger.send(&span), 200);
+    let finds = |path: &str| {
+        let url = jaeger.url(16686, &format!("{path}/api/v3/traces/{}", span.trace));
+        get(&url, None).expect("an answer").1.contains(&span.operation)
+    };
+    wait(10, || jaeger.process.log(), || finds("/jaeger"));
+    // Any other path gets the page.
+    assert!(!finds(""));
 }
 
 #[test]
 fn badger_survives_kill() {
     let folder = folder("storage-badger");
-    let rendered = render_jaeger(&["--values", "infra/helm/jaeger/examples/badger/values.yaml"]);
+    let rendered = render_values("badger", &[]);
     let start = Start::collector(&rendered, &folder);
     let span = Span::new("badger");
     let first = start.start();
@@ -209,48 +211,107 @@ fn search(name: &str) {
     );
     drop((collector, query));
 
-    // The lifecycle policy: the hook's script puts it where its URL says. These servers know no such
-    // policies, so that is a document of theirs.
-    let (policy, path) = match name {
-        "elasticsearch" => ("ilm", "/_ilm/policy/jaeger-lifecycle"),
-        _ => ("ism", "/_plugins/_ism/policies/jaeger-lifecycle"),
+    // As the chart's value files have it.
+    server.clear();
+    if name == "opensearch" {
+        let address = ("http://opensearch.search.svc:9200", server.url());
+        return rolls_over("opensearch", &server, &folder, address, None);
+    }
+    let plain = folder.join("plain");
+    std::fs::create_dir_all(&plain).expect("a folder");
+    let plain = Proxy::plain(&plain, "127.0.0.1", 0, server.port, "second");
+    let with_tls = format!("https://127.0.0.1:{port}");
+    // ECK's secret has another key.
+    std::fs::copy(&password, password.with_file_name("elastic")).expect("copied");
+    for (values, from, to, probability) in [
+        (
+            "elasticsearch",
+            "http://elasticsearch:9200",
+            &format!("http://127.0.0.1:{}", plain.port),
+            1.0,
+        ),
+        ("elasticsearch-provisioned", "https://jaeger-storage-es-http:9200", &with_tls, 1.0),
+        ("values-production", "https://elasticsearch-es-http.elastic.svc:9200", &with_tls, 0.1),
+    ] {
+        let rendered = render_values(values, &[]);
+        let address = [(from, to.clone())];
+        let start = Start { rendered: &rendered, replace: &address, ..start };
+        let (collector, query) = collector_and_query(&start);
+        let span = Span::new(values);
+        assert_eq!(collector.send(&span), 200);
+        query.find(&span, 30);
+        assert_eq!(collector.sampling_probability(), probability, "{values}");
+        let replace = [&address[..], &replace[1..]].concat();
+        let secrets = [("ES_PASSWORD", "second")];
+        run_job(&rendered, "CronJob", "jaeger-index-cleaner", &replace, &secrets).expect(values);
+        query.find(&span, 5);
+    }
+    assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
+    server.clear();
+    let address = ("https://elasticsearch-es-http.elastic.svc:9200", with_tls);
+    rolls_over("elasticsearch-rollover", &server, &folder, address, Some("second"));
+}
+
+/// Rollover as a value file has it: the hooks' commands put the policy and make the aliases, the
+/// collector writes through them, the CronJobs' commands roll over, look back and clean, and both
+/// indices are read.
+fn rolls_over(
+    values: &str,
+    server: &Search,
+    folder: &Path,
+    address: (&str, String),
+    password: Option<&str>,
+) {
+    let address = [address];
+    let etc = ("/etc/jaeger", folder.join("etc").display().to_string());
+    let replace = [&address[..], &[etc]].concat();
+    let secrets: Vec<_> = password.iter().map(|password| ("ES_PASSWORD", *password)).collect();
+    let rendered = render_values(values, &[]);
+
+    // The policy is put where its URL says. These servers know no such policies, so that is a document
+    // of theirs.
+    let (path, prefix, server_lacks) = match values {
+        "elasticsearch-rollover" => {
+            ("/_ilm/policy/jaeger-lifecycle", "production-", ",rollover.policy=none")
+        }
+        _ => ("/_plugins/_ism/policies/jaeger-lifecycle", "", ""),
     };
-    let set = format!("{storage},rollover.enabled=true,rollover.policy={policy}");
-    let rendered = render_jaeger(&["--set", &set]);
-    let put_policy = |password: &str| {
+    let put_policy = |secrets: &[(&str, &str)]| {
         let document = [&replace[..], &[(path, "/policies/_doc/1".to_owned())]].concat();
-        let secrets = [("ES_PASSWORD", password)];
-        run_job(&rendered, "Job", "jaeger-lifecycle-policy", &document, &secrets)
+        run_job(&rendered, "Job", "jaeger-lifecycle-policy", &document, secrets)
     };
-    assert!(put_policy("wrong").expect_err("refused").contains("status=401"));
-    put_policy("second").expect("it is put");
+    if password.is_some() {
+        let wrong = [("ES_PASSWORD", "wrong")];
+        assert!(put_policy(&wrong).expect_err("refused").contains("status=401"));
+    }
+    put_policy(&secrets).expect("it is put");
     assert!(server.get("/policies/_doc/1").expect("it is there").contains("30d"));
 
-    // Rollover: the hook's command makes the aliases, the collector writes through them, the
-    // CronJobs' commands roll over and look back, and both indices are read.
-    let set = format!(
-        "{storage},storage.elasticsearch.indexPrefix=roll,rollover.enabled=true,rollover.conditions.max_age=1s,rollover.lookback.unit=hours"
-    );
-    let rendered = render_jaeger(&["--set", &set]);
+    // After a second, in the place of a day.
+    let sooner = format!("rollover.conditions.max_age=1s{server_lacks}");
+    let jobs = render_values(values, &["--set", &sooner]);
     let job = |kind: &str, name: &str| {
-        run_job(&rendered, kind, name, &replace, &[("ES_PASSWORD", "second")])
-            .unwrap_or_else(|error| panic!("{name}: {error}"))
+        run_job(&jobs, kind, name, &replace, &secrets)
+            .unwrap_or_else(|error| panic!("{values}, {name}: {error}"))
     };
     job("Job", "jaeger-rollover-init");
-    let (collector, query) = collector_and_query(&Start { rendered: &rendered, ..start });
-    let before = Span::new(name);
+    let start = Start { replace: &address, ..Start::collector(&rendered, folder) };
+    let (collector, query) = collector_and_query(&start);
+    let before = Span::new(values);
     assert_eq!(collector.send(&before), 200);
     query.find(&before, 30);
     std::thread::sleep(Duration::from_secs(1));
     job("CronJob", "jaeger-rollover");
     job("CronJob", "jaeger-rollover-lookback");
-    let after = Span::new(name);
+    job("CronJob", "jaeger-index-cleaner");
+    let after = Span::new(values);
     assert_eq!(collector.send(&after), 200);
     query.find(&after, 30);
     query.find(&before, 5);
     let indices = server.indices();
-    for index in ["roll-jaeger-span-000001", "roll-jaeger-span-000002"] {
-        assert!(indices.iter().any(|name| name == index), "{indices:?}");
+    for number in ["000001", "000002"] {
+        let index = format!("{prefix}jaeger-span-{number}");
+        assert!(indices.contains(&index), "no {index} in {indices:?}");
     }
 }
 
@@ -277,11 +338,8 @@ fn opensearch_with_login_rotation_cleaner_prefix_and_rollover() {
 }
 
 /// What to replace so that a Cassandra is found.
-fn address_of(server: &Cassandra) -> [(&'static str, String); 2] {
-    [
-        ("[cassandra.tracing.svc]", "[127.0.0.1]".to_owned()),
-        ("port: 9042", format!("port: {}", server.port)),
-    ]
+fn address_of<'a>(name: &'a str, server: &Cassandra) -> [(&'a str, String); 2] {
+    [(name, "127.0.0.1".to_owned()), ("port: 9042", format!("port: {}", server.port))]
 }
 
 /// Cassandra keeps a span.
@@ -298,25 +356,33 @@ fn cassandra_keeps_spans() {
     let folder = folder("storage-cassandra");
     let server = Cassandra::start(&folder);
     let rendered = render_jaeger(&["--set", "storage.type=cassandra"]);
-    let replace = address_of(&server);
+    let replace = address_of("cassandra.tracing.svc", &server);
     keeps_a_span(&Start { replace: &replace, ..Start::collector(&rendered, &folder) });
 }
 
+/// As the chart's value file has it; and with TLS.
 #[test]
 fn cassandra_with_login_and_tls() {
-    let folder = folder("storage-cassandra-login");
-    let server = Cassandra::start_protected(&folder);
-    let rendered = render_jaeger(&[
-        "--set",
-        "storage.type=cassandra,storage.cassandra.user=cassandra,storage.cassandra.existingSecret=s,\
-         storage.cassandra.tls.enabled=true,storage.cassandra.tls.existingSecret=ca",
-    ]);
-    mount_authority(&folder, "storage-ca");
-    let password = |password: &str| [("CASSANDRA_PASSWORD", password.to_owned())];
-    let replace = address_of(&server);
-    let start = Start { replace: &replace, ..Start::collector(&rendered, &folder) };
-    keeps_a_span(&Start { environment: &password("cassandra"), ..start });
-    is_refused(&Start { environment: &password("wrong"), ..start }, "password are incorrect");
+    for (name, set) in [
+        ("storage-cassandra-login", ""),
+        (
+            "storage-cassandra-tls",
+            "storage.cassandra.tls.enabled=true,storage.cassandra.tls.existingSecret=ca",
+        ),
+    ] {
+        let folder = folder(name);
+        let server = Cassandra::start_with_login(&folder, !set.is_empty());
+        mount_authority(&folder, "storage-ca");
+        let rendered = render_values("cassandra", &["--set", set]);
+        // The user whom Cassandra makes by itself.
+        let user = ("username: jaeger", "username: cassandra".to_owned());
+        let address = address_of("cassandra.cassandra.svc", &server);
+        let replace = [&address[..], &[user]].concat();
+        let password = |password: &str| [("CASSANDRA_PASSWORD", password.to_owned())];
+        let start = Start { replace: &replace, ..Start::collector(&rendered, &folder) };
+        keeps_a_span(&Start { environment: &password("cassandra"), ..start });
+        is_refused(&Start { environment: &password("wrong"), ..start }, "password are incorrect");
+    }
 }
 
 /// Puts the authority's certificate where a role finds it.
@@ -333,18 +399,27 @@ fn kafka_stands_between_collector_and_elasticsearch() {
     let server = Search::start("elasticsearch", &folder.join("search"));
     let kafka = Kafka::start(&folder);
     mount_authority(&folder, "kafka-ca");
-    let values = "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,\
-                  storage.kafka.brokers=kafka:9092";
-    let address = [("http://elasticsearch:9200", server.url())];
-    let login = ",storage.kafka.user=jaeger,storage.kafka.existingSecret=s,\
-                 storage.kafka.tls.enabled=true,storage.kafka.tls.existingSecret=ca";
+    // Open to everybody, and as the chart's value file has it: by TLS, with a login.
+    let open = "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,\
+                storage.kafka.brokers=kafka:9092";
+    let open = render_jaeger(&["--set", open]);
+    let protected = render_values("kafka", &[]);
     let password = |password: &str| [("KAFKA_PASSWORD", password.to_owned())];
     let (right, wrong) = (password("first"), password("wrong"));
-    for (port, login) in [(kafka.port, ""), (kafka.protected_port, login)] {
-        let rendered = render_jaeger(&["--set", &format!("{values}{login}")]);
-        let brokers = [("kafka:9092", format!("127.0.0.1:{port}"))];
-        let both = [brokers.clone(), address.clone()].concat();
-        let start = Start { environment: &right, ..Start::collector(&rendered, &folder) };
+    for (rendered, names, port, search) in [
+        (&open, &["kafka:9092"][..], kafka.port, "http://elasticsearch:9200"),
+        (
+            &protected,
+            &["kafka-0.kafka.svc:9092", "kafka-1.kafka.svc:9092"][..],
+            kafka.protected_port,
+            "http://elasticsearch.elastic.svc:9200",
+        ),
+    ] {
+        let broker = format!("127.0.0.1:{port}");
+        let brokers: Vec<_> = names.iter().map(|name| (*name, broker.clone())).collect();
+        let address = [(search, server.url())];
+        let both = [&brokers[..], &address].concat();
+        let start = Start { environment: &right, ..Start::collector(rendered, &folder) };
         let collector = Start { replace: &brokers, ..start }.start();
         // What Kafka holds while no ingester runs is not lost.
         let early = Span::new("kafka");
@@ -358,7 +433,7 @@ fn kafka_stands_between_collector_and_elasticsearch() {
         query.find(&span, 60);
         assert_eq!(running.process.stop(Duration::from_secs(30)), Some(0));
         assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
-        if !login.is_empty() {
+        if port == kafka.protected_port {
             // With a wrong password Jaeger tries on, takes spans, and only its log tells.
             let collector = Start { environment: &wrong, replace: &brokers, ..start }.start();
             assert_eq!(collector.send(&span), 200);
@@ -457,8 +532,7 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
 #[test]
 fn logins_and_tls_are_asked_for() {
     let folder = folder("storage-login");
-    let rendered =
-        render_jaeger(&["--values", "infra/helm/jaeger/examples/login-and-tls/values.yaml"]);
+    let rendered = render_values("login-and-tls", &[]);
     for secret in ["otlp-tls", "otlp-logins", "query-logins"] {
         std::fs::create_dir_all(folder.join("etc").join(secret)).expect("a folder");
     }
@@ -516,6 +590,34 @@ fn logins_and_tls_are_asked_for() {
     let span = Span::new("agent");
     assert_eq!(agent.send(&span), 200);
     collector.find(&span, 20);
-    let (_, strategies) = get(&agent.url(5778, "/api/sampling?service=any"), None).expect("served");
-    assert!(strategies.contains("\"samplingRate\":1"), "{strategies}");
+    assert_eq!(agent.sampling_probability(), 1.0);
+    drop(agent);
+
+    // A collector with this one as its second destination, and an agent before it, as the chart's
+    // value file has them. The authority is a public one to them.
+    let environment = [
+        (
+            "DESTINATION_ARCHIVE_AUTHORIZATION",
+            format!("Basic {}", BASE64_STANDARD.encode("sender:one")),
+        ),
+        ("SSL_CERT_FILE", folder.join("ca.crt").display().to_string()),
+    ];
+    let rendered = render_values("agent-and-destinations", &[]);
+    let first = folder.join("first");
+    std::fs::create_dir_all(&first).expect("a folder");
+    let archive = format!("https://127.0.0.1:{}", collector.port(4318));
+    let address = [("https://otlp.example.com:4318", archive)];
+    let start = Start {
+        replace: &address,
+        environment: &environment,
+        ..Start::collector(&rendered, &first)
+    };
+    let first = start.start();
+    let address =
+        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", first.port(4317)))];
+    let agent = Start { role: "agent", replace: &address, ..start }.start();
+    let span = Span::new("archive");
+    assert_eq!(agent.send(&span), 200);
+    first.find(&span, 20);
+    collector.find(&span, 20);
 }

@@ -160,11 +160,19 @@ impl Jaeger {
         serde_json::from_str(&body).map_err(|error| error.to_string())
     }
 
-    /// The sum of a metric over its labels, with or without `_total`: that differs by version.
+    /// How much of a service it tells clients to sample.
+    pub fn sampling_probability(&self) -> f64 {
+        let url = self.url(5778, "/api/sampling?service=any");
+        let (_, body) = get(&url, None).expect("served");
+        let strategy: Value = serde_json::from_str(&body).expect("JSON");
+        strategy["probabilisticSampling"]["samplingRate"]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{body}"))
+    }
+
+    /// As [`metric`], of this one.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, text) = get(&self.url(8888, "/metrics"), None).expect("metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        metric(&self.url(8888, ""), name)
     }
 }
 
@@ -231,6 +239,13 @@ fn agent() -> ureq::Agent {
 fn authorization(login: Option<(&str, &str)>) -> String {
     let (name, password) = login.unwrap_or_default();
     format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}")))
+}
+
+/// The sum of a metric over its labels, with or without `_total`: that differs by version.
+pub fn metric(url: &str, name: &str) -> f64 {
+    let (_, text) = get(&format!("{url}/metrics"), None).expect("metrics");
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 /// GET: status and body.

@@ -15,10 +15,12 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
-/// A tool that `cargo xtask tools` has built. The variable JAEGER names another Jaeger.
+/// A tool that `cargo xtask tools` has built. The variable JAEGER names another Jaeger, with its own
+/// index cleaner and rollover beside it.
 pub fn tool(name: &str) -> PathBuf {
-    if let (true, Some(path)) = (name == "jaeger", std::env::var_os("JAEGER")) {
-        return path.into();
+    let of_jaeger = ["jaeger", "es-index-cleaner", "es-rollover"].contains(&name);
+    if let (true, Some(path)) = (of_jaeger, std::env::var_os("JAEGER")) {
+        return Path::new(&path).with_file_name(name);
     }
     let path = root().join("target/tools").join(name);
     assert!(path.exists(), "{} is missing: run `cargo xtask tools`", path.display());
@@ -58,6 +60,16 @@ pub fn render_jaeger(arguments: &[&str]) -> String {
     all.extend(["--set", &version]);
     all.extend(arguments);
     helm(all).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+/// The chart jaeger as a value file has it: the example of this name, or a file of the chart's own;
+/// with further arguments.
+pub fn render_values(name: &str, arguments: &[&str]) -> String {
+    let mut file = format!("infra/helm/jaeger/examples/{name}/values.yaml");
+    if !root().join(&file).exists() {
+        file = format!("infra/helm/jaeger/{name}.yaml");
+    }
+    render_jaeger(&[&["--values", &file], arguments].concat())
 }
 
 /// The manifest of a kind and a name.

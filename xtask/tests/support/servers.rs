@@ -87,6 +87,15 @@ impl Search {
         names
     }
 
+    /// Forgets Jaeger's indices and their templates: that of unprefixed names matches others, too.
+    pub fn clear(&self) {
+        for path in ["/*jaeger-*", "/_template/*jaeger-*", "/_index_template/*jaeger-*"] {
+            // Where there is none that is an error.
+            _ = ureq::delete(format!("{}{path}", self.url())).call();
+        }
+        assert_eq!(self.indices(), [""; 0]);
+    }
+
     /// Makes an index, as another program would.
     pub fn create_index(&self, name: &str) {
         let url = format!("{}/{name}/_doc?refresh=true", self.url());
@@ -262,10 +271,10 @@ impl Cassandra {
         Cassandra::start_with(folder, "")
     }
 
-    /// By TLS, for the user `cassandra` with the password `cassandra`, whom it makes by itself.
-    pub fn start_protected(folder: &Path) -> Cassandra {
+    /// For the user `cassandra` with the password `cassandra`, whom it makes by itself; by TLS if so.
+    pub fn start_with_login(folder: &Path, tls: bool) -> Cassandra {
         let protection = format!(
-            "authenticator: PasswordAuthenticator\nclient_encryption_options:\n  enabled: true\n  \
+            "authenticator: PasswordAuthenticator\nclient_encryption_options:\n  enabled: {tls}\n  \
              keystore: {}\n  keystore_password: keystore\n  store_type: PKCS12\n",
             keystore(folder).display()
         );
