@@ -71,9 +71,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     instances(&mut report, &photo)?;
     stages(&mut report, &arguments.models, &photo)?;
-    large(&mut report, &photo)?;
+    let large_photo = phone_photo(&photo)?;
+    large(&mut report, &photo, &large_photo)?;
     tracing(&mut report, &photo)?;
-    load(&mut report, arguments, &photo)?;
+    load(&mut report, arguments, &photo, &large_photo)?;
 
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report.0)?)
@@ -267,14 +268,13 @@ pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The 12-megapixel photo against the small one.
-fn large(report: &mut Report, photo: &[u8]) -> Result<()> {
+fn large(report: &mut Report, photo: &[u8], large: &[u8]) -> Result<()> {
     let runtime = runtime()?;
     let server = serve(&runtime, Limits::default())?;
-    let large = phone_photo(photo)?;
     let small = quantile(&sequential(&server.url(), photo, 10)?, 0.5);
-    let times = sequential(&server.url(), &large, 10)?;
+    let times = sequential(&server.url(), large, 10)?;
     report.ratio("12-megapixel photo / small one, p50", quantile(&times, 0.5), small, "ms");
-    let (_, timing) = predict(&agent(), &server.url(), &large)?;
+    let (_, timing) = predict(&agent(), &server.url(), large)?;
     report.add("12-megapixel photo by stage", json!(timing), timing.clone());
     runtime.block_on(async { _ = server.stop().await });
     Ok(())
@@ -330,7 +330,7 @@ fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
 }
 
 /// The component in a process of its own, and others beside it: start, load, memory, a large photo.
-fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> {
+fn load(report: &mut Report, arguments: &Arguments, photo: &[u8], large: &[u8]) -> Result<()> {
     // With tracing on, as it runs in production.
     let (collector, variables) = collector()?;
     let component = || Process::component(&variables);
@@ -355,9 +355,8 @@ fn load(report: &mut Report, arguments: &Arguments, photo: &[u8]) -> Result<()> 
             server.load(report, photo, connections)?;
         }
     }
-    let large = phone_photo(photo)?;
     for server in &mut servers {
-        let p50 = quantile(&sequential(&server.url, &large, 10)?, 0.5);
+        let p50 = quantile(&sequential(&server.url, large, 10)?, 0.5);
         server.figures.push(("12-megapixel photo, p50".into(), "ms", p50));
     }
     let ours = servers.swap_remove(0);
