@@ -32,6 +32,10 @@ use crate::telemetry::{Incoming, Span, Telemetry};
 /// may print.)
 mod preinit {
     #![allow(missing_docs)]
+    use std::io::ErrorKind;
+
+    use crate::pipeline::files;
+
     spin_sdk::wit_bindgen::generate!({
         inline: "package hand-gesture:preinit; world preinit { export wizer-initialize: func(); }",
         runtime_path: "spin_sdk::wit_bindgen::rt",
@@ -39,8 +43,18 @@ mod preinit {
     struct Preinit;
     impl Guest for Preinit {
         fn wizer_initialize() {
-            let read = |name: &str| std::fs::read(format!("/models/{name}"));
-            match crate::snapshot::without_leavings(|| super::Pipeline::load(read)) {
+            // Before: the C library gives back what the host has written here, past the allocator
+            // that is to know all blocks.
+            let mut read =
+                files::ALL.map(|name| (name, Some(std::fs::read(format!("/models/{name}")))));
+            let load = move || {
+                super::Pipeline::load(|wanted| {
+                    let file = read.iter_mut().find(|(name, _)| *name == wanted);
+                    file.and_then(|(_, file)| file.take())
+                        .unwrap_or(Err(ErrorKind::NotFound.into()))
+                })
+            };
+            match crate::snapshot::without_leavings(load) {
                 Ok(pipeline) => _ = super::PIPELINE.set(pipeline),
                 Err(error) => panic!("{error}"),
             }

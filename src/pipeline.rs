@@ -23,6 +23,8 @@ pub mod files {
     pub const LABELS: &str = "letters.txt";
     /// Name and version of the classifier: [`ModelVersion`](super::ModelVersion) as JSON.
     pub const VERSION: &str = "model.json";
+    /// All of them.
+    pub const ALL: [&str; 5] = [PALM, LANDMARKS, LETTERS, LABELS, VERSION];
 }
 
 /// Which letter model answers.
@@ -78,18 +80,18 @@ impl From<ModelError> for PipelineError {
 }
 
 impl Pipeline {
-    /// Loads and optimises all models; `read` gives the bytes of each of [`files`].
+    /// Loads and optimises all models; `read` gives the bytes of each of [`files`], once.
     ///
     /// # Errors
     /// Every [`PipelineError`].
     pub fn load(
-        read: impl Fn(&'static str) -> std::io::Result<Vec<u8>>,
+        mut read: impl FnMut(&'static str) -> std::io::Result<Vec<u8>>,
     ) -> Result<Pipeline, PipelineError> {
         let file_error = |name: &'static str, error: &dyn fmt::Display| PipelineError::File {
             name,
             reason: error.to_string(),
         };
-        let bytes = |name| read(name).map_err(|error| file_error(name, &error));
+        let mut bytes = |name| read(name).map_err(|error| file_error(name, &error));
 
         let palm = OnnxModel::load_with(files::PALM, &bytes(files::PALM)?, palm::OPERATORS)?
             .expect(&palm::INPUT_SHAPE, &palm::OUTPUT_SHAPES)?;

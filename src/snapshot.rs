@@ -21,7 +21,8 @@ static POINTER_FREE: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::ne
 /// Smaller blocks are not worth writing down.
 const LARGE: usize = 1024;
 
-/// Runs the pre-initialisation's work.
+/// Runs the pre-initialisation's work. It must ask the host for nothing: the C library gives back
+/// what the host has written by itself.
 pub fn without_leavings<T>(work: impl FnOnce() -> T) -> T {
     FREEZING.store(true, Ordering::Relaxed);
     let done = work();
@@ -34,10 +35,17 @@ fn pointer_free(layout: Layout) -> bool {
     layout.align() < align_of::<usize>() && layout.size() >= LARGE
 }
 
-/// Puts a block in the place of another one in the list.
-fn replace(old: [usize; 2], new: [usize; 2]) {
+/// Writes a new block down, if it is one without addresses.
+fn write_down(block: *mut u8, layout: Layout) {
+    if FREEZING.load(Ordering::Relaxed) && pointer_free(layout) && !block.is_null() {
+        replace(0, [block.addr(), layout.size()]);
+    }
+}
+
+/// Puts a block in the place of the one at an address in the list.
+fn replace(old: usize, new: [usize; 2]) {
     for [address, size] in &POINTER_FREE {
-        if address.load(Ordering::Relaxed) == old[0] {
+        if address.load(Ordering::Relaxed) == old {
             address.store(new[0], Ordering::Relaxed);
             size.store(new[1], Ordering::Relaxed);
             return;
@@ -57,26 +65,15 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         let block = unsafe { System.alloc(layout) };
-        if FREEZING.load(Ordering::Relaxed) && pointer_free(layout) && !block.is_null() {
-            replace([0, 0], [block.addr(), layout.size()]);
-        }
+        write_down(block, layout);
         block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if FREEZING.load(Ordering::Relaxed) {
-            // SAFETY: the caller's promises are those that `alloc` asks for, and all of the new
-            // block may be written.
-            return unsafe {
-                let block = self.alloc(layout);
-                if !block.is_null() {
-                    block.write_bytes(0, layout.size());
-                }
-                block
-            };
-        }
         // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
+        let block = unsafe { System.alloc_zeroed(layout) };
+        write_down(block, layout);
+        block
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -88,7 +85,7 @@ unsafe impl GlobalAlloc for Allocator {
                 // Else the compiler may leave out what is written right before it is freed.
                 std::hint::black_box(pointer);
                 if pointer_free(layout) {
-                    replace([pointer.addr(), 0], [0, 0]);
+                    replace(pointer.addr(), [0, 0]);
                 }
             }
             System.dealloc(pointer, layout);

@@ -331,7 +331,7 @@ impl Alive {
         let mut next: Vec<Node> = exports.map(|(_, function)| Node::Function(*function)).collect();
         let maybe = |range: Range<u32>| maybe_uses(module, statics, part(memory, &range));
         let mut heap = statics.end().next_multiple_of(4);
-        for block in pointer_free(module, memory) {
+        for block in pointer_free(module, memory)? {
             next.extend(maybe(heap..block.start.max(heap)));
             heap = block.end.next_multiple_of(4).max(heap);
         }
@@ -445,23 +445,31 @@ fn maybe_uses<'a>(
 }
 
 /// Blocks of the heap without addresses, in the order of theirs.
-fn pointer_free(module: &Module, memory: &[u8]) -> Vec<Range<u32>> {
+fn pointer_free(module: &Module, memory: &[u8]) -> Result<Vec<Range<u32>>> {
     let list = module
         .symbols
         .iter()
         .find(|symbol| matches!(symbol, SymbolInfo::Data { name, .. } if *name == POINTER_FREE));
     let list = list.and_then(|symbol| range(module, symbol)).unwrap_or_default();
     let (pairs, _) = part(memory, &list).as_chunks::<8>();
-    let mut blocks: Vec<Range<u32>> = pairs
+    let blocks = pairs
         .iter()
         .map(|&[a, b, c, d, e, f, g, h]| {
             let start = u32::from_le_bytes([a, b, c, d]);
             start..start.saturating_add(u32::from_le_bytes([e, f, g, h]))
         })
-        .filter(|block| !block.is_empty())
-        .collect();
+        .filter(|block| !block.is_empty());
+    apart(blocks.collect())
+}
+
+/// Blocks in their order. What overlaps is not there at the same time: then one of the blocks was
+/// given back without a word, and what is there now may hold addresses.
+fn apart(mut blocks: Vec<Range<u32>>) -> Result<Vec<Range<u32>>> {
     blocks.sort_by_key(|block| block.start);
-    blocks
+    for pair in blocks.windows(2) {
+        ensure!(pair[0].end <= pair[1].start, "{POINTER_FREE} has blocks that overlap: {pair:x?}");
+    }
+    Ok(blocks)
 }
 
 /// Segments without the contents of `dead` memory.
@@ -735,6 +743,13 @@ mod tests {
         let places: Vec<_> =
             module.segments.iter().map(|(at, bytes)| (at.expect("active"), bytes.len())).collect();
         assert_eq!(places, [(STATIC, 4), (HEAP, 12)], "unused statics are gone");
+    }
+
+    #[test]
+    fn blocks_that_overlap_are_refused() {
+        assert_eq!(apart(vec![8..12, 0..8]).expect("apart"), [0..8, 8..12]);
+        let error = apart(vec![8..12, 0..9]).expect_err("they overlap").to_string();
+        assert!(error.contains("[0..9, 8..c]"), "{error}");
     }
 
     #[test]

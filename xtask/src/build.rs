@@ -160,7 +160,7 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
 
     let mut digest = Sha256::new();
     digest.update(&wasm);
-    for name in [files::PALM, files::LANDMARKS, files::LETTERS, files::LABELS, files::VERSION] {
+    for name in files::ALL {
         digest.update(std::fs::read(folder.join(name))?);
     }
     let stamp = hex(&digest.finalize());
