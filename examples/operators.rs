@@ -15,9 +15,11 @@ fn main() {
     let mut subjects = Vec::new();
     for path in std::env::args().skip(1) {
         let onnx = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let own = if path.contains("palm") { palm::OPERATORS } else { landmarks::OPERATORS };
+        let palm = path.contains("palm");
+        let own = if palm { palm::OPERATORS } else { landmarks::OPERATORS };
         for operators in [own, Operators::Tract] {
-            let model = OnnxModel::load_with(&path, &onnx, operators).expect("a model");
+            let load = if palm { palm::load } else { OnnxModel::load_with };
+            let model = load(&path, &onnx, operators).expect("a model");
             subjects.push((format!("{path}, {operators:?}"), model, Vec::new(), Vec::new()));
         }
     }

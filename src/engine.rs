@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::format_err;
 use tract_onnx::tract_core::plan::eval;
 
 use crate::frozen::{FrozenPlan, freeze};
 use crate::kernels::pointwise::Precision;
-use crate::rewrite::rewrite;
+use crate::rewrite::{Kernels, rewrite};
 
 /// A neural network with one input and some outputs, all `f32`.
 ///
@@ -99,6 +100,11 @@ pub struct OperatorTime {
 /// An ONNX model, parsed, optimised and ready to run in `tract`.
 pub struct OnnxModel {
     name: String,
+    /// For each shape of the input that it is ready for; one at least.
+    plans: Vec<Plan>,
+}
+
+struct Plan {
     shapes: Shapes,
     plan: Arc<FrozenPlan>,
 }
@@ -122,66 +128,130 @@ impl OnnxModel {
         onnx: &[u8],
         operators: Operators,
     ) -> Result<OnnxModel, ModelError> {
-        let load = |error: TractError| ModelError::Load {
-            name: name.to_owned(),
-            reason: format!("{error:#}"),
-        };
-        let shape = |reason: String| ModelError::Shape { name: name.to_owned(), reason };
-        let model = tract_onnx::onnx()
-            .model_for_read(&mut &*onnx)
-            .and_then(|model| model.into_typed())
-            .and_then(|model| match operators {
-                Operators::Own(precision) => rewrite(&model, precision),
-                Operators::Tract => Ok(model),
-            })
-            .and_then(|model| model.into_optimized())
-            .map_err(load)?;
-
-        let fixed = |fact: &TypedFact| {
-            fact.shape
-                .as_concrete()
-                .map(<[usize]>::to_vec)
-                .ok_or_else(|| shape(format!("a dimension of {:?} is not fixed", fact.shape)))
-        };
-        let [input] = model.inputs.as_slice() else {
-            return Err(shape(format!("one input expected, {} found", model.inputs.len())));
-        };
-        let input = fixed(model.outlet_fact(*input).map_err(load)?)?;
-        let outputs = model
-            .outputs
-            .iter()
-            .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
-            .collect::<Result<_, _>>()?;
-        let plan = freeze(model).map_err(load)?;
-        Ok(OnnxModel { name: name.to_owned(), shapes: Shapes { input, outputs }, plan })
+        let plan = plan(name, onnx, operators, None, &mut Kernels::default())?;
+        Ok(OnnxModel { name: name.to_owned(), plans: vec![plan] })
     }
 
-    /// The shapes of input and outputs.
+    /// The same for inputs of some shapes in the place of the file's own: a model of convolutions
+    /// alone takes pictures of any size. Its weights are kept once.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::load`]; [`ModelError::Shape`] if the outputs have other shapes than these, or
+    /// if there are none.
+    pub fn load_for(
+        name: &str,
+        onnx: &[u8],
+        operators: Operators,
+        shapes: &[Shapes],
+    ) -> Result<OnnxModel, ModelError> {
+        let mut kernels = Kernels::default();
+        let plans = shapes
+            .iter()
+            .map(|shapes| {
+                let plan = plan(name, onnx, operators, Some(&shapes.input), &mut kernels)?;
+                plan.shapes.check(name, &shapes.input, &shapes.outputs)?;
+                Ok(plan)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if plans.is_empty() {
+            return Err(ModelError::Shape { name: name.to_owned(), reason: "of no input".into() });
+        }
+        Ok(OnnxModel { name: name.to_owned(), plans })
+    }
+
+    /// The shapes of input and outputs; the first ones, if it is ready for several.
     pub fn shapes(&self) -> &Shapes {
-        &self.shapes
+        &self.plans[0].shapes
     }
 
     /// Checks the shapes against what the pipeline needs.
     ///
     /// # Errors
     /// [`ModelError::Shape`] that names both.
-    pub fn expect(self, input: &[usize], outputs: &[&[usize]]) -> Result<OnnxModel, ModelError> {
-        if self.shapes.input == input && self.shapes.outputs == outputs {
-            return Ok(self);
+    pub fn expect(self, input: &[usize], outputs: &[Vec<usize>]) -> Result<OnnxModel, ModelError> {
+        self.shapes().check(&self.name, input, outputs)?;
+        Ok(self)
+    }
+}
+
+impl Shapes {
+    fn check(&self, name: &str, input: &[usize], outputs: &[Vec<usize>]) -> Result<(), ModelError> {
+        if self.input == input && self.outputs == outputs {
+            return Ok(());
         }
         Err(ModelError::Shape {
+            name: name.to_owned(),
             reason: format!(
                 "input {input:?} and outputs {outputs:?} expected, input {:?} and outputs {:?} found",
-                self.shapes.input, self.shapes.outputs
+                self.input, self.outputs
             ),
-            name: self.name,
         })
     }
+}
+
+/// A plan for an input of a shape, or of the file's own.
+fn plan(
+    name: &str,
+    onnx: &[u8],
+    operators: Operators,
+    input: Option<&[usize]>,
+    kernels: &mut Kernels,
+) -> Result<Plan, ModelError> {
+    let load = |error: TractError| ModelError::Load {
+        name: name.to_owned(),
+        reason: format!("{error:#}"),
+    };
+    let shape = |reason: String| ModelError::Shape { name: name.to_owned(), reason };
+    let model = tract_onnx::onnx()
+        // They belong to the file's own input.
+        .with_ignore_output_shapes(input.is_some())
+        .model_for_read(&mut &*onnx)
+        .and_then(|model| match input {
+            Some(input) => model.with_input_fact(0, f32::fact(input).into()),
+            None => Ok(model),
+        })
+        .and_then(|model| model.into_typed())
+        .and_then(|model| match operators {
+            Operators::Own(precision) => rewrite(&model, precision, kernels),
+            Operators::Tract => Ok(model),
+        })
+        .and_then(|model| model.into_optimized())
+        .map_err(load)?;
+
+    let fixed = |fact: &TypedFact| {
+        fact.shape
+            .as_concrete()
+            .map(<[usize]>::to_vec)
+            .ok_or_else(|| shape(format!("a dimension of {:?} is not fixed", fact.shape)))
+    };
+    let [input] = model.inputs.as_slice() else {
+        return Err(shape(format!("one input expected, {} found", model.inputs.len())));
+    };
+    let input = fixed(model.outlet_fact(*input).map_err(load)?)?;
+    let outputs = model
+        .outputs
+        .iter()
+        .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
+        .collect::<Result<_, _>>()?;
+    let plan = freeze(model).map_err(load)?;
+    Ok(Plan { shapes: Shapes { input, outputs }, plan })
 }
 
 impl OnnxModel {
     fn failed(&self) -> impl Fn(TractError) -> ModelError {
         |error| ModelError::Run { name: self.name.clone(), reason: format!("{error:#}") }
+    }
+
+    /// The input as a tensor, and the plan for its shape.
+    fn prepare(&self, input: &[f32]) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
+        let length = |plan: &Plan| plan.shapes.input.iter().product::<usize>();
+        let Some(Plan { shapes, plan }) =
+            self.plans.iter().find(|plan| length(plan) == input.len())
+        else {
+            let shapes: Vec<_> = self.plans.iter().map(|plan| &plan.shapes.input).collect();
+            return Err(format_err!("{} numbers fit none of the inputs {shapes:?}", input.len()));
+        };
+        Ok((Tensor::from_shape(&shapes.input, input)?, plan))
     }
 
     /// Runs the model and tells what each of its operators took, in the order of their turns.
@@ -191,8 +261,8 @@ impl OnnxModel {
     pub fn profile(&self, input: &[f32]) -> Result<Vec<OperatorTime>, ModelError> {
         let mut times = Vec::new();
         let mut profiled = || {
-            let input = Tensor::from_shape(&self.shapes.input, input)?;
-            self.plan.spawn()?.run_plan_with_eval(
+            let (input, plan) = self.prepare(input)?;
+            plan.spawn()?.run_plan_with_eval(
                 tvec!(input.into()),
                 |context, state, node, inputs| {
                     let start = Instant::now();
@@ -217,8 +287,10 @@ impl OnnxModel {
 impl Model for OnnxModel {
     fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
         let failed = self.failed();
-        let input = Tensor::from_shape(&self.shapes.input, &input).map_err(&failed)?;
-        let outputs = self.plan.run(tvec!(input.into())).map_err(&failed)?;
+        let (tensor, plan) = self.prepare(&input).map_err(&failed)?;
+        // Its room is the first layer's.
+        drop(input);
+        let outputs = plan.run(tvec!(tensor.into())).map_err(&failed)?;
         outputs
             .iter()
             .map(|output| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))

@@ -7,18 +7,14 @@ use std::ops::ControlFlow;
 use crate::decode::Photo;
 use crate::engine::{Model, ModelError};
 use crate::landmarks::{self, Hand, Handedness};
-use crate::palm::{self, Palm};
+use crate::palm::{self, Palm, View};
 use crate::region::Region;
 
 /// Where to look for a hand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
-    /// Where palm detection sees palms, in the photo with a black border around it (a part of the
-    /// photo's longer side).
-    Palms {
-        /// The border's width.
-        border: f32,
-    },
+    /// Where palm detection sees palms.
+    Palms(View),
     /// The whole photo, turned clockwise by this (radians): a hand that fills the photo, or that
     /// palm detection doesn't know as one (a fist, a shadow, a photo without colours).
     Photo {
@@ -57,12 +53,12 @@ impl Default for Search {
     fn default() -> Search {
         Search {
             places: vec![
-                Place::Palms { border: 0.25 },
+                Place::Palms(View { side: palm::SMALL_SIDE, border: 0.0 }),
                 Place::Photo { rotation: 0.0 },
                 Place::Photo { rotation: -FRAC_PI_4 },
                 Place::Photo { rotation: FRAC_PI_4 },
-                Place::Palms { border: 0.0 },
-                Place::Palms { border: 0.6 },
+                Place::Palms(palm::MEDIAPIPE),
+                Place::Palms(View { side: palm::SMALL_SIDE, border: 0.23 }),
             ],
             palm_score: 0.1,
             palms: 2,
@@ -147,9 +143,9 @@ pub fn look(
     let mut passes = Passes::default();
     for place in &search.places {
         let mut regions = match *place {
-            Place::Palms { border } => {
+            Place::Palms(view) => {
                 passes.palm += 1;
-                palm::detect(palm_model, photo, border, search.palm_score)?
+                palm::detect(palm_model, photo, view, search.palm_score)?
             }
             Place::Photo { rotation } => {
                 let region = Region { rotation, ..Region::letterbox(photo, search.photo_border) };
@@ -161,13 +157,13 @@ pub fn look(
         for Palm { score: palm_score, region } in regions {
             let hand = landmarks::find(landmark_model, photo, &region, false)?;
             passes.landmarks += 1;
-            let nearer = landmarks::region_of(&hand.landmarks);
             let again = trace && hand.presence >= search.trace_presence;
+            let nearer = again.then(|| landmarks::region_of(&hand.landmarks));
             if show(Candidate { palm_score, hand }).is_break() {
                 return Ok(passes);
             }
-            if again {
-                let hand = landmarks::find(landmark_model, photo, &nearer, false)?;
+            if let Some(region) = nearer {
+                let hand = landmarks::find(landmark_model, photo, &region, false)?;
                 passes.landmarks += 1;
                 if show(Candidate { palm_score, hand }).is_break() {
                     return Ok(passes);
@@ -211,9 +207,10 @@ mod tests {
     }
 
     impl Model for PalmFrom {
-        fn run(&self, _: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
-            let mut boxes = vec![0.0; palm::ANCHORS * 18];
-            let mut scores = vec![-100.0; palm::ANCHORS];
+        fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+            let anchors = palm::anchor_count((input.len() / 3).isqrt());
+            let mut boxes = vec![0.0; anchors * 18];
+            let mut scores = vec![-100.0; anchors];
             if self.runs.fetch_add(1, Ordering::Relaxed) + 1 >= self.run {
                 boxes[600 * 18..][2..4].copy_from_slice(&[50.0, 50.0]);
                 scores[600] = 3.0;
@@ -265,7 +262,7 @@ mod tests {
     /// The default search without the looks at the whole photo.
     fn palms_only() -> Search {
         let mut search = Search::default();
-        search.places.retain(|place| matches!(place, Place::Palms { .. }));
+        search.places.retain(|place| matches!(place, Place::Palms(_)));
         search
     }
 

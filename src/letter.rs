@@ -146,7 +146,7 @@ impl Classifier {
                 return Err(ClassifierError::Labels { labels: labels.len(), outputs });
             }
         }
-        let model = model.expect(&[1, features], &[&[1, labels.len()]])?;
+        let model = model.expect(&[1, features], &[vec![1, labels.len()]])?;
         Classifier::new(Box::new(model), labels)
     }
 

@@ -8,19 +8,21 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
 use crate::kernels::Shape;
-use crate::kernels::depthwise::Depthwise;
+use crate::kernels::block::Block;
 use crate::kernels::pointwise::{Pointwise, Residual};
 use crate::kernels::resample::{Upsample, max_pool};
 use crate::kernels::window::Windowed;
 
 /// What a layer does.
+#[derive(PartialEq)]
 pub enum Kernel {
     /// Mixes the channels of each pixel. A second input is added before the activation.
     Pointwise(Pointwise),
     /// Mixes a window's pixels and channels.
     Window(Windowed),
-    /// A window over each channel by itself.
-    Depthwise(Depthwise),
+    /// A window over each channel by itself, with the layers before and after it. A second input is
+    /// added as in the pointwise one.
+    Block(Block),
     /// The largest of each 2 × 2 pixels.
     MaxPool,
     /// Twice the height and width. A second input is added after the activation.
@@ -33,16 +35,16 @@ pub enum Kernel {
 pub struct Layer(Arc<Plan>);
 
 struct Plan {
-    kernel: Kernel,
+    kernel: Arc<Kernel>,
     input: Shape,
     output: Shape,
 }
 
 impl Layer {
     /// A layer for pictures of one shape; `None` if the kernel doesn't fit it.
-    pub fn new(kernel: Kernel, input: Shape) -> Option<Layer> {
+    pub fn new(kernel: Arc<Kernel>, input: Shape) -> Option<Layer> {
         let fits = |channels: usize| (channels == input.channels).then_some(());
-        let output = match &kernel {
+        let output = match &*kernel {
             Kernel::Pointwise(kernel) => {
                 fits(kernel.inputs())?;
                 Shape { channels: kernel.outputs(), ..input }
@@ -51,10 +53,7 @@ impl Layer {
                 fits(kernel.channels())?;
                 kernel.window().output(input, kernel.outputs())?
             }
-            Kernel::Depthwise(kernel) => {
-                fits(kernel.channels())?;
-                kernel.window().output(input, input.channels)?
-            }
+            Kernel::Block(kernel) => kernel.output(input)?,
             Kernel::MaxPool => {
                 input.channels.is_multiple_of(4).then_some(())?;
                 Shape { height: input.height / 2, width: input.width / 2, ..input }
@@ -85,10 +84,10 @@ impl Eq for Layer {}
 
 impl Op for Layer {
     fn name(&self) -> StaticName {
-        match &self.0.kernel {
+        match &*self.0.kernel {
             Kernel::Pointwise(_) => "pointwise",
             Kernel::Window(_) => "window",
-            Kernel::Depthwise(_) => "depthwise",
+            Kernel::Block(kernel) => kernel.name(),
             Kernel::MaxPool => "max pool",
             Kernel::Upsample(_) => "upsample",
         }
@@ -115,14 +114,12 @@ impl EvalOp for Layer {
         let mut result = unsafe { Tensor::uninitialized::<f32>(&shape(*output))? };
         let mut plain = result.try_as_plain_ram_mut()?;
         let out = plain.as_slice_mut::<f32>()?;
-        match kernel {
-            Kernel::Pointwise(kernel) => {
-                let residual = second
-                    .map(|numbers| Residual { numbers, channels: numbers.len() / input.pixels() });
-                kernel.run(numbers[0], residual, out);
-            }
+        let residual =
+            second.map(|numbers| Residual { numbers, channels: numbers.len() / output.pixels() });
+        match &**kernel {
+            Kernel::Pointwise(kernel) => kernel.run(numbers[0], residual, out),
             Kernel::Window(kernel) => kernel.run(numbers[0], *input, out),
-            Kernel::Depthwise(kernel) => kernel.run(numbers[0], *input, out),
+            Kernel::Block(kernel) => kernel.run(numbers[0], *input, residual, out),
             Kernel::MaxPool => max_pool(numbers[0], *input, out),
             Kernel::Upsample(kernel) => kernel.run(numbers[0], *input, second, out),
         }
@@ -139,13 +136,11 @@ impl TypedOp for Layer {
 
     /// Multiplications with an addition each.
     fn cost(&self, _: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        let Plan { kernel, output, .. } = &*self.0;
-        let count = match kernel {
+        let Plan { kernel, input, output } = &*self.0;
+        let count = match &**kernel {
             Kernel::Pointwise(kernel) => kernel.inputs() * output.len(),
-            Kernel::Window(kernel) => {
-                kernel.window().side.pow(2) * kernel.channels() * output.len()
-            }
-            Kernel::Depthwise(kernel) => kernel.window().side.pow(2) * output.len(),
+            Kernel::Window(kernel) => kernel.multiply_adds() * output.len(),
+            Kernel::Block(kernel) => kernel.multiply_adds(*input),
             Kernel::MaxPool => 0,
             Kernel::Upsample(_) => 3 * output.len(),
         };

@@ -2,20 +2,20 @@
 //! hand, has always the same shape.
 
 use crate::decode::Photo;
-use crate::engine::{Model, ModelError, Operators};
+use crate::engine::{Model, ModelError, OnnxModel, Operators, Shapes};
 use crate::kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample};
 
-/// Width and height of the model's input.
-pub const INPUT_SIDE: usize = 192;
-/// Shape of the model's input: one picture, channels last, RGB 0 to 1.
-pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
+/// Widths and heights of the pictures that the model gets: MediaPipe's own, and a smaller one for
+/// what needs no more pixels. The model is made of convolutions alone, so that it takes any multiple
+/// of 32 pixels, which its five halvings ask for.
+pub const SIDES: [usize; 2] = [SMALL_SIDE, FULL_SIDE];
+/// MediaPipe's own picture.
+pub const FULL_SIDE: usize = 192;
+/// A picture with less than half of the pixels.
+pub const SMALL_SIDE: usize = 128;
 /// What runs the model. Measured: in 8 bits it misses palms of the test photos.
 pub const OPERATORS: Operators = Operators::Own(Precision::Sixteen);
-/// The number of anchors: 24 × 24 × 2 of stride 8 and 12 × 12 × 6 of stride 16.
-pub const ANCHORS: usize = 2016;
-/// Shapes of the model's outputs: boxes with keypoints, and scores.
-pub const OUTPUT_SHAPES: [&[usize]; 2] = [&[1, ANCHORS, VALUES], &[1, ANCHORS, 1]];
 
 /// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
 const VALUES: usize = 18;
@@ -52,30 +52,56 @@ struct Detection {
     keypoints: [[f32; 2]; KEYPOINTS],
 }
 
-/// Finds palms, the surest first.
+/// How the model sees a photo.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// Width and height of the picture that the photo is letterboxed into, one of [`SIDES`].
+    pub side: usize,
+    /// The width of a black border around the photo, as a part of its longer side.
+    pub border: f32,
+}
+
+/// MediaPipe's own view.
+pub const MEDIAPIPE: View = View { side: FULL_SIDE, border: 0.0 };
+
+/// Loads a model for pictures of each of [`SIDES`].
 ///
-/// The photo is letterboxed with a black `border` around it (a part of its longer side, 0 for
-/// MediaPipe's own behaviour; a hand that fills the photo is found with one). Detections below
-/// `min_score` are left out.
+/// # Errors
+/// [`ModelError::Load`] and [`ModelError::Shape`].
+pub fn load(name: &str, onnx: &[u8], operators: Operators) -> Result<OnnxModel, ModelError> {
+    let shapes = SIDES.map(|side| Shapes {
+        input: vec![1, side, side, 3],
+        outputs: vec![vec![1, anchor_count(side), VALUES], vec![1, anchor_count(side), 1]],
+    });
+    OnnxModel::load_for(name, onnx, operators, &shapes)
+}
+
+/// How many anchors a picture has: 2016 if it is MediaPipe's own.
+pub(crate) fn anchor_count(side: usize) -> usize {
+    LAYERS.iter().map(|(stride, each)| (side / stride).pow(2) * each).sum()
+}
+
+/// Finds palms, the surest first. Detections below `min_score` are left out.
 ///
 /// # Errors
 /// [`ModelError::Run`].
 pub fn detect(
     model: &dyn Model,
     photo: &Photo,
-    border: f32,
+    view: View,
     min_score: f32,
 ) -> Result<Vec<Palm>, ModelError> {
-    let letterbox = Region::letterbox(photo, border);
-    let input = sample(photo, &letterbox, INPUT_SIDE, Border::Black, false);
+    let letterbox = Region::letterbox(photo, view.border);
+    let input = sample(photo, &letterbox, view.side, Border::Black, false);
     let outputs = model.run(input)?;
     let [boxes, scores] = outputs.as_slice() else {
         return Err(wrong_outputs());
     };
-    if boxes.len() != ANCHORS * VALUES || scores.len() != ANCHORS {
+    let anchors = anchor_count(view.side);
+    if boxes.len() != anchors * VALUES || scores.len() != anchors {
         return Err(wrong_outputs());
     }
-    let detections = decode(boxes, scores, min_score);
+    let detections = decode(boxes, scores, view.side, min_score);
     Ok(merge(detections)
         .into_iter()
         .map(|detection| Palm {
@@ -90,8 +116,8 @@ fn wrong_outputs() -> ModelError {
 }
 
 /// Raw outputs to detections: each is relative to its anchor.
-fn decode(boxes: &[f32], scores: &[f32], min_score: f32) -> Vec<Detection> {
-    anchors()
+fn decode(boxes: &[f32], scores: &[f32], side: usize, min_score: f32) -> Vec<Detection> {
+    anchors(side)
         .zip(boxes.chunks_exact(VALUES))
         .zip(scores)
         .filter_map(|((anchor, raw), raw_score)| {
@@ -100,7 +126,7 @@ fn decode(boxes: &[f32], scores: &[f32], min_score: f32) -> Vec<Detection> {
             if !finite || score < min_score || raw[2] < 0.0 || raw[3] < 0.0 {
                 return None;
             }
-            let scale = 1.0 / INPUT_SIDE as f32;
+            let scale = 1.0 / side as f32;
             let point = |i: usize| [raw[i] * scale + anchor[0], raw[i + 1] * scale + anchor[1]];
             Some(Detection {
                 score,
@@ -115,10 +141,10 @@ fn decode(boxes: &[f32], scores: &[f32], min_score: f32) -> Vec<Detection> {
         .collect()
 }
 
-/// Centres of the anchors, in the order of the model's outputs.
-fn anchors() -> impl Iterator<Item = [f32; 2]> {
-    LAYERS.into_iter().flat_map(|(stride, each)| {
-        let cells = INPUT_SIDE / stride;
+/// Centres of a picture's anchors, in the order of the model's outputs.
+fn anchors(side: usize) -> impl Iterator<Item = [f32; 2]> {
+    LAYERS.into_iter().flat_map(move |(stride, each)| {
+        let cells = side / stride;
         (0..cells * cells * each).map(move |i| {
             let cell = i / each;
             let center = |index: usize| (index as f32 + 0.5) / cells as f32;
@@ -198,9 +224,9 @@ mod tests {
 
     impl Model for Fake {
         fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
-            assert_eq!(input.len(), INPUT_SHAPE.iter().product::<usize>());
-            let mut boxes = vec![0.0; ANCHORS * VALUES];
-            let mut scores = vec![-100.0; ANCHORS];
+            let side = (input.len() / 3).isqrt();
+            let mut boxes = vec![0.0; anchor_count(side) * VALUES];
+            let mut scores = vec![-100.0; anchor_count(side)];
             for (anchor, score) in &self.0 {
                 let values = &mut boxes[anchor * VALUES..][..VALUES];
                 // A palm of 48 × 48 pixels at the anchor, its wrist below its finger base.
@@ -219,19 +245,19 @@ mod tests {
 
     #[test]
     fn anchors_are_as_many_as_the_model_has_and_in_its_order() {
-        let anchors: Vec<_> = anchors().collect();
-        assert_eq!(anchors.len(), ANCHORS);
+        let anchors: Vec<_> = anchors(FULL_SIDE).collect();
+        assert_eq!((anchors.len(), anchor_count(FULL_SIDE)), (2016, 2016));
         assert_eq!(anchors[0], [0.5 / 24.0, 0.5 / 24.0]);
         assert_eq!(anchors[2], [1.5 / 24.0, 0.5 / 24.0]);
         assert_eq!(anchors[24 * 24 * 2], [0.5 / 12.0, 0.5 / 12.0]);
-        assert_eq!(anchors[ANCHORS - 1], [11.5 / 12.0, 11.5 / 12.0]);
+        assert_eq!(anchors[2015], [11.5 / 12.0, 11.5 / 12.0]);
     }
 
     #[test]
     fn a_palm_gives_the_region_of_its_hand() {
         // The cell (12, 12) of the first layer: its centre is at 100 pixels.
         let fake = Fake(vec![((12 * 24 + 12) * 2, 2.0)]);
-        let palms = detect(&fake, &photo(), 0.0, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
         assert_eq!(palms.len(), 1);
         let region = palms[0].region;
         assert!((palms[0].score - 0.8808).abs() < 1e-3);
@@ -242,11 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_small_picture_has_its_own_anchors() {
+        // The cell (8, 8) of 16 × 16: its centre is at 68 of 128 pixels, of 192 in the photo 102.
+        let fake = Fake(vec![((8 * 16 + 8) * 2, 2.0)]);
+        let view = View { side: SMALL_SIDE, border: 0.0 };
+        let palms = detect(&fake, &photo(), view, 0.5).expect("a run");
+        let region = palms[0].region;
+        assert!((region.size - 48.0 * 1.5 * HAND_SCALE).abs() < 1e-3);
+        assert!((region.center[0] - 102.0).abs() < 1e-3);
+        assert!((region.center[1] - (102.0 - 36.0)).abs() < 1e-3);
+    }
+
+    #[test]
     fn detections_of_one_palm_become_one_and_weak_ones_none() {
         let cell = |x: usize, y: usize| (y * 24 + x) * 2;
         let fake =
             Fake(vec![(cell(12, 12), 2.0), (cell(13, 12), 1.0), (cell(3, 3), 3.0), (0, -2.0)]);
-        let palms = detect(&fake, &photo(), 0.0, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
         assert_eq!(palms.len(), 2, "{palms:?}");
         assert!(palms[0].score > palms[1].score);
         // Between the two cells' centres, nearer to the surer one.
@@ -257,7 +295,7 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_no_palm() {
         let fake = Fake(vec![(5, f32::NAN), (8, 5.0)]);
-        assert_eq!(detect(&fake, &photo(), 0.0, 0.5).expect("a run").len(), 1);
+        assert_eq!(detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run").len(), 1);
     }
 
     #[test]
@@ -268,6 +306,6 @@ mod tests {
                 Ok(vec![vec![0.0; 3]])
             }
         }
-        assert!(detect(&Other, &photo(), 0.0, 0.5).is_err());
+        assert!(detect(&Other, &photo(), MEDIAPIPE, 0.5).is_err());
     }
 }

@@ -93,17 +93,15 @@ impl Pipeline {
         };
         let mut bytes = |name| read(name).map_err(|error| file_error(name, &error));
 
-        let palm = OnnxModel::load_with(files::PALM, &bytes(files::PALM)?, palm::OPERATORS)?
-            .expect(&palm::INPUT_SHAPE, &palm::OUTPUT_SHAPES)?;
+        let palm = palm::load(files::PALM, &bytes(files::PALM)?, palm::OPERATORS)?;
         let landmarks = bytes(files::LANDMARKS)?;
         let landmarks = OnnxModel::load_with(files::LANDMARKS, &landmarks, landmarks::OPERATORS)?;
         let features = match landmarks.shapes().outputs.last().map(Vec::as_slice) {
             Some([1, features]) => *features,
             _ => 0,
         };
-        let expected = landmarks::output_shapes(features);
-        let expected: Vec<&[usize]> = expected.iter().map(Vec::as_slice).collect();
-        let landmarks = landmarks.expect(&landmarks::INPUT_SHAPE, &expected)?;
+        let landmarks =
+            landmarks.expect(&landmarks::INPUT_SHAPE, &landmarks::output_shapes(features))?;
 
         let labels = String::from_utf8(bytes(files::LABELS)?)
             .map_err(|error| file_error(files::LABELS, &error))?;

@@ -19,6 +19,7 @@ use tract_onnx::tract_core::ops::nn::{CoordTransformer, DataFormat, Interpolator
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use crate::kernels::activation::Activation;
+use crate::kernels::block::{Before, Block};
 use crate::kernels::depthwise::Depthwise;
 use crate::kernels::pointwise::{Pointwise, Precision};
 use crate::kernels::resample::Upsample;
@@ -30,11 +31,34 @@ use crate::operators::{Kernel, Layer};
 /// the window that it is in. No model here has one.
 const FEW_CHANNELS: usize = 16;
 
+/// Kernels that there are already: what is made for several sizes of pictures has its weights once.
+#[derive(Default)]
+pub struct Kernels(Vec<Arc<Kernel>>);
+
+impl Kernels {
+    /// The one that there is already, if it is equal.
+    fn shared(&mut self, kernel: Kernel) -> Arc<Kernel> {
+        if let Some(known) = self.0.iter().find(|known| ***known == kernel) {
+            return Arc::clone(known);
+        }
+        let kernel = Arc::new(kernel);
+        self.0.push(Arc::clone(&kernel));
+        kernel
+    }
+}
+
+/// From this width on, a depthwise convolution and those around it are one layer.
+const WIDE: usize = 28;
+
 /// A model with layers in the place of what they can do; the pointwise ones are so fine.
 ///
 /// # Errors
 /// If the model is broken.
-pub fn rewrite(model: &TypedModel, precision: Precision) -> TractResult<TypedModel> {
+pub fn rewrite(
+    model: &TypedModel,
+    precision: Precision,
+    kernels: &mut Kernels,
+) -> TractResult<TypedModel> {
     let mut rewriter = Rewriter {
         source: model,
         target: TypedModel { symbols: model.symbols.clone(), ..TypedModel::default() },
@@ -45,7 +69,7 @@ pub fn rewrite(model: &TypedModel, precision: Precision) -> TractResult<TypedMod
     let mut taken: HashSet<usize> = HashSet::new();
     let mut layers: HashMap<usize, Vec<Step>> = HashMap::new();
     for &node in &order {
-        let mut walk = Walk { model, precision, taken: &taken, nodes: vec![node] };
+        let mut walk = Walk { model, precision, kernels, taken: &taken, nodes: vec![node] };
         if let Some(steps) = walk.layers() {
             let nodes = walk.nodes;
             layers.extend(nodes.last().map(|end| (*end, steps)));
@@ -81,6 +105,7 @@ struct Step {
 struct Walk<'a> {
     model: &'a TypedModel,
     precision: Precision,
+    kernels: &'a mut Kernels,
     /// Nodes that are parts of other layers.
     taken: &'a HashSet<usize>,
     /// The last one's output is the layers' output.
@@ -99,6 +124,10 @@ impl Walk<'_> {
             op if op.name() == "Resize" => self.upsampling(),
             _ => None,
         }
+    }
+
+    fn layer(&mut self, kernel: Kernel, input: Shape) -> Option<Layer> {
+        Layer::new(self.kernels.shared(kernel), input)
     }
 
     fn end(&self) -> usize {
@@ -194,22 +223,91 @@ impl Walk<'_> {
 
     /// A convolution with what follows it.
     fn convolution(&mut self) -> Option<Step> {
+        let input = self.parameters()?.input;
+        let shape = self.shape(input)?;
+        let (convolution, mut residual) = self.single()?;
+        let wide = shape.width >= WIDE;
+        let kernel = match convolution {
+            Convolution::Depthwise(kernel) => {
+                self.block(Before::Nothing, kernel, wide, &mut residual)?
+            }
+            Convolution::Pointwise(kernel) => {
+                match self.depthwise_after(wide && residual.is_none()) {
+                    Some(next) => {
+                        self.block(Before::Pointwise(kernel), next, wide, &mut residual)?
+                    }
+                    None => Kernel::Pointwise(kernel),
+                }
+            }
+            Convolution::Window(kernel) => match self.depthwise_after(wide) {
+                Some(next) => self.block(Before::Window(kernel), next, wide, &mut residual)?,
+                None => Kernel::Window(kernel),
+            },
+        };
+        Some(Step { layer: self.layer(kernel, shape)?, input: Some(input), residual })
+    }
+
+    /// A depthwise convolution with what is before it and, in a wide picture, the pointwise one after
+    /// it.
+    fn block(
+        &mut self,
+        before: Before,
+        depthwise: Depthwise,
+        wide: bool,
+        residual: &mut Option<OutletId>,
+    ) -> Option<Kernel> {
+        let after = match wide.then(|| self.following()).flatten() {
+            Some((Convolution::Pointwise(kernel), added, nodes)) => {
+                *residual = added;
+                self.nodes.extend(nodes);
+                Some(kernel)
+            }
+            _ => None,
+        };
+        Some(Kernel::Block(Block::new(before, depthwise, after)?))
+    }
+
+    /// Walks over the depthwise convolution that follows, if it is wanted.
+    fn depthwise_after(&mut self, wanted: bool) -> Option<Depthwise> {
+        match wanted.then(|| self.following()).flatten()? {
+            (Convolution::Depthwise(kernel), _, nodes) => {
+                self.nodes.extend(nodes);
+                Some(kernel)
+            }
+            _ => None,
+        }
+    }
+
+    /// The convolution that alone reads the end's output; what is added to it; its nodes.
+    fn following(&mut self) -> Option<(Convolution, Option<OutletId>, Vec<usize>)> {
+        let input = OutletId::from(self.end());
+        let nodes = vec![self.only_reader()?];
+        let mut walk = Walk { nodes, kernels: self.kernels, ..*self };
+        if walk.parameters()?.input != input {
+            return None;
+        }
+        let (convolution, residual) = walk.single()?;
+        Some((convolution, residual, walk.nodes))
+    }
+
+    /// The convolution at the end of the walk with its activation, and what is added to it.
+    fn single(&mut self) -> Option<(Convolution, Option<OutletId>)> {
         let parameters = self.parameters()?;
         let Parameters { input, group, window, weights, bias } = &parameters;
-        let shape = self.shape(*input)?;
+        let channels = self.shape(*input)?.channels;
         let residual = if parameters.pointwise() { self.residual() } else { None };
         let activation = self.activation(bias.len());
-        let kernel = if parameters.pointwise() {
-            Kernel::Pointwise(Pointwise::new(weights, bias, &activation, self.precision))
-        } else if *group == shape.channels && *group == bias.len() {
-            Kernel::Depthwise(Depthwise::new(weights, bias, *window, &activation)?)
-        } else if *group == 1 && shape.channels <= FEW_CHANNELS {
-            let weights = channels_last(weights, *window, shape.channels);
-            Kernel::Window(Windowed::new(&weights, bias, *window, shape.channels, &activation))
+        let convolution = if parameters.pointwise() {
+            Convolution::Pointwise(Pointwise::new(weights, bias, &activation, self.precision))
+        } else if *group == channels && *group == bias.len() {
+            Convolution::Depthwise(Depthwise::new(weights, bias, *window, &activation)?)
+        } else if *group == 1 && channels <= FEW_CHANNELS {
+            let weights = channels_last(weights, *window, channels);
+            Convolution::Window(Windowed::new(&weights, bias, *window, channels, &activation))
         } else {
             return None;
         };
-        Some(Step { layer: Layer::new(kernel, shape)?, input: Some(*input), residual })
+        Some((convolution, residual))
     }
 
     /// Walks over an addition of another picture.
@@ -293,7 +391,7 @@ impl Walk<'_> {
             return None;
         }
         let input = node.inputs[0];
-        let layer = Layer::new(Kernel::MaxPool, self.shape(input)?)?;
+        let layer = self.layer(Kernel::MaxPool, self.shape(input)?)?;
         Some(Step { layer, input: Some(input), residual: None })
     }
 
@@ -324,14 +422,21 @@ impl Walk<'_> {
         let kernel = Pointwise::new(weights, bias, &Activation::Linear, self.precision);
         let activation = self.activation(outputs);
         let residual = self.addition();
-        let small = Layer::new(Kernel::Pointwise(kernel), from)?;
+        let small = self.layer(Kernel::Pointwise(kernel), from)?;
         let upsample = Kernel::Upsample(Upsample::new(outputs, &activation)?);
-        let upsample = Layer::new(upsample, Shape { channels: outputs, ..from })?;
+        let upsample = self.layer(upsample, Shape { channels: outputs, ..from })?;
         Some(vec![
             Step { layer: small, input: Some(input), residual: None },
             Step { layer: upsample, input: None, residual },
         ])
     }
+}
+
+/// A convolution that the kernels can do.
+enum Convolution {
+    Pointwise(Pointwise),
+    Window(Windowed),
+    Depthwise(Depthwise),
 }
 
 /// What a convolution says of itself.

@@ -70,72 +70,24 @@ impl Depthwise {
         self.channels
     }
 
-    /// The whole picture.
-    ///
-    /// # Panics
-    /// If the lengths don't fit.
-    pub fn run(&self, input: &[f32], shape: Shape, output: &mut [f32]) {
-        assert_eq!(shape.channels, self.channels);
-        with_activation!(&self.activation, |activation| {
-            match (self.window.side, self.window.stride) {
-                (3, 1) => self.rows::<3, 1>(input, shape, output, &activation),
-                (3, _) => self.rows::<3, 2>(input, shape, output, &activation),
-                (_, 1) => self.rows::<5, 1>(input, shape, output, &activation),
-                (_, _) => self.rows::<5, 2>(input, shape, output, &activation),
-            }
-        });
+    /// Multiplications with an addition each for one number of output.
+    pub fn multiply_adds(&self) -> usize {
+        self.window.side * self.window.side
     }
 
-    /// Row by row. The rows that the window sees are copied to where they have a border of zeros:
-    /// one new row for each row of output, so that they stay in the cache.
-    fn rows<const SIDE: usize, const STRIDE: usize>(
-        &self,
-        input: &[f32],
-        shape: Shape,
-        output: &mut [f32],
-        activation: &impl Activate,
-    ) {
-        let Shape { height, width, channels } = shape;
-        assert_eq!(input.len(), shape.len());
-        let place = self.window.output(shape, channels).expect("a window that fits");
-        assert_eq!(output.len(), place.len());
-
+    /// Starts with a picture of a shape, to be made row by row.
+    ///
+    /// # Panics
+    /// If the shape doesn't fit.
+    pub fn rows(&self, input: Shape) -> Rows<'_> {
+        assert_eq!(input.channels, self.channels);
+        let output = self.window.output(input, self.channels).expect("a window that fits");
+        let Window { side, stride, before, .. } = self.window;
         // The last tile may reach over the last pixel by `PIXELS - 1` pixels of output.
-        let columns = (place.width.next_multiple_of(PIXELS) - 1) * STRIDE + SIDE;
-        let columns = columns.max(self.window.before + width);
-        let fours = channels / 4;
-        let mut lines = vec![[0.0; 4]; SIDE * columns * fours];
-        let mut next = 0;
-        for (row, output) in output.chunks_exact_mut(place.width * channels).enumerate() {
-            let top = row * STRIDE;
-            while next < top + SIDE {
-                let line = &mut lines[next % SIDE * columns * fours..][..columns * fours];
-                let line = &mut line[self.window.before * fours..][..width * fours];
-                match next.checked_sub(self.window.before).filter(|row| *row < height) {
-                    Some(row) => line
-                        .as_flattened_mut()
-                        .copy_from_slice(&input[row * width * channels..][..width * channels]),
-                    None => line.fill([0.0; 4]),
-                }
-                next += 1;
-            }
-            let lines: [&[[f32; 4]]; SIDE] = std::array::from_fn(|line| {
-                &lines[(top + line) % SIDE * columns * fours..][..columns * fours]
-            });
-            for (tile, output) in output.chunks_mut(PIXELS * channels).enumerate() {
-                let start = tile * PIXELS * STRIDE * fours;
-                let lines = lines.map(|line| &line[start..]);
-                if output.len() == PIXELS * channels {
-                    self.tile::<SIDE, STRIDE, PIXELS>(&lines, output, activation);
-                } else if output.len() == 3 * channels {
-                    self.tile::<SIDE, STRIDE, 3>(&lines, output, activation);
-                } else if output.len() == 2 * channels {
-                    self.tile::<SIDE, STRIDE, 2>(&lines, output, activation);
-                } else {
-                    self.tile::<SIDE, STRIDE, 1>(&lines, output, activation);
-                }
-            }
-        }
+        let columns = (output.width.next_multiple_of(PIXELS) - 1) * stride + side;
+        let columns = columns.max(before + input.width);
+        let lines = vec![[0.0; 4]; side * columns * self.channels / 4];
+        Rows { kernel: self, input, output, columns, lines, read: 0, written: 0 }
     }
 
     /// All channels of some neighbouring pixels.
@@ -199,6 +151,89 @@ impl Depthwise {
             let activate = activation.four(4 * four);
             for (pixel, sum) in sums.into_iter().enumerate() {
                 activate(sum).store(&mut output[pixel * fours + four]);
+            }
+        }
+    }
+}
+
+/// A picture of which one row after the other is made.
+///
+/// The rows that the window sees lie where they have a border of zeros: with stride 1 one new row for
+/// each row of output, so that they stay in the cache.
+pub struct Rows<'a> {
+    kernel: &'a Depthwise,
+    input: Shape,
+    output: Shape,
+    /// Pixels of a line with its border.
+    columns: usize,
+    /// As many as the window has rows; row `r`, counted from the upper border, is in line
+    /// `r % side`.
+    lines: Vec<[f32; 4]>,
+    /// How many rows were read, the upper border's among them.
+    read: usize,
+    /// How many rows were written.
+    written: usize,
+}
+
+impl Rows<'_> {
+    /// The shape of the whole output.
+    pub fn output(&self) -> Shape {
+        self.output
+    }
+
+    /// Writes the next row. `make` writes a row of the input; it is called once for each.
+    ///
+    /// # Panics
+    /// If the length doesn't fit.
+    pub fn next(&mut self, make: &mut dyn FnMut(usize, &mut [f32]), output: &mut [f32]) {
+        assert_eq!(output.len(), self.output.width * self.output.channels);
+        let Window { side, stride, before, .. } = self.kernel.window;
+        let fours = self.input.channels / 4;
+        let top = self.written * stride;
+        while self.read < top + side {
+            let line = &mut self.lines[self.read % side * self.columns * fours..];
+            let line = &mut line[before * fours..][..self.input.width * fours];
+            match self.read.checked_sub(before).filter(|row| *row < self.input.height) {
+                Some(row) => make(row, line.as_flattened_mut()),
+                None => line.fill([0.0; 4]),
+            }
+            self.read += 1;
+        }
+        self.written += 1;
+        with_activation!(&self.kernel.activation, |activation| {
+            match (side, stride) {
+                (3, 1) => self.row::<3, 1>(top, output, &activation),
+                (3, _) => self.row::<3, 2>(top, output, &activation),
+                (_, 1) => self.row::<5, 1>(top, output, &activation),
+                (_, _) => self.row::<5, 2>(top, output, &activation),
+            }
+        });
+    }
+
+    /// The row of output whose window begins at the row `top`.
+    fn row<const SIDE: usize, const STRIDE: usize>(
+        &self,
+        top: usize,
+        output: &mut [f32],
+        activation: &impl Activate,
+    ) {
+        let channels = self.input.channels;
+        let (columns, fours) = (self.columns, channels / 4);
+        let lines: [&[[f32; 4]]; SIDE] = std::array::from_fn(|line| {
+            &self.lines[(top + line) % SIDE * columns * fours..][..columns * fours]
+        });
+        for (tile, output) in output.chunks_mut(PIXELS * channels).enumerate() {
+            let start = tile * PIXELS * STRIDE * fours;
+            let lines = lines.map(|line| &line[start..]);
+            let kernel = self.kernel;
+            if output.len() == PIXELS * channels {
+                kernel.tile::<SIDE, STRIDE, PIXELS>(&lines, output, activation);
+            } else if output.len() == 3 * channels {
+                kernel.tile::<SIDE, STRIDE, 3>(&lines, output, activation);
+            } else if output.len() == 2 * channels {
+                kernel.tile::<SIDE, STRIDE, 2>(&lines, output, activation);
+            } else {
+                kernel.tile::<SIDE, STRIDE, 1>(&lines, output, activation);
             }
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod bilinear;
+pub mod block;
 pub mod depthwise;
 mod eight;
 pub mod pointwise;

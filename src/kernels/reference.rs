@@ -3,6 +3,7 @@
 
 use super::activation::Activation;
 use super::bilinear::{STEPS, between};
+use super::block::{Before, Block};
 use super::depthwise::Depthwise;
 use super::pointwise::{Pointwise, Precision, Residual};
 use super::resample::{Upsample, max_pool};
@@ -246,9 +247,105 @@ fn depthwise_is_what_the_plain_loops_say() {
         }
         let mut found = vec![f32::NAN; expected.len()];
         let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
-        kernel.run(&input, shape, &mut found);
+        let block = Block::new(Before::Nothing, kernel, None).expect("a block");
+        block.run(&input, shape, None, &mut found);
         assert_near(&found, &expected, FLOATS, &format!("{shape:?}, {window:?}"));
     }
+}
+
+/// To the bit: rows are computed as in the picture as a whole.
+#[test]
+fn a_block_is_what_its_layers_are_one_after_the_other() {
+    let mut random = Random(31);
+    for turn in 0..90 {
+        let precision = [Precision::Sixteen, Precision::Eight][random.below(2)];
+        let side = [3, 5][random.below(2)];
+        let mut window = || Window {
+            side,
+            stride: 1 + random.below(2),
+            before: random.below(side),
+            after: random.below(side),
+        };
+        let (first_window, window) = (window(), window());
+        let shape = Shape {
+            height: 11 + random.below(12),
+            width: 11 + random.below(12),
+            channels: [4 * (1 + random.below(6)), 3][usize::from(turn % 3 == 2)],
+        };
+        let input = random.numbers(shape.len());
+        let wide = 4 * (1 + random.below(10));
+        let mut pointwise = |inputs: usize, outputs: usize| {
+            let (weights, bias) = (random.numbers(inputs * outputs), random.numbers(outputs));
+            Pointwise::new(&weights, &bias, &random.activation(outputs), precision)
+        };
+        let expansion = pointwise(shape.channels, wide);
+        let narrow = 1 + turn % 20;
+        let projections = [pointwise(shape.channels, narrow), pointwise(wide, narrow)];
+
+        let (before, between, picture) = match turn % 3 {
+            0 => (Before::Nothing, shape, input.clone()),
+            1 => {
+                let between = Shape { channels: wide, ..shape };
+                let mut picture = vec![f32::NAN; between.len()];
+                expansion.run(&input, None, &mut picture);
+                (Before::Pointwise(expansion), between, picture)
+            }
+            _ => {
+                let weights = random.numbers(side * side * shape.channels * wide);
+                let (bias, activation) = (random.numbers(wide), random.activation(wide));
+                let channels = shape.channels;
+                let kernel = Windowed::new(&weights, &bias, first_window, channels, &activation);
+                let between = first_window.output(shape, wide).expect("it fits");
+                let mut picture = vec![f32::NAN; between.len()];
+                kernel.run(&input, shape, &mut picture);
+                (Before::Window(kernel), between, picture)
+            }
+        };
+        let Some(place) = window.output(between, between.channels) else { continue };
+        let weights = random.numbers(side * side * between.channels);
+        let (bias, activation) =
+            (random.numbers(between.channels), random.activation(between.channels));
+        let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
+        let alone = Block::new(Before::Nothing, kernel.clone(), None).expect("a block");
+        let mut deep = vec![f32::NAN; place.len()];
+        alone.run(&picture, between, None, &mut deep);
+
+        let what = format!("{turn}: {shape:?}, {first_window:?}, {window:?}");
+        let block = Block::new(before.clone(), kernel.clone(), None).expect("a block");
+        assert_eq!(block.output(shape), Some(place), "{what}");
+        let mut found = vec![f32::NAN; deep.len()];
+        block.run(&input, shape, None, &mut found);
+        assert_eq!(found, deep, "{what}");
+
+        let [narrower, wider] = projections;
+        let projection = if turn % 3 == 0 { narrower } else { wider };
+        let residual = random.numbers(place.pixels() * narrow);
+        let residual = [None, Some(Residual { numbers: &residual, channels: narrow })];
+        let residual = residual[random.below(2)];
+        let mut expected = vec![f32::NAN; place.pixels() * narrow];
+        projection.run(&deep, residual, &mut expected);
+        let block = Block::new(before, kernel, Some(projection)).expect("a block");
+        assert_eq!(block.output(shape), Some(Shape { channels: narrow, ..place }), "{what}");
+        let mut found = vec![f32::NAN; expected.len()];
+        block.run(&input, shape, residual, &mut found);
+        assert_eq!(found, expected, "{what}");
+    }
+}
+
+#[test]
+fn layers_whose_channels_do_not_fit_are_no_block() {
+    let window = Window { side: 3, stride: 1, before: 1, after: 1 };
+    let depthwise = || Depthwise::new(&[0.0; 72], &[0.0; 8], window, &Activation::Linear);
+    let depthwise = || depthwise().expect("a kernel");
+    let pointwise = |inputs: usize, outputs: usize| {
+        let weights = vec![0.0; inputs * outputs];
+        Pointwise::new(&weights, &vec![0.0; outputs], &Activation::Linear, Precision::Eight)
+    };
+    let expansion = Before::Pointwise(pointwise(4, 12));
+    assert!(Block::new(expansion, depthwise(), None).is_none());
+    assert!(Block::new(Before::Nothing, depthwise(), Some(pointwise(4, 8))).is_none());
+    let block = Block::new(Before::Nothing, depthwise(), Some(pointwise(8, 4))).expect("a block");
+    assert!(block.output(Shape { height: 3, width: 3, channels: 4 }).is_none());
 }
 
 #[test]

@@ -247,7 +247,7 @@ impl<P: Products> Tiles<P> {
 
 impl<'a> Residual<'a> {
     /// From a pixel on.
-    fn from(self, pixel: usize) -> Residual<'a> {
+    pub(super) fn from(self, pixel: usize) -> Residual<'a> {
         Residual { numbers: &self.numbers[pixel * self.channels..], ..self }
     }
 }

@@ -58,21 +58,33 @@ impl Windowed {
         self.kernel.outputs()
     }
 
+    /// Multiplications with an addition each for one number of output.
+    pub fn multiply_adds(&self) -> usize {
+        self.window.side * self.window.side * self.channels
+    }
+
     /// The whole picture.
     ///
     /// # Panics
     /// If the lengths don't fit.
     pub fn run(&self, input: &[f32], shape: Shape, output: &mut [f32]) {
+        let picture = self.scale(input, shape);
+        let rows = output.chunks_exact_mut(picture.output.width * self.outputs());
+        rows.enumerate().for_each(|(row, output)| self.run_row(&picture, row, output));
+    }
+
+    /// The picture in 16 bits, with its border.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub fn scale(&self, input: &[f32], shape: Shape) -> Scaled {
         let Window { side, stride, before, .. } = self.window;
         assert_eq!(self.channels, shape.channels);
         assert_eq!(input.len(), shape.len());
-        let place = self.window.output(shape, self.outputs()).expect("a window that fits");
-        assert_eq!(output.len(), place.len());
-
-        // The picture in 16 bits, with its border; the last row of the last window may reach over
-        // the end.
+        let output = self.window.output(shape, self.outputs()).expect("a window that fits");
+        // The last row of the last window may reach over the end.
         let (width, height) =
-            ((place.width - 1) * stride + side, (place.height - 1) * stride + side);
+            ((output.width - 1) * stride + side, (output.height - 1) * stride + side);
         let (width, height) = (width.max(before + shape.width), height.max(before + shape.height));
         let mut picture = vec![0; width * height * shape.channels + self.line];
         let (factor, unit) = self.kernel.products().factor_and_unit(input);
@@ -94,21 +106,41 @@ impl Windowed {
             scale(&numbers).store(&mut scaled);
             last.copy_from_slice(&scaled[..rest.len()]);
         }
+        Scaled { numbers: picture, width, unit, output }
+    }
 
+    /// One row of output.
+    ///
+    /// # Panics
+    /// If the length doesn't fit.
+    pub fn run_row(&self, picture: &Scaled, row: usize, output: &mut [f32]) {
+        let Scaled { numbers, width, unit, output: place } = picture;
+        assert_eq!(output.len(), place.width * place.channels);
+        let top = row * self.window.stride;
         let fill = |first: usize, tile: &mut [PixelStep]| {
             for at in 0..PIXELS {
-                let pixel = (first + at).min(place.pixels() - 1);
-                let (top, left) = (pixel / place.width * stride, pixel % place.width * stride);
+                let left = (first + at).min(place.width - 1) * self.window.stride;
                 for (row, tile) in tile.chunks_exact_mut(self.line / STEP).enumerate() {
-                    let start = ((top + row) * width + left) * shape.channels;
-                    let line = &picture[start..][..self.line];
+                    let start = ((top + row) * width + left) * self.channels;
+                    let line = &numbers[start..][..self.line];
                     for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
                         I16x8::load(numbers).store(&mut step[at]);
                     }
                 }
             }
-            Units { unit: [unit; PIXELS], zero: [0.0; PIXELS] }
+            Units { unit: [*unit; PIXELS], zero: [0.0; PIXELS] }
         };
         self.kernel.run_filled(fill, None, output);
     }
+}
+
+/// A picture in 16 bits, with its border.
+pub struct Scaled {
+    numbers: Vec<i16>,
+    /// Pixels of a row with its border.
+    width: usize,
+    /// What a unit is worth.
+    unit: f32,
+    /// The shape of what becomes of it.
+    output: Shape,
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use hand_gesture_api::decode::{Photo, decode};
-use hand_gesture_api::engine::{Model, OnnxModel, Operators};
+use hand_gesture_api::engine::{Model, ModelError, OnnxModel, Operators};
 use hand_gesture_api::hand::{self, Candidate, Passes, Search};
 use hand_gesture_api::landmarks::{self, Hand, Handedness};
 use hand_gesture_api::letter;
@@ -25,6 +25,9 @@ use hand_gesture_api::region::Region;
 const JITTERS: usize = 4;
 /// How many places without the hand are looked at in each photo of a hand.
 const BACKGROUNDS: usize = 2;
+
+/// How a model is read.
+type Read = fn(&str, &[u8], Operators) -> Result<OnnxModel, ModelError>;
 
 /// One photo of the data folder.
 struct Source {
@@ -63,14 +66,15 @@ pub struct Arguments {
 /// # Errors
 /// Files that can't be read or written, and models that can't be loaded.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let load = |kind: &str, size: &str, operators: Operators| -> Result<OnnxModel> {
+    let load = |kind: &str, size: &str, operators: Operators, read: Read| -> Result<OnnxModel> {
         let path = crate::root().join(format!("models/{kind}_{size}.onnx"));
         let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
         let operators = if arguments.tract { Operators::Tract } else { operators };
-        Ok(OnnxModel::load_with(kind, &bytes, operators)?)
+        Ok(read(kind, &bytes, operators)?)
     };
-    let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS)?;
-    let landmark_model = load("hand_landmark", &arguments.landmark, landmarks::OPERATORS)?;
+    let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS, palm::load)?;
+    let landmark_model =
+        load("hand_landmark", &arguments.landmark, landmarks::OPERATORS, OnnxModel::load_with)?;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()
         .filter(|source| source.set.starts_with(&arguments.only))

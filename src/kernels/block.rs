@@ -1,0 +1,149 @@
+//! Layers that follow each other, row by row: what is between them is never there as a whole.
+//!
+//! A depthwise convolution, with the pointwise or windowed convolution before it, with the pointwise
+//! one after it, or with both: MobileNet's blocks. In the models' large pictures what is between
+//! them has up to 3 MB, which no cache near the core holds, and which a new instance has to get from
+//! its host page by page.
+
+use super::Shape;
+use super::depthwise::Depthwise;
+use super::pointwise::{Pointwise, Residual};
+use super::window::Windowed;
+
+/// What makes the rows that a depthwise convolution reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Before {
+    /// Nothing: they are the block's input.
+    Nothing,
+    /// An expansion: more channels.
+    Pointwise(Pointwise),
+    /// A model's first layer.
+    Window(Windowed),
+}
+
+/// Layers around a depthwise convolution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    before: Before,
+    depthwise: Depthwise,
+    /// A projection: fewer channels.
+    after: Option<Pointwise>,
+}
+
+impl Block {
+    /// A block of layers whose channels fit; `None` if they don't.
+    pub fn new(before: Before, depthwise: Depthwise, after: Option<Pointwise>) -> Option<Block> {
+        let made = match &before {
+            Before::Nothing => depthwise.channels(),
+            Before::Pointwise(kernel) => kernel.outputs(),
+            Before::Window(kernel) => kernel.outputs(),
+        };
+        let taken = after.as_ref().map_or(depthwise.channels(), Pointwise::inputs);
+        let fits = made == depthwise.channels() && taken == made;
+        fits.then_some(Block { before, depthwise, after })
+    }
+
+    /// Which layers it has.
+    pub fn name(&self) -> &'static str {
+        match (&self.before, &self.after) {
+            (Before::Nothing, None) => "depthwise",
+            (Before::Nothing, Some(_)) => "depthwise, pointwise",
+            (Before::Pointwise(_), None) => "pointwise, depthwise",
+            (Before::Pointwise(_), Some(_)) => "pointwise, depthwise, pointwise",
+            (Before::Window(_), None) => "window, depthwise",
+            (Before::Window(_), Some(_)) => "window, depthwise, pointwise",
+        }
+    }
+
+    /// The shape of what the depthwise convolution reads, if the block fits the input.
+    fn between(&self, input: Shape) -> Option<Shape> {
+        let channels = self.depthwise.channels();
+        let fits = |expected: usize| (expected == input.channels).then_some(());
+        match &self.before {
+            Before::Nothing => fits(channels)?,
+            Before::Pointwise(kernel) => fits(kernel.inputs())?,
+            Before::Window(kernel) => {
+                fits(kernel.channels())?;
+                return kernel.window().output(input, channels);
+            }
+        }
+        Some(Shape { channels, ..input })
+    }
+
+    /// The shape of what it makes of a picture; `None` if the block does not fit it.
+    pub fn output(&self, input: Shape) -> Option<Shape> {
+        let channels = self.after.as_ref().map_or(self.depthwise.channels(), Pointwise::outputs);
+        self.depthwise.window().output(self.between(input)?, channels)
+    }
+
+    /// Multiplications with an addition each for a picture.
+    pub fn multiply_adds(&self, input: Shape) -> usize {
+        let (Some(between), Some(output)) = (self.between(input), self.output(input)) else {
+            return 0;
+        };
+        let before = match &self.before {
+            Before::Nothing => 0,
+            Before::Pointwise(kernel) => kernel.inputs() * between.len(),
+            Before::Window(kernel) => kernel.multiply_adds() * between.len(),
+        };
+        let depthwise = self.depthwise.multiply_adds() * output.pixels() * between.channels;
+        let after = self.after.as_ref().map_or(0, |kernel| kernel.inputs() * output.len());
+        before + depthwise + after
+    }
+
+    /// The whole picture; `residual` is added to what comes after the depthwise convolution.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub fn run(&self, input: &[f32], shape: Shape, residual: Option<Residual>, output: &mut [f32]) {
+        assert_eq!(input.len(), shape.len());
+        let between = self.between(shape).expect("a picture that fits");
+        let length = shape.width * shape.channels;
+        match &self.before {
+            Before::Nothing => {
+                let copy = |row: usize, line: &mut [f32]| {
+                    line.copy_from_slice(&input[row * length..][..length]);
+                };
+                self.rows(copy, between, residual, output);
+            }
+            Before::Pointwise(kernel) => {
+                let expand = |row: usize, line: &mut [f32]| {
+                    kernel.run(&input[row * length..][..length], None, line);
+                };
+                self.rows(expand, between, residual, output);
+            }
+            Before::Window(kernel) => {
+                let picture = kernel.scale(input, shape);
+                self.rows(
+                    |row, line| kernel.run_row(&picture, row, line),
+                    between,
+                    residual,
+                    output,
+                );
+            }
+        }
+    }
+
+    /// The same with a function that makes a row of what the depthwise convolution reads.
+    fn rows(
+        &self,
+        mut make: impl FnMut(usize, &mut [f32]),
+        between: Shape,
+        residual: Option<Residual>,
+        output: &mut [f32],
+    ) {
+        let mut rows = self.depthwise.rows(between);
+        let width = rows.output().width;
+        let Some(after) = &self.after else {
+            for output in output.chunks_exact_mut(width * between.channels) {
+                rows.next(&mut make, output);
+            }
+            return;
+        };
+        let mut line = vec![0.0; width * between.channels];
+        for (row, output) in output.chunks_exact_mut(width * after.outputs()).enumerate() {
+            rows.next(&mut make, &mut line);
+            after.run(&line, residual.map(|all| all.from(row * width)), output);
+        }
+    }
+}
