@@ -22,7 +22,7 @@ pub enum Kernel {
     Window(Windowed),
     /// A window over each channel by itself, with the layers before and after it. A second input is
     /// added as in the pointwise one.
-    Block(Block),
+    Block(Box<Block>),
     /// The largest of each 2 × 2 pixels.
     MaxPool,
     /// Twice the height and width. A second input is added after the activation.

@@ -47,7 +47,10 @@ impl Kernels {
     }
 }
 
-/// From this width on, a depthwise convolution and those around it are one layer.
+/// From this width on, a depthwise convolution and those around it are one layer. In narrower
+/// pictures a row is no whole number of tiles, and what is between the layers is small. Measured in
+/// wasmtime 48 on a Xeon (Sapphire Rapids): landmarks 14.6 ms in the place of 15.2; palm detection no
+/// difference.
 const WIDE: usize = 28;
 
 /// A model with layers in the place of what they can do; the pointwise ones are so fine.
@@ -264,7 +267,7 @@ impl Walk<'_> {
             }
             _ => None,
         };
-        Some(Kernel::Block(Block::new(before, depthwise, after)?))
+        Some(Kernel::Block(Box::new(Block::new(before, depthwise, after)?)))
     }
 
     /// Walks over the depthwise convolution that follows, if it is wanted.
