@@ -4,6 +4,8 @@
     pip install -r models/requirements-train.txt
     python models/evaluate.py full            # and: lite; some minutes each
     python models/evaluate.py full --quick    # without the no-hand tables
+    cargo xtask features --data DATA --output dumps/today --found
+    python models/evaluate.py full --today dumps/today    # the component's search and operators, alone
 
 Every figure is of hands that were held out: by source photo (asl-letters, 5 parts), by signer (asl-hg; P5 and P6
 share photos and are one), by class (no-hand, 2 halves).
@@ -162,16 +164,64 @@ def taken(table, doubt, rows, presence, limit):
     return table.presence[chosen] >= presence and doubt[chosen] < limit
 
 
+def today(table, fold, landmarks, size, dump):
+    """What the search finds today by the component's operators, judged by classifiers that don't know these hands."""
+    new = tables.read_dump(dump)
+    print("# The component's search and operators, percent right; a miss and a null are wrong\n")
+    print("| held out; trained on | photos | the table | the component | J, Z too: the table | the component | the same answer | null: the table | the component |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, (kind, items) in protocols(table, fold).items():
+        if not name.endswith("all else"):
+            continue
+        answers = {}
+        for chosen, rows in items:
+            model = train.Letters(size).fit(table, chosen, landmarks)
+            out = rows & (table.kind == "found")
+            known = set(table.photo[out])
+            same = (new.set == kind) & (new.kind == "found") & np.array([photo in known for photo in new.photo])
+            for which, (rows_of, mask) in enumerate([(table, out), (new, same)]):
+                look = argparse.Namespace(presence=rows_of.presence[mask], doubt=model.doubt(rows_of.x[mask]))
+                guess = np.where(refused(look), -1, model.logits(rows_of.x[mask]).argmax(1))
+                for photo, y, letter in zip(rows_of.photo[mask], rows_of.y()[mask], guess):
+                    answers.setdefault((photo, y), [-1, -1])[which] = letter
+        y = np.array([y for _, y in answers])
+        both = np.array(list(answers.values()))
+        still = ~np.isin(y, MOVING)
+        cells = [share((both[mask, which] == y[mask]).sum(), mask.sum()) for mask in (still, still | ~still) for which in (0, 1)]
+        null = [f"{(both[:, which] < 0).sum()}" for which in (0, 1)]
+        print(f"| {name} | {len(y)} | {' | '.join(cells)} | {share((both[:, 0] == both[:, 1]).sum(), len(y))} | {' | '.join(null)} |", flush=True)
+    taken_for_hands = [0, 0]
+    for half in ("half 0", "half 1"):
+        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
+        model = train.Letters(size, letters=[]).fit(table, ~out)
+        known = set(table.photo[out & (table.set == "no-hand")])
+        for which, rows_of in enumerate((table, new)):
+            doubt = train.sigmoid(model.doubt(rows_of.x))
+            groups = pictures(rows_of, rows_of.set == "no-hand")
+            taken_for_hands[which] += sum(
+                taken(rows_of, doubt, rows, PRESENCE, NO_HAND_LIMIT) for photo, rows in groups.items() if photo in known)
+    pictures_of = len(set(new.photo[new.set == "no-hand"]))
+    print(f"\nno-hand pictures with a letter, of {pictures_of}: the table {taken_for_hands[0]}, the component {taken_for_hands[1]}")
+    for name in (CHOSEN, OTHERS, "no-hand"):
+        rows = (new.set == name) & (new.kind == "found")
+        if rows.any():
+            print(f"{name}: one look of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", nargs="?", default="full", help="full or lite: the landmark model")
     parser.add_argument("--table", help="another table of features")
     parser.add_argument("--quick", action="store_true", help="without the no-hand tables")
     parser.add_argument("--tried", action="store_true", help="also: trained without ASLNow!")
+    parser.add_argument("--today", help="a dump of `cargo xtask features --found`: only what the component makes of it")
     arguments = parser.parse_args()
     table = tables.load(arguments.table or tables.HERE / f"training/{arguments.size}.npz")
     landmarks = tables.load_landmarks()
     fold = folds(table)
+    if arguments.today:
+        today(table, fold, landmarks, arguments.size, arguments.today)
+        return
     temperature = train.TEMPERATURE[arguments.size]
 
     print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null are wrong\n")

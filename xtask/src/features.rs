@@ -59,6 +59,8 @@ pub struct Arguments {
     pub only: String,
     /// Whether tract's operators run the models, in the place of this project's.
     pub tract: bool,
+    /// Whether to write what the service itself looks at only, without jittered looks.
+    pub found: bool,
 }
 
 /// Runs the pipeline over all photos, on all cores.
@@ -96,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = rows(&palm_model, &landmark_model, source)
+                    let done = rows(&palm_model, &landmark_model, source, arguments.found)
                         .with_context(|| source.path.display().to_string())
                         .and_then(|rows| {
                             write_rows(&mut out.lock().expect("no panic"), source, rows)
@@ -150,7 +152,12 @@ fn row(kind: &str, palm_score: f32, passes: Passes, hand: &Hand) -> Row {
     }
 }
 
-fn rows(palm_model: &dyn Model, landmark_model: &dyn Model, source: &Source) -> Result<Vec<Row>> {
+fn rows(
+    palm_model: &dyn Model,
+    landmark_model: &dyn Model,
+    source: &Source,
+    only_found: bool,
+) -> Result<Vec<Row>> {
     let photo = decode(&std::fs::read(&source.path)?, u64::MAX)?.photo;
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
@@ -185,8 +192,8 @@ fn rows(palm_model: &dyn Model, landmark_model: &dyn Model, source: &Source) -> 
     };
     let passes = found.passes;
     rows.push(row("found", found.palm_score, passes, &hand));
-    if source.set == "asl-digits" {
-        // They only say what is a hand: one look each is enough.
+    if only_found || source.set == "asl-digits" {
+        // The digits only say what is a hand: one look each is enough.
         return Ok(rows);
     }
 

@@ -45,9 +45,10 @@ cargo xtask operators [MODELS]
     tract's.
 
 cargo xtask features --data FOLDER --output NAME [--palm SIZE] [--landmarks SIZE] [--only SET]
-                     [--tract]
+                     [--tract] [--found]
     Runs the pipeline over photos and writes what the letter classifier is trained on.
     --tract  with tract's operators, in 32-bit floats, in the place of this project's
+    --found  what the service itself looks at only, without jittered looks
 
 cargo xtask run FILE.wasm [ARGUMENT]...
     Runs a program that was compiled for wasm32-wasip2 in the sandbox; cargo does so with tests.
@@ -216,7 +217,7 @@ fn features_options(parser: &mut lexopt::Parser) -> Result<features::Arguments> 
     let (mut data, mut output) = (None, None);
     let (mut palm, mut landmarks) = (build::Size::Lite, build::Size::Full);
     let mut only = String::new();
-    let mut tract = false;
+    let (mut tract, mut found) = (false, false);
     while let Some(option) = next_option(parser)? {
         match option.as_str() {
             "data" => data = Some(parser.value()?.into()),
@@ -225,6 +226,7 @@ fn features_options(parser: &mut lexopt::Parser) -> Result<features::Arguments> 
             "landmarks" => landmarks = build::Size::parse(&parser.value()?.string()?)?,
             "only" => only = parser.value()?.string()?,
             "tract" => tract = true,
+            "found" => found = true,
             other => bail!("there is no option --{other}\n\n{USAGE}"),
         }
     }
@@ -235,5 +237,6 @@ fn features_options(parser: &mut lexopt::Parser) -> Result<features::Arguments> 
         landmark: landmarks.name().into(),
         only,
         tract,
+        found,
     })
 }
