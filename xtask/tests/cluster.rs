@@ -611,6 +611,14 @@ fn setup_names_what_is_missing() {
     says(&admin, &elasticsearch, "is not within reach from the namespace setup");
     let left = run("helm", &["list", "--namespace", namespace, "--short"]);
     assert_eq!(left.trim(), "", "nothing was installed");
+
+    // An image that is nowhere; and the run after it forgets its options, though it has none itself.
+    let image = ["--timeout", "2s", "--", "--set", "image.tag=none"];
+    says(&admin, &image, "Jaeger does not become ready");
+    let values = || run("helm", &["get", "values", "jaeger", "--namespace", namespace, "-o=json"]);
+    assert!(values().contains("none"), "{}", values());
+    _ = operator("infra/setup-jaeger.sh", &["--namespace", namespace, "--timeout", "2s"]);
+    assert_eq!(values().trim(), "null");
     kubectl("default", "delete serviceaccount guest");
     kubectl("default", &format!("delete namespace {namespace} --wait=false"));
 }
