@@ -97,8 +97,9 @@ if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "
   --wait --timeout "$timeout" "${options[@]}" 2>&1); then
   say "$error"
   kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release"
+  # A pod that has not started has no lines.
   kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 5 --prefix |
-    cut -c1-300
+    cut -c1-300 || true
   stop 1 'Jaeger does not become ready' 'the pods and their last lines are above; infra/README.md has the usual causes'
 fi
 

@@ -7,6 +7,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::jaeger::{Span, folder, get, post};
+use support::jaeger::{Span, folder, get, metric, post};
+use support::older_clients::{self, Thrift};
 use support::process::{free_port, wait};
 use support::servers::{Proxy, Search, write_password};
 use support::{jaeger_version, jaeger_writes_again, output, root};
@@ -142,6 +144,12 @@ fn find_all(query: &str, traces: &[String], seconds: u64) {
     }
 }
 
+/// Whether a span's trace is found.
+fn is_found(query: &str, span: &Span) -> bool {
+    let url = format!("{query}/api/v3/traces/{}", span.trace);
+    get(&url, None).is_ok_and(|(status, _)| status == 200)
+}
+
 /// Clients that never stop: one sends spans, one posts photos.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -194,12 +202,9 @@ impl Load {
         let photos = self.photos.lock().expect("no panic").clone();
         let spans = self.spans.lock().expect("no panic").clone();
         find_all(query, &photos, seconds);
-        let found = |span: &Span| {
-            get(&format!("{query}/api/v3/traces/{}", span.trace), None)
-                .is_ok_and(|(status, _)| status == 200)
-        };
         for span in &spans {
-            wait(seconds, || format!("of {} spans, {span:?} is lost", spans.len()), || found(span));
+            let what = || format!("of {} spans, {span:?} is lost", spans.len());
+            wait(seconds, what, || is_found(query, span));
         }
         (spans.len(), photos.len())
     }
@@ -399,10 +404,11 @@ fn the_page_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
     setup(elasticsearch, "");
 }
 
-/// The collector takes spans with a login only: setup's proof has one, the service needs one.
+/// The collector takes spans with a login only: setup's proof has one, the service needs one, and the
+/// agent has one for those that know none.
 fn the_collector_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
     make_logins(storage, "otlp-logins", "otlp-client");
-    let logins = ",collector.otlp.auth.htpasswdSecret=otlp-logins,\
+    let logins = ",agent.enabled=true,collector.otlp.auth.htpasswdSecret=otlp-logins,\
                   collector.otlp.auth.clientSecret=otlp-client";
     setup(elasticsearch, logins);
     doctor_says(&[], 6, "status=401");
@@ -411,9 +417,43 @@ fn the_collector_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
     kubectl(SERVICE, &format!("create secret generic otlp-headers {headers}"));
     install_service(",otlpHeadersSecret.name=otlp-headers");
     doctor_says(&[], 0, "Every hop works");
+    the_agent_passes_on();
     install_service("");
     setup(elasticsearch, "");
     old_pods_are_gone(JAEGER);
+}
+
+/// The agent runs where restricted pod security is enforced, and passes on what the service sends by
+/// OTLP and what an older client sends by UDP.
+fn the_agent_passes_on() {
+    let label = "pod-security\\.kubernetes\\.io/enforce";
+    let label = format!("get namespace {JAEGER} --output=jsonpath={{.metadata.labels.{label}}}");
+    assert_eq!(kubectl("default", &label), "restricted");
+    kubectl(JAEGER, "rollout status daemonset/jaeger-agent --timeout=120s");
+    install_service(",settings.jaegerCollectorHost=jaeger-agent.tracing.svc.cluster.local");
+    doctor_says(&[], 0, "Every hop works");
+    let query = service(JAEGER, "jaeger-query", 16686);
+    let photo = post_photo(&service(SERVICE, "hand-gesture-api", 80), &photo(None));
+    find_all(&query, &[photo.expect("a prediction")], 60);
+
+    let span = Span::new("thrift-udp");
+    let agent = service(JAEGER, "jaeger-agent", 6831);
+    let agent = agent.strip_prefix("http://").expect("an address");
+    let bytes = older_clients::thrift_call(&span, Thrift::Compact);
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).expect("a port");
+    wait(
+        30,
+        || format!("{span:?} is lost"),
+        || {
+            socket.send_to(&bytes, agent).expect("sent");
+            is_found(&query, &span)
+        },
+    );
+
+    let pod = "get pods --selector=app.kubernetes.io/component=agent";
+    let pod = kubectl(JAEGER, &format!("{pod} --output=jsonpath={{.items[*].status.podIP}}"));
+    let passed_on = metric(&format!("http://{pod}:8888"), "otelcol_exporter_sent_spans");
+    assert!(passed_on > SPANS.len() as f64, "the agent passed on only {passed_on} spans");
 }
 
 /// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
@@ -571,6 +611,14 @@ fn setup_names_what_is_missing() {
     says(&admin, &elasticsearch, "is not within reach from the namespace setup");
     let left = run("helm", &["list", "--namespace", namespace, "--short"]);
     assert_eq!(left.trim(), "", "nothing was installed");
+
+    // An image that is nowhere; and the run after it forgets its options, though it has none itself.
+    let image = ["--timeout", "2s", "--", "--set", "image.tag=none"];
+    says(&admin, &image, "Jaeger does not become ready");
+    let values = || run("helm", &["get", "values", "jaeger", "--namespace", namespace, "-o=json"]);
+    assert!(values().contains("none"), "{}", values());
+    _ = operator("infra/setup-jaeger.sh", &["--namespace", namespace, "--timeout", "2s"]);
+    assert_eq!(values().trim(), "null");
     kubectl("default", "delete serviceaccount guest");
     kubectl("default", &format!("delete namespace {namespace} --wait=false"));
 }

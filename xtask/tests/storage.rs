@@ -453,7 +453,7 @@ fn older_clients_are_understood() {
     let rendered = render_jaeger(&["--set", "agent.enabled=true"]);
     let collector = Start::collector(&rendered, &folder).start();
     let address =
-        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", collector.port(4317)))];
+        [("jaeger-collector.tracing.svc:4318", format!("127.0.0.1:{}", collector.port(4318)))];
     let agent = Start { role: "agent", replace: &address, ..Start::collector(&rendered, &folder) };
     let agent = agent.start();
 
@@ -584,7 +584,7 @@ fn logins_and_tls_are_asked_for() {
     let environment =
         [("COLLECTOR_USER", "sender".to_owned()), ("COLLECTOR_PASSWORD", "one".to_owned())];
     let address =
-        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", collector.port(4317)))];
+        [("jaeger-collector.tracing.svc:4318", format!("127.0.0.1:{}", collector.port(4318)))];
     let agent =
         Start { role: "agent", replace: &address, environment: &environment, ..start }.start();
     let span = Span::new("agent");
@@ -614,7 +614,7 @@ fn logins_and_tls_are_asked_for() {
     };
     let first = start.start();
     let address =
-        [("jaeger-collector.tracing.svc:4317", format!("127.0.0.1:{}", first.port(4317)))];
+        [("jaeger-collector.tracing.svc:4318", format!("127.0.0.1:{}", first.port(4318)))];
     let agent = Start { role: "agent", replace: &address, ..start }.start();
     let span = Span::new("archive");
     assert_eq!(agent.send(&span), 200);

@@ -268,7 +268,7 @@ service:
     traces:
       receivers: [otlp, jaeger]
       processors: [memory_limiter, batch]
-      exporters: [otlp]
+      exporters: [otlphttp]
   {{- include "jaeger.telemetry" "jaeger-agent" | nindent 2 }}
 extensions:
   {{- include "jaeger.health" . | nindent 2 }}
@@ -290,12 +290,11 @@ receivers:
 processors:
   {{- include "jaeger.processors" . | nindent 2 }}
 exporters:
-  otlp:
-    endpoint: {{ include "jaeger.fullname" . }}-collector.{{ .Release.Namespace }}.svc:4317
+  # Not by gRPC, which sends a login by TLS only and ends where it has one without.
+  otlphttp:
+    endpoint: {{ ternary "http" "https" (empty $otlp.tls.existingSecret) }}://{{ include "jaeger.fullname" . }}-collector.{{ .Release.Namespace }}.svc:4318
     {{- if $otlp.tls.existingSecret }}
     tls: {ca_file: /etc/jaeger/otlp-tls/ca.crt}
-    {{- else }}
-    tls: {insecure: true}
     {{- end }}
     {{- if $otlp.auth.htpasswdSecret }}
     auth: {authenticator: basicauth/collector}
