@@ -527,6 +527,8 @@ fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
     kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
     doctor_says(&["--wait", "5"], 8, "does not answer");
     storage.back(port);
+    // A new pod tries at once, that one only after a pause.
+    kubectl(JAEGER, "delete pods --selector app.kubernetes.io/component=collector");
     kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
 
     drop(storage.proxy.take());
