@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hand_gesture_api::decode::{Photo, decode};
-use hand_gesture_api::engine::{OnnxModel, Operators};
+use hand_gesture_api::engine::{Model, ModelError, OnnxModel, Operators, Shapes};
 use hand_gesture_api::landmarks::{self, Hand, MIDDLE_FINGER_BASE, WRIST};
 use hand_gesture_api::palm;
 
@@ -136,6 +136,32 @@ fn operators_agree(palm: &str, landmark: &str) {
     }
     let (mean, _) = summary(all);
     assert!(mean <= 0.02, "mean distance {mean}");
+}
+
+/// Both models, MediaPipe's own picture and the smaller one.
+#[test]
+fn palm_detection_takes_pictures_of_two_sizes() {
+    for name in ["palm_detection_lite.onnx", "palm_detection_full.onnx"] {
+        let model = load(name, palm::OPERATORS);
+        for (side, anchors) in [(palm::SMALL_SIDE, 896), (palm::FULL_SIDE, 2016)] {
+            let outputs = model.run(vec![0.5; side * side * 3]).expect("a run");
+            let lengths: Vec<usize> = outputs.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [anchors * 18, anchors], "{name} {side}");
+        }
+        let error = model.run(vec![0.5; 160 * 160 * 3]).expect_err("not loaded for it");
+        assert!(error.to_string().contains("76800 numbers fit none of the inputs"), "{error}");
+    }
+}
+
+#[test]
+fn a_model_whose_outputs_have_other_shapes_is_refused() {
+    let onnx = std::fs::read(root().join("models/palm_detection_lite.onnx")).expect("the file");
+    let load = |shapes: &[Shapes]| OnnxModel::load_for("palm", &onnx, palm::OPERATORS, shapes);
+    let wrong = Shapes { input: vec![1, 128, 128, 3], outputs: vec![vec![1, 2016, 18]] };
+    let error = load(&[wrong]).err().expect("an error").to_string();
+    assert!(error.contains("[[1, 2016, 18]] expected"), "{error}");
+    assert!(error.contains("[[1, 896, 18], [1, 896, 1]] found"), "{error}");
+    assert!(matches!(load(&[]), Err(ModelError::Shape { .. })));
 }
 
 /// Every layer of the models is one of this project's, and no picture is transposed between them.
