@@ -164,6 +164,13 @@ def taken(table, doubt, rows, presence, limit):
     return table.presence[chosen] >= presence and doubt[chosen] < limit
 
 
+def no_hand_halves(table, fold, size):
+    """Rows that are no letters' in two halves, and what says `-` without having seen them."""
+    for half in ("half 0", "half 1"):
+        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
+        yield out, train.Letters(size, letters=[]).fit(table, ~out)
+
+
 def today(table, fold, landmarks, size, dump):
     """What the search finds today by the component's operators, judged by classifiers that don't know these hands."""
     new = tables.read_dump(dump)
@@ -191,9 +198,7 @@ def today(table, fold, landmarks, size, dump):
         null = [f"{(both[:, which] < 0).sum()}" for which in (0, 1)]
         print(f"| {name} | {len(y)} | {' | '.join(cells)} | {share((both[:, 0] == both[:, 1]).sum(), len(y))} | {' | '.join(null)} |", flush=True)
     taken_for_hands = [0, 0]
-    for half in ("half 0", "half 1"):
-        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
-        model = train.Letters(size, letters=[]).fit(table, ~out)
+    for out, model in no_hand_halves(table, fold, size):
         known = set(table.photo[out & (table.set == "no-hand")])
         for which, rows_of in enumerate((table, new)):
             doubt = train.sigmoid(model.doubt(rows_of.x))
@@ -202,10 +207,9 @@ def today(table, fold, landmarks, size, dump):
                 taken(rows_of, doubt, rows, PRESENCE, NO_HAND_LIMIT) for photo, rows in groups.items() if photo in known)
     pictures_of = len(set(new.photo[new.set == "no-hand"]))
     print(f"\nno-hand pictures with a letter, of {pictures_of}: the table {taken_for_hands[0]}, the component {taken_for_hands[1]}")
-    for name in (CHOSEN, OTHERS, "no-hand"):
+    for name in (CHOSEN, OTHERS):
         rows = (new.set == name) & (new.kind == "found")
-        if rows.any():
-            print(f"{name}: one look of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
+        print(f"{name}: one look of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
 
 
 def main():
@@ -296,9 +300,7 @@ def main():
     print("\n# No hand\n")
     doubt = np.full(len(table), np.nan)
     nothing, digits = table.set == "no-hand", table.set == "asl-digits"
-    for half in ("half 0", "half 1"):
-        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
-        model = train.Letters(arguments.size, letters=[]).fit(table, ~out)
+    for out, model in no_hand_halves(table, fold, arguments.size):
         doubt[out] = train.sigmoid(model.doubt(table.x[out]))
     groups = pictures(table, nothing)
     ours = {name: (train.sigmoid(kept[name][0].doubt), kept[name][0].presence,
