@@ -6,7 +6,8 @@
 //! its host page by page.
 
 use super::Shape;
-use super::depthwise::Depthwise;
+use super::depthwise::{Depthwise, Output};
+use super::line::Part;
 use super::pointwise::{Pointwise, Residual};
 use super::window::Windowed;
 
@@ -101,14 +102,14 @@ impl Block {
         let length = shape.width * shape.channels;
         match &self.before {
             Before::Nothing => {
-                let copy = |row: usize, line: &mut [f32]| {
-                    line.copy_from_slice(&input[row * length..][..length]);
+                let copy = |row: usize, mut line: Part| {
+                    line.copy(&input[row * length..][..length], shape.channels);
                 };
                 self.rows(copy, between, residual, output);
             }
             Before::Pointwise(kernel) => {
-                let expand = |row: usize, line: &mut [f32]| {
-                    kernel.run(&input[row * length..][..length], None, line);
+                let expand = |row: usize, line: Part| {
+                    kernel.run_to_line(&input[row * length..][..length], line);
                 };
                 self.rows(expand, between, residual, output);
             }
@@ -127,7 +128,7 @@ impl Block {
     /// The same with a function that makes a row of what the depthwise convolution reads.
     fn rows(
         &self,
-        mut make: impl FnMut(usize, &mut [f32]),
+        mut make: impl FnMut(usize, Part),
         between: Shape,
         residual: Option<Residual>,
         output: &mut [f32],
@@ -136,14 +137,14 @@ impl Block {
         let width = rows.output().width;
         let Some(after) = &self.after else {
             for output in output.chunks_exact_mut(width * between.channels) {
-                rows.next(&mut make, output);
+                rows.next(&mut make, Output::Pixels(output));
             }
             return;
         };
-        let mut line = vec![0.0; width * between.channels];
+        let mut line = rows.line();
         for (row, output) in output.chunks_exact_mut(width * after.outputs()).enumerate() {
-            rows.next(&mut make, &mut line);
-            after.run(&line, residual.map(|all| all.from(row * width)), output);
+            rows.next(&mut make, Output::Line(&mut line));
+            after.run_from_line(&line, residual.map(|all| all.from(row * width)), output);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Depthwise convolution: each channel by itself, in a window of 3 × 3 or 5 × 5 pixels.
 
 use super::activation::{Activate, Activation, Padded, fours, with_activation};
-use super::simd::{F32x4, settle};
+use super::line::{Lines, Part};
+use super::simd::{F32x4, settle, unknown};
 use super::{Shape, Window};
 
 /// Neighbouring pixels of one tile.
@@ -79,96 +80,88 @@ impl Depthwise {
     ///
     /// # Panics
     /// If the shape doesn't fit.
-    pub fn rows(&self, input: Shape) -> Rows<'_> {
+    pub(super) fn rows(&self, input: Shape) -> Rows<'_> {
         assert_eq!(input.channels, self.channels);
         let output = self.window.output(input, self.channels).expect("a window that fits");
         let Window { side, stride, before, .. } = self.window;
         // The last tile may reach over the last pixel by `PIXELS - 1` pixels of output.
         let columns = (output.width.next_multiple_of(PIXELS) - 1) * stride + side;
         let columns = columns.max(before + input.width);
-        let lines = vec![[0.0; 4]; side * columns * self.channels / 4];
-        Rows { kernel: self, input, output, columns, lines, read: 0, written: 0 }
+        let lines = Lines::new(side, self.channels, columns);
+        Rows { kernel: self, input, output, lines, read: 0, written: 0 }
     }
 
-    /// All channels of some neighbouring pixels.
+    /// Four channels of a tile's pixels, before the activation. `REACH` is how far a tile reaches in
+    /// a line, in steps of half a pixel's group.
     #[inline(always)]
-    fn tile<const SIDE: usize, const STRIDE: usize, const PIXELS: usize>(
-        &self,
-        lines: &[&[[f32; 4]]; SIDE],
-        output: &mut [f32],
-        activation: &impl Activate,
-    ) {
-        let fours = self.channels / 4;
-        let (output, _) = output.as_chunks_mut::<4>();
-        let weights = self.weights.chunks_exact(SIDE * SIDE).take(fours);
+    fn tile<const SIDE: usize, const STRIDE: usize, const REACH: usize>(
+        lines: [&[[f32; 4]; REACH]; SIDE],
+        weights: &[[[f32; 4]; SIDE]; SIDE],
+        bias: F32x4,
+    ) -> [F32x4; PIXELS] {
         let columns = (PIXELS - 1) * STRIDE + SIDE;
-        assert!(lines.iter().all(|line| line.len() >= columns * fours));
-        for (four, (weights, bias)) in weights.zip(&self.bias).enumerate() {
-            let mut sums = [F32x4::load(bias); PIXELS];
-            // All is written out: at the end of each turn of a loop the engine looks whether it
-            // should stop (epoch interruption), for which all sums go through memory. After each
-            // row they are settled, or the engine loads everything first, and no register is left.
-            // A row of five is added up by itself, for each sum has to wait for the one before.
-            // Measured in wasmtime 48 on a Zen 5 core, stride 1 and 2, in GMAC/s: 5 × 5 20 and 15;
-            // not by itself 16.5 and 12; with a loop over the rows 14 and 9; not settled 8.5. 3 × 3
-            // 15.5 and 10.8; each row by itself 14.9 and 10.6.
-            const BY_ITSELF: usize = 5;
-            unrolled!(row in 0 1 2 3 4 => {
-                if row < SIDE {
-                    let line = lines[row];
-                    let weights: [F32x4; SIDE] =
-                        std::array::from_fn(|tap| F32x4::load(&weights[row * SIDE + tap]));
-                    let before = sums;
-                    unrolled!(column in 0 1 2 3 4 5 6 7 8 9 10 => {
-                        if column < columns {
-                            // SAFETY: the line has at least `columns * fours` elements, by the
-                            // assertion above; `column` is less than `columns` and `four`, which
-                            // counts groups of weights, less than `fours`. Measured: with the check
-                            // 10 GMAC/s in the place of 13.
-                            let number = unsafe { line.get_unchecked(column * fours + four) };
-                            let number = F32x4::load(number);
-                            unrolled!(pixel in 0 1 2 3 => {
-                                let taps = pixel * STRIDE..pixel * STRIDE + SIDE;
-                                if pixel < PIXELS && taps.contains(&column) {
-                                    let tap = column - taps.start;
-                                    sums[pixel] = if SIDE == BY_ITSELF && tap == 0 {
-                                        number.mul(weights[tap])
-                                    } else {
-                                        number.mul_add(weights[tap], sums[pixel])
-                                    };
-                                }
-                            });
-                        }
-                    });
-                    if SIDE == BY_ITSELF {
-                        sums = std::array::from_fn(|pixel| before[pixel].add(sums[pixel]));
+        let mut sums = [bias; PIXELS];
+        // All is written out: at the end of each turn of a loop the engine looks whether it
+        // should stop (epoch interruption), for which all sums go through memory. After each
+        // row they are settled, or the engine loads everything first, and no register is left.
+        // A row of five is added up by itself, for each sum has to wait for the one before.
+        // Measured in wasmtime 48 on a Zen 5 core, stride 1 and 2, in GMAC/s: 5 × 5 20 and 15;
+        // not by itself 16.5 and 12; with a loop over the rows 14 and 9; not settled 8.5. 3 × 3
+        // 15.5 and 10.8; each row by itself 14.9 and 10.6.
+        const BY_ITSELF: usize = 5;
+        unrolled!(row in 0 1 2 3 4 => {
+            if row < SIDE {
+                let line = lines[row];
+                let weights: [F32x4; SIDE] =
+                    std::array::from_fn(|tap| F32x4::load(&weights[row][tap]));
+                let before = sums;
+                unrolled!(column in 0 1 2 3 4 5 6 7 8 9 10 => {
+                    if column < columns {
+                        let number = F32x4::load(&line[2 * column]);
+                        unrolled!(pixel in 0 1 2 3 => {
+                            let taps = pixel * STRIDE..pixel * STRIDE + SIDE;
+                            if taps.contains(&column) {
+                                let tap = column - taps.start;
+                                sums[pixel] = if SIDE == BY_ITSELF && tap == 0 {
+                                    number.mul(weights[tap])
+                                } else {
+                                    number.mul_add(weights[tap], sums[pixel])
+                                };
+                            }
+                        });
                     }
-                    if row + 1 < SIDE {
-                        settle(&mut sums);
-                    }
+                });
+                if SIDE == BY_ITSELF {
+                    sums = std::array::from_fn(|pixel| before[pixel].add(sums[pixel]));
                 }
-            });
-            let activate = activation.four(4 * four);
-            for (pixel, sum) in sums.into_iter().enumerate() {
-                activate(sum).store(&mut output[pixel * fours + four]);
+                if row + 1 < SIDE {
+                    settle(&mut sums);
+                }
             }
-        }
+        });
+        sums
     }
+}
+
+/// Where a row of output goes.
+pub(super) enum Output<'a> {
+    /// Pixels with their channels last.
+    Pixels(&'a mut [f32]),
+    /// A line, whose last tile is whole.
+    Line(&'a mut Lines),
 }
 
 /// A picture of which one row after the other is made.
 ///
 /// The rows that the window sees lie where they have a border of zeros: with stride 1 one new row for
 /// each row of output, so that they stay in the cache.
-pub struct Rows<'a> {
+pub(super) struct Rows<'a> {
     kernel: &'a Depthwise,
     input: Shape,
     output: Shape,
-    /// Pixels of a line with its border.
-    columns: usize,
     /// As many as the window has rows; row `r`, counted from the upper border, is in line
     /// `r % side`.
-    lines: Vec<[f32; 4]>,
+    lines: Lines,
     /// How many rows were read, the upper border's among them.
     read: usize,
     /// How many rows were written.
@@ -181,59 +174,92 @@ impl Rows<'_> {
         self.output
     }
 
+    /// A line for a row of output.
+    pub fn line(&self) -> Lines {
+        Lines::new(1, self.output.channels, self.output.width.next_multiple_of(PIXELS))
+    }
+
     /// Writes the next row. `make` writes a row of the input; it is called once for each.
     ///
     /// # Panics
     /// If the length doesn't fit.
-    pub fn next(&mut self, make: &mut dyn FnMut(usize, &mut [f32]), output: &mut [f32]) {
-        assert_eq!(output.len(), self.output.width * self.output.channels);
+    pub fn next(&mut self, make: &mut dyn FnMut(usize, Part), output: Output) {
         let Window { side, stride, before, .. } = self.kernel.window;
-        let fours = self.input.channels / 4;
         let top = self.written * stride;
         while self.read < top + side {
-            let line = &mut self.lines[self.read % side * self.columns * fours..];
-            let line = &mut line[before * fours..][..self.input.width * fours];
+            let mut line = self.lines.part(self.read % side, before, self.input.width);
             match self.read.checked_sub(before).filter(|row| *row < self.input.height) {
-                Some(row) => make(row, line.as_flattened_mut()),
-                None => line.fill([0.0; 4]),
+                Some(row) => make(row, line),
+                None => line.clear(),
             }
             self.read += 1;
         }
         self.written += 1;
         with_activation!(&self.kernel.activation, |activation| {
             match (side, stride) {
-                (3, 1) => self.row::<3, 1>(top, output, &activation),
-                (3, _) => self.row::<3, 2>(top, output, &activation),
-                (_, 1) => self.row::<5, 1>(top, output, &activation),
-                (_, _) => self.row::<5, 2>(top, output, &activation),
+                (3, 1) => self.row::<3, 1, 11>(top, output, &activation),
+                (3, _) => self.row::<3, 2, 17>(top, output, &activation),
+                (_, 1) => self.row::<5, 1, 15>(top, output, &activation),
+                (_, _) => self.row::<5, 2, 21>(top, output, &activation),
             }
         });
     }
 
     /// The row of output whose window begins at the row `top`.
-    fn row<const SIDE: usize, const STRIDE: usize>(
+    fn row<const SIDE: usize, const STRIDE: usize, const REACH: usize>(
         &self,
         top: usize,
-        output: &mut [f32],
+        mut output: Output,
         activation: &impl Activate,
     ) {
-        let channels = self.input.channels;
-        let (columns, fours) = (self.columns, channels / 4);
-        let lines: [&[[f32; 4]]; SIDE] = std::array::from_fn(|line| {
-            &self.lines[(top + line) % SIDE * columns * fours..][..columns * fours]
-        });
-        for (tile, output) in output.chunks_mut(PIXELS * channels).enumerate() {
-            let start = tile * PIXELS * STRIDE * fours;
-            let lines = lines.map(|line| &line[start..]);
-            let kernel = self.kernel;
-            if output.len() == PIXELS * channels {
-                kernel.tile::<SIDE, STRIDE, PIXELS>(&lines, output, activation);
-            } else if output.len() == 3 * channels {
-                kernel.tile::<SIDE, STRIDE, 3>(&lines, output, activation);
-            } else if output.len() == 2 * channels {
-                kernel.tile::<SIDE, STRIDE, 2>(&lines, output, activation);
-            } else {
-                kernel.tile::<SIDE, STRIDE, 1>(&lines, output, activation);
+        const { assert!(REACH == 2 * ((PIXELS - 1) * STRIDE + SIDE) - 1) };
+        let fours = self.input.channels / 4;
+        let tiles = self.output.width.div_ceil(PIXELS);
+        let columns = 2 * self.lines.columns();
+        let step = 2 * PIXELS * STRIDE;
+        let numbers = self.lines.fours();
+        assert!((tiles - 1) * step + REACH < columns);
+        assert!(numbers.len() >= fours.div_ceil(2) * SIDE * columns);
+        let rows: [&[[f32; 4]]; SIDE] =
+            std::array::from_fn(|line| &numbers[(top + line) % SIDE * columns..]);
+        let weights = self.kernel.weights.as_chunks::<SIDE>().0.as_chunks::<SIDE>().0;
+        for (four, (weights, bias)) in weights.iter().zip(&self.kernel.bias).enumerate() {
+            let first = four / 2 * SIDE * columns + four % 2;
+            let (bias, activate) = (F32x4::load(bias), activation.four(4 * four));
+            let tile = |tile: usize| {
+                // As one number, or each load would reckon its own address.
+                let start = unknown(first + tile * step);
+                // SAFETY: by the assertions above each group has all rows, and each row all that
+                // the last tile reaches.
+                rows.map(|row| unsafe { &*row.as_ptr().add(start).cast::<[[f32; 4]; REACH]>() })
+            };
+            match &mut output {
+                Output::Line(line) => {
+                    let line = &mut line.fours_mut()[four / 2 * 2 * PIXELS * tiles + four % 2..];
+                    for index in 0..tiles {
+                        let sums =
+                            Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
+                        let output: &mut [_; 2 * PIXELS - 1] = line[unknown(2 * index * PIXELS)..]
+                            .first_chunk_mut()
+                            .expect("a whole tile");
+                        for (pixel, sum) in sums.into_iter().enumerate() {
+                            activate(sum).store(&mut output[2 * pixel]);
+                        }
+                    }
+                }
+                Output::Pixels(pixels) => {
+                    let pixels = pixels.as_chunks_mut().0;
+                    for index in 0..tiles {
+                        let sums =
+                            Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
+                        for (pixel, sum) in sums.into_iter().enumerate() {
+                            let at = (index * PIXELS + pixel) * fours + four;
+                            if let Some(output) = pixels.get_mut(at) {
+                                activate(sum).store(output);
+                            }
+                        }
+                    }
+                }
             }
         }
     }

@@ -9,9 +9,12 @@
 //! length on average against 32-bit floats, with the lite models by 0.7 %. Palm detection does not
 //! bear it: it misses palms.
 
+use super::line::GROUP;
 use super::simd::{F32x4, I8x16, I32x4};
 use super::sixteen::most;
-use super::tiles::{CHANNELS, PIXELS, Products, Sums, Units, load_rest, ranges};
+use super::tiles::{
+    CHANNELS, Group, PIXELS, Products, Sums, Units, Worth, load_rest, ranges, ranges_of_groups,
+};
 
 /// Input channels of one step.
 const STEP: usize = 16;
@@ -31,21 +34,17 @@ pub(super) struct Eight {
     steps: usize,
     /// By eight output channels, then by sixteen input channels.
     weights: Vec<WeightStep>,
-    /// All weights of an output channel together, as they were before they became integers.
-    totals: Vec<[f32; 4]>,
 }
 
 impl Products for Eight {
     type Step = PixelStep;
-    type Base = (F32x4, F32x4);
 
-    fn pack(weights: &[f32], inputs: usize) -> (Eight, Vec<f32>) {
+    fn pack(weights: &[f32], inputs: usize) -> (Eight, Vec<Worth>) {
         let outputs = weights.len() / inputs;
         let steps = inputs.div_ceil(STEP);
         let blocks = outputs.div_ceil(CHANNELS);
         let mut packed = vec![WeightStep::default(); blocks * steps];
-        let mut scales = vec![0.0; outputs];
-        let mut totals = vec![[0.0; 4]; blocks * CHANNELS / 4];
+        let mut worth = vec![Worth::default(); outputs];
         for (output, row) in weights.chunks_exact(inputs).enumerate() {
             if most(row) == 0.0 {
                 continue;
@@ -54,7 +53,6 @@ impl Products for Eight {
             // weights in it may be rounded up by one.
             let room = f64::from(i16::MAX) / f64::from(LARGEST) - 8.0;
             let factor = (f64::from(i8::MAX) / most(row)).min(room / most_together(row));
-            scales[output] = (1.0 / factor) as f32;
             let rounded = round(row.iter().map(|weight| f64::from(*weight) * factor).collect());
             let total: f64 = rounded.iter().sum();
             for (input, weight) in rounded.into_iter().enumerate() {
@@ -63,9 +61,10 @@ impl Products for Eight {
                 let (four, place) = (output % CHANNELS / 4, output % 4);
                 step[quad][four][4 * place + lane] = weight as i8;
             }
-            totals[output / 4][output % 4] = (total / factor) as f32;
+            worth[output] =
+                Worth { scale: (1.0 / factor) as f32, total: (total / factor) as f32 };
         }
-        (Eight { steps, weights: packed, totals }, scales)
+        (Eight { steps, weights: packed }, worth)
     }
 
     fn steps(&self) -> usize {
@@ -74,27 +73,38 @@ impl Products for Eight {
 
     #[inline(always)]
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
-        let [least, most] = ranges(rows);
-        let negative = F32x4::splat(-1.0);
-        let largest = F32x4::splat(LARGEST);
-        // What is smaller would have a factor without end: its numbers become 0.
-        let smallest = F32x4::splat(f32::MIN_POSITIVE * LARGEST);
-        let range = least.mul_add(negative, most).max(smallest);
-        let (factors, units) = (largest.div(range), range.div(largest));
-        // Zero is an integer too, so that there is one rounding only.
-        let zeros = least.mul(factors).round().mul(negative);
-        let [factors, integers] = [factors, zeros].map(F32x4::to_array);
+        let (steps, units) = Steps::new(ranges(rows));
         for place in 0..PIXELS {
-            let (factor, zero) = (F32x4::splat(factors[place]), F32x4::splat(integers[place]));
             let (whole, rest) = rows[place].as_chunks::<STEP>();
             for (step, numbers) in tile.iter_mut().zip(whole) {
-                I8x16::scale(F32x4::load_four(numbers), factor, zero).store(&mut step[place]);
+                steps.take(place, F32x4::load_four(numbers)).store(&mut step[place]);
             }
             if let Some(step) = tile.get_mut(whole.len()) {
-                I8x16::scale(load_rest(rest), factor, zero).store(&mut step[place]);
+                steps.take(place, load_rest(rest)).store(&mut step[place]);
             }
         }
-        Units { unit: units.to_array(), zero: zeros.mul(units).mul(negative).to_array() }
+        units
+    }
+
+    #[inline(always)]
+    fn scale_groups<'a>(
+        &self,
+        count: usize,
+        group: impl Fn(usize) -> &'a Group,
+        tile: &mut [PixelStep],
+    ) -> Units {
+        let (steps, units) = Steps::new(ranges_of_groups(count, &group));
+        for (index, step) in tile.iter_mut().enumerate() {
+            let first = group(2 * index);
+            // The last group may have none beside it.
+            let second = if 2 * index + 1 < count { group(2 * index + 1) } else { &NOTHING };
+            for place in 0..PIXELS {
+                let ([a, b], [c, d]) =
+                    (F32x4::load_two(&first[place]), F32x4::load_two(&second[place]));
+                steps.take(place, [a, b, c, d]).store(&mut step[place]);
+            }
+        }
+        units
     }
 
     #[inline(always)]
@@ -104,8 +114,7 @@ impl Products for Eight {
         for (pixels, weights) in tile.iter().zip(weights) {
             let [a, b, c, d] = [0, 1, 2, 3].map(|quad| weights[quad].each_ref().map(I8x16::load));
             for (sums, pixel) in sums.iter_mut().zip(pixels) {
-                let numbers = I8x16::load(pixel);
-                let quads = numbers.quads();
+                let quads = I8x16::load(pixel).quads();
                 for half in 0..2 {
                     let sum = a[half].dot(quads[0]).add(b[half].dot(quads[1]));
                     let sum = sum.add(c[half].dot(quads[2])).add(d[half].dot(quads[3]));
@@ -117,13 +126,39 @@ impl Products for Eight {
     }
 
     #[inline(always)]
-    fn base(&self, four: usize, bias: F32x4) -> (F32x4, F32x4) {
-        (F32x4::load(&self.totals[four]), bias)
+    fn base(bias: F32x4, total: F32x4, zero: F32x4) -> F32x4 {
+        total.mul_add(zero, bias)
+    }
+}
+
+/// A group of zeros.
+static NOTHING: Group = [[0.0; GROUP]; PIXELS];
+
+/// How the numbers of a tile's pixels become integers.
+struct Steps {
+    factors: [F32x4; PIXELS],
+    zeros: [F32x4; PIXELS],
+}
+
+impl Steps {
+    /// For numbers between the least and the largest one of each pixel.
+    #[inline(always)]
+    fn new([least, most]: [F32x4; 2]) -> (Steps, Units) {
+        let negative = F32x4::splat(-1.0);
+        let largest = F32x4::splat(LARGEST);
+        // What is smaller would have a factor without end: its numbers become 0.
+        let smallest = F32x4::splat(f32::MIN_POSITIVE * LARGEST);
+        let range = least.mul_add(negative, most).max(smallest);
+        let (factors, units) = (largest.div(range), range.div(largest));
+        // Zero is an integer too, so that there is one rounding only.
+        let zeros = least.mul(factors).round().mul(negative);
+        let units = Units { unit: units, zero: zeros.mul(units).mul(negative) };
+        (Steps { factors: factors.lanes(), zeros: zeros.lanes() }, units)
     }
 
     #[inline(always)]
-    fn add_zero((totals, bias): (F32x4, F32x4), zero: F32x4) -> F32x4 {
-        totals.mul_add(zero, bias)
+    fn take(&self, place: usize, numbers: [F32x4; 4]) -> I8x16 {
+        I8x16::scale(numbers, self.factors[place], self.zeros[place])
     }
 }
 

@@ -8,6 +8,7 @@ pub mod bilinear;
 pub mod block;
 pub mod depthwise;
 mod eight;
+mod line;
 pub mod pointwise;
 #[cfg(test)]
 mod reference;

@@ -2,8 +2,9 @@
 
 use super::activation::Activation;
 use super::eight::Eight;
+use super::line::{Lines, Part};
 use super::sixteen::Sixteen;
-use super::tiles::Tiles;
+use super::tiles::{Pixels, Tiles};
 
 /// How finely numbers and weights are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +73,38 @@ impl Pointwise {
     /// # Panics
     /// If the lengths don't fit.
     pub fn run(&self, input: &[f32], residual: Option<Residual>, output: &mut [f32]) {
+        let outputs = Pixels { numbers: output, channels: self.outputs() };
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run(input, residual, output),
-            Packed::Eight(tiles) => tiles.run(input, residual, output),
+            Packed::Sixteen(tiles) => tiles.run(input, residual, outputs),
+            Packed::Eight(tiles) => tiles.run(input, residual, outputs),
+        }
+    }
+
+    /// The same to a line.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub(super) fn run_to_line(&self, input: &[f32], line: Part) {
+        match &self.0 {
+            Packed::Sixteen(tiles) => tiles.run(input, None, line),
+            Packed::Eight(tiles) => tiles.run(input, None, line),
+        }
+    }
+
+    /// The same from a line.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub(super) fn run_from_line(
+        &self,
+        line: &Lines,
+        residual: Option<Residual>,
+        output: &mut [f32],
+    ) {
+        let outputs = Pixels { numbers: output, channels: self.outputs() };
+        match &self.0 {
+            Packed::Sixteen(tiles) => tiles.run_line(line, residual, outputs),
+            Packed::Eight(tiles) => tiles.run_line(line, residual, outputs),
         }
     }
 }

@@ -8,7 +8,9 @@
 //! The inner loop has 40 GMAC/s (wasmtime 48, a Zen 5 core), in floats with `relaxed_madd` 20.
 
 use super::simd::{F32x4, I16x8, I32x4};
-use super::tiles::{CHANNELS, PIXELS, Products, Sums, Units, filled, range, ranges};
+use super::tiles::{
+    CHANNELS, Group, PIXELS, Products, Sums, Units, Worth, filled, range, ranges, ranges_of_groups,
+};
 
 /// Input channels of one step.
 pub(super) const STEP: usize = 8;
@@ -29,13 +31,12 @@ pub(super) struct Sixteen {
 
 impl Products for Sixteen {
     type Step = PixelStep;
-    type Base = F32x4;
 
-    fn pack(weights: &[f32], inputs: usize) -> (Sixteen, Vec<f32>) {
+    fn pack(weights: &[f32], inputs: usize) -> (Sixteen, Vec<Worth>) {
         let outputs = weights.len() / inputs;
         let steps = inputs.div_ceil(STEP);
         let mut packed = vec![WeightStep::default(); outputs.div_ceil(CHANNELS) * steps];
-        let mut scales = vec![0.0; outputs];
+        let mut worth = vec![Worth::default(); outputs];
         // How many weights as large as the largest one a channel's weights are together.
         let many = weights.chunks_exact(inputs).map(|row| sum(row) / most(row)).fold(1.0, f64::max);
         let largest = (f64::from(i32::MAX) / many).sqrt().min(i16::MAX.into()).floor();
@@ -47,7 +48,7 @@ impl Products for Sixteen {
             // may be rounded up by a half.
             let room = f64::from(i32::MAX) / largest - inputs as f64;
             let factor = (f64::from(i16::MAX) / most(row)).min(room / sum(row));
-            scales[output] = (1.0 / factor) as f32;
+            worth[output].scale = (1.0 / factor) as f32;
             for (input, weight) in row.iter().enumerate() {
                 let step = &mut packed[output / CHANNELS * steps + input / STEP];
                 let (pair, lane) = (input % STEP / 2, input % 2);
@@ -55,7 +56,7 @@ impl Products for Sixteen {
                 step[pair][four][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
             }
         }
-        (Sixteen { largest: largest as f32, steps, weights: packed }, scales)
+        (Sixteen { largest: largest as f32, steps, weights: packed }, worth)
     }
 
     fn steps(&self) -> usize {
@@ -65,9 +66,7 @@ impl Products for Sixteen {
     #[inline(always)]
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
         let (factors, units) = self.factors(ranges(rows));
-        let factors = factors.to_array();
-        for place in 0..PIXELS {
-            let factor = F32x4::splat(factors[place]);
+        for (place, factor) in factors.lanes().into_iter().enumerate() {
             let (whole, rest) = rows[place].as_chunks::<STEP>();
             for (step, numbers) in tile.iter_mut().zip(whole) {
                 let [low, high] = F32x4::load_two(numbers);
@@ -78,7 +77,26 @@ impl Products for Sixteen {
                 I16x8::scale(low, high, factor).store(&mut step[place]);
             }
         }
-        Units { unit: units.to_array(), zero: [0.0; PIXELS] }
+        Units { unit: units, zero: F32x4::splat(0.0) }
+    }
+
+    #[inline(always)]
+    fn scale_groups<'a>(
+        &self,
+        count: usize,
+        group: impl Fn(usize) -> &'a Group,
+        tile: &mut [PixelStep],
+    ) -> Units {
+        let (factors, units) = self.factors(ranges_of_groups(count, &group));
+        let factors = factors.lanes();
+        for (index, step) in tile.iter_mut().enumerate() {
+            let group = group(index);
+            for place in 0..PIXELS {
+                let [low, high] = F32x4::load_two(&group[place]);
+                I16x8::scale(low, high, factors[place]).store(&mut step[place]);
+            }
+        }
+        Units { unit: units, zero: F32x4::splat(0.0) }
     }
 
     #[inline(always)]
@@ -96,12 +114,7 @@ impl Products for Sixteen {
     }
 
     #[inline(always)]
-    fn base(&self, _: usize, bias: F32x4) -> F32x4 {
-        bias
-    }
-
-    #[inline(always)]
-    fn add_zero(bias: F32x4, _: F32x4) -> F32x4 {
+    fn base(bias: F32x4, _: F32x4, _: F32x4) -> F32x4 {
         bias
     }
 }

@@ -4,7 +4,8 @@
 //! The products are of integers. How numbers and weights become integers is the choice of
 //! [`Products`]; here is what is around them.
 
-use super::activation::{Activate, Activation, Padded, fours, with_activation};
+use super::activation::{Activate, Activation, Padded, with_activation};
+use super::line::{GROUP, Lines, Part};
 use super::pointwise::Residual;
 use super::simd::{F32x4, I32x4};
 
@@ -21,22 +22,22 @@ pub(super) const CHANNELS: usize = 8;
 /// The sums of one tile and one block.
 pub(super) type Sums = [[I32x4; CHANNELS / 4]; PIXELS];
 
+/// Eight channels of a tile's pixels.
+pub(super) type Group = [[f32; GROUP]; PIXELS];
+
 /// What the integers of a tile's pixels stand for: the number `n` for `n * unit + zero`.
 pub(super) struct Units {
-    pub unit: [f32; PIXELS],
-    pub zero: [f32; PIXELS],
+    pub unit: F32x4,
+    pub zero: F32x4,
 }
 
 /// Weights as integers, and how they are multiplied.
 pub(super) trait Products: Sized {
     /// Some input channels of a tile's pixels.
     type Step: Copy + Default;
-    /// What a sum begins with.
-    type Base: Copy;
 
-    /// Packs weights `[outputs][inputs]`; also says what one of the sums is worth, by output
-    /// channel, before the pixel's own unit.
-    fn pack(weights: &[f32], inputs: usize) -> (Self, Vec<f32>);
+    /// Packs weights `[outputs][inputs]`; also says what the sums are worth.
+    fn pack(weights: &[f32], inputs: usize) -> (Self, Vec<Worth>);
 
     /// How many steps a tile has.
     fn steps(&self) -> usize;
@@ -44,14 +45,36 @@ pub(super) trait Products: Sized {
     /// Turns a tile's pixels into integers.
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [Self::Step]) -> Units;
 
+    /// The same for pixels whose channels lie in groups.
+    fn scale_groups<'a>(
+        &self,
+        count: usize,
+        group: impl Fn(usize) -> &'a Group,
+        tile: &mut [Self::Step],
+    ) -> Units;
+
     /// The sums of a tile and the weights of a block of output channels.
     fn sums(&self, tile: &[Self::Step], block: usize) -> Sums;
 
-    /// What is added to the products of four output channels, whatever the pixel.
-    fn base(&self, four: usize, bias: F32x4) -> Self::Base;
+    /// The bias, and what the pixel's zero comes to: it counts for each weight.
+    fn base(bias: F32x4, total: F32x4, zero: F32x4) -> F32x4;
+}
 
-    /// The same for a pixel, whose zero counts for each weight.
-    fn add_zero(base: Self::Base, zero: F32x4) -> F32x4;
+/// What the sums of an output channel are worth.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Worth {
+    /// One of them, before the pixel's own unit.
+    pub scale: f32,
+    /// All weights together.
+    pub total: f32,
+}
+
+/// What is done to the sums of a block at the end.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Ending {
+    scales: [[f32; 4]; CHANNELS / 4],
+    totals: [[f32; 4]; CHANNELS / 4],
+    bias: [[f32; 4]; CHANNELS / 4],
 }
 
 /// Weights, and what is done to the sums at the end.
@@ -60,9 +83,7 @@ pub(super) struct Tiles<P> {
     inputs: usize,
     outputs: usize,
     products: P,
-    /// What one of the integer sums is worth, by output channel, before the pixel's own unit.
-    scales: Vec<[f32; 4]>,
-    bias: Vec<[f32; 4]>,
+    endings: Vec<Ending>,
     activation: Padded,
 }
 
@@ -75,16 +96,17 @@ impl<P: Products> Tiles<P> {
         let outputs = bias.len();
         let inputs = weights.len() / outputs;
         assert_eq!(weights.len(), outputs * inputs);
-        let (products, scales) = P::pack(weights, inputs);
-        let padded = outputs.next_multiple_of(CHANNELS);
-        Tiles {
-            inputs,
-            outputs,
-            products,
-            scales: fours(&scales, padded),
-            bias: fours(bias, padded),
-            activation: Padded::new(activation, padded),
+        let (products, worth) = P::pack(weights, inputs);
+        let mut endings = vec![Ending::default(); outputs.div_ceil(CHANNELS)];
+        for (channel, (bias, worth)) in bias.iter().zip(worth).enumerate() {
+            let (four, place) = (channel % CHANNELS / 4, channel % 4);
+            let ending = &mut endings[channel / CHANNELS];
+            ending.scales[four][place] = worth.scale;
+            ending.totals[four][place] = worth.total;
+            ending.bias[four][place] = *bias;
         }
+        let activation = Padded::new(activation, outputs.next_multiple_of(CHANNELS));
+        Tiles { inputs, outputs, products, endings, activation }
     }
 
     /// Input channels.
@@ -102,13 +124,13 @@ impl<P: Products> Tiles<P> {
         &self.products
     }
 
-    /// Each pixel by itself: `[pixels][inputs]` becomes `[pixels][outputs]`.
+    /// Each pixel by itself: `[pixels][inputs]` becomes `outputs`.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn run(&self, input: &[f32], residual: Option<Residual>, output: &mut [f32]) {
+    pub fn run(&self, input: &[f32], residual: Option<Residual>, outputs: impl Outputs) {
         let pixels = input.len() / self.inputs;
-        assert_eq!(pixels, output.len() / self.outputs);
+        assert_eq!(pixels, outputs.pixels());
         let fill = |first: usize, tile: &mut [P::Step]| {
             // A last tile that is not full has its last pixel several times.
             let rows = std::array::from_fn(|place| {
@@ -117,7 +139,20 @@ impl<P: Products> Tiles<P> {
             });
             self.products.scale(rows, tile)
         };
-        self.run_filled(fill, residual, output);
+        self.run_filled(fill, residual, outputs);
+    }
+
+    /// The pixels of a line, which has whole tiles of them.
+    ///
+    /// # Panics
+    /// If the lengths don't fit.
+    pub fn run_line(&self, line: &Lines, residual: Option<Residual>, outputs: impl Outputs) {
+        let groups = self.inputs.div_ceil(GROUP);
+        let fill = |first: usize, tile: &mut [P::Step]| {
+            let group = |group: usize| line.group(group, 0)[first..].first_chunk().expect("a tile");
+            self.products.scale_groups(groups, group, tile)
+        };
+        self.run_filled(fill, residual, outputs);
     }
 
     /// Pixels from anywhere. `fill` turns as many as a tile has into integers, from one on; there
@@ -126,12 +161,12 @@ impl<P: Products> Tiles<P> {
         &self,
         fill: impl FnMut(usize, &mut [P::Step]) -> Units,
         residual: Option<Residual>,
-        output: &mut [f32],
+        outputs: impl Outputs,
     ) {
         with_activation!(&self.activation, |activation| match residual {
             // Each by itself, or a sum with nothing would cost as much as a sum.
-            None => self.all(fill, &activation, None, output),
-            Some(residual) => self.all(fill, &activation, Some(residual), output),
+            None => self.all(fill, &activation, None, outputs),
+            Some(residual) => self.all(fill, &activation, Some(residual), outputs),
         });
     }
 
@@ -141,18 +176,17 @@ impl<P: Products> Tiles<P> {
         mut fill: impl FnMut(usize, &mut [P::Step]) -> Units,
         activation: &impl Activate,
         residual: Option<Residual>,
-        output: &mut [f32],
+        mut outputs: impl Outputs,
     ) {
         let mut tile = vec![P::Step::default(); self.products.steps()];
-        let pixels = output.len() / self.outputs;
+        let pixels = outputs.pixels();
         let whole = pixels / PIXELS * PIXELS;
-        let (most, last) = output.split_at_mut(whole * self.outputs);
-        for (index, output) in most.chunks_exact_mut(PIXELS * self.outputs).enumerate() {
-            let units = fill(index * PIXELS, &mut tile);
-            let residual = residual.map(|all| all.from(index * PIXELS));
-            self.tile(&tile, &units, activation, residual, output);
+        for first in (0..whole).step_by(PIXELS) {
+            let units = fill(first, &mut tile);
+            let residual = residual.map(|all| all.from(first));
+            self.tile::<true>(&tile, &units, activation, residual, (&mut outputs, first));
         }
-        if last.is_empty() {
+        if whole == pixels {
             return;
         }
         // The last pixels, in a tile that is filled up.
@@ -164,24 +198,24 @@ impl<P: Products> Tiles<P> {
         });
         let residual =
             added.as_ref().map(|(numbers, channels)| Residual { numbers, channels: *channels });
-        let mut filled = vec![0.0; PIXELS * self.outputs];
-        self.tile(&tile, &units, activation, residual, &mut filled);
-        last.copy_from_slice(&filled[..last.len()]);
+        self.tile::<false>(&tile, &units, activation, residual, (&mut outputs, whole));
     }
 
-    /// All channels of a tile.
+    /// All channels of a tile; where the outputs go, from which pixel on.
     #[inline(always)]
-    fn tile(
+    fn tile<const WHOLE: bool>(
         &self,
         tile: &[P::Step],
         units: &Units,
         activation: &impl Activate,
         residual: Option<Residual>,
-        output: &mut [f32],
+        (outputs, first): (&mut impl Outputs, usize),
     ) {
-        for block in 0..self.outputs.div_ceil(CHANNELS) {
+        for (block, ending) in self.endings.iter().enumerate() {
             let sums = self.products.sums(tile, block);
             let channel = block * CHANNELS;
+            let activate = [activation.four(channel), activation.four(channel + 4)];
+            let store = outputs.block::<WHOLE>(first, channel);
             // What is added is settled for all pixels together: asked for each, a layer of 32
             // channels took two thirds more.
             match residual {
@@ -192,7 +226,7 @@ impl<P: Products> Tiles<P> {
                         let added = F32x4::load_two(numbers);
                         [values[0].add(added[0]), values[1].add(added[1])]
                     };
-                    self.finish(channel, &sums, units, activation, added, output);
+                    Self::finish(&sums, ending, units, added, &activate, store);
                 }
                 Some(residual) if channel < residual.channels => {
                     let added = |place: usize, values: [F32x4; 2]| {
@@ -200,46 +234,105 @@ impl<P: Products> Tiles<P> {
                         let added = F32x4::load_two(&filled(&row[channel..residual.channels]));
                         [values[0].add(added[0]), values[1].add(added[1])]
                     };
-                    self.finish(channel, &sums, units, activation, added, output);
+                    Self::finish(&sums, ending, units, added, &activate, store);
                 }
-                _ => self.finish(channel, &sums, units, activation, |_, values| values, output),
+                _ => Self::finish(&sums, ending, units, |_, values| values, &activate, store),
             }
         }
     }
 
-    /// The outputs of a tile from one channel on, eight of each pixel or what is left.
+    /// The outputs of a tile's block.
     #[inline(always)]
     fn finish(
-        &self,
-        channel: usize,
         sums: &Sums,
+        ending: &Ending,
         units: &Units,
-        activation: &impl Activate,
         added: impl Fn(usize, [F32x4; 2]) -> [F32x4; 2],
-        output: &mut [f32],
+        [low, high]: &[impl Fn(F32x4) -> F32x4; 2],
+        mut store: impl FnMut(usize, [F32x4; 2]),
     ) {
-        let channels = CHANNELS.min(self.outputs - channel);
-        let fours = [channel / 4, channel / 4 + 1];
-        let scales = fours.map(|four| F32x4::load(&self.scales[four]));
-        let bases = fours.map(|four| self.products.base(four, F32x4::load(&self.bias[four])));
-        let [low, high] = fours.map(|four| activation.four(4 * four));
+        let scales = ending.scales.each_ref().map(F32x4::load);
+        let totals = ending.totals.each_ref().map(F32x4::load);
+        let bias = ending.bias.each_ref().map(F32x4::load);
+        let (units, zeros) = (units.unit.lanes(), units.zero.lanes());
         for place in 0..PIXELS {
-            let unit = F32x4::splat(units.unit[place]);
-            let zero = F32x4::splat(units.zero[place]);
             let sum = |half: usize| {
-                let base = P::add_zero(bases[half], zero);
-                sums[place][half].to_f32().mul(scales[half]).mul_add(unit, base)
+                let base = P::base(bias[half], totals[half], zeros[place]);
+                sums[place][half].to_f32().mul(scales[half]).mul_add(units[place], base)
             };
             let values = added(place, [sum(0), sum(1)]);
-            let values = [low(values[0]), high(values[1])];
-            let output = &mut output[place * self.outputs + channel..][..channels];
+            store(place, [low(values[0]), high(values[1])]);
+        }
+    }
+}
+
+/// Where a layer's outputs go.
+pub(super) trait Outputs {
+    /// How many pixels there are.
+    fn pixels(&self) -> usize;
+
+    /// Some channels of a tile of them, `WHOLE` or with fewer pixels than a tile has: what takes a
+    /// place in it and eight numbers, of which those beyond the last channel are not kept.
+    fn block<const WHOLE: bool>(
+        &mut self,
+        first: usize,
+        channel: usize,
+    ) -> impl FnMut(usize, [F32x4; 2]);
+}
+
+/// Pixels with their channels last.
+pub(super) struct Pixels<'a> {
+    pub numbers: &'a mut [f32],
+    pub channels: usize,
+}
+
+impl Outputs for Pixels<'_> {
+    fn pixels(&self) -> usize {
+        self.numbers.len() / self.channels
+    }
+
+    #[inline(always)]
+    fn block<const WHOLE: bool>(
+        &mut self,
+        first: usize,
+        channel: usize,
+    ) -> impl FnMut(usize, [F32x4; 2]) {
+        let channels = self.channels;
+        let left = if WHOLE { PIXELS } else { self.pixels() - first };
+        let tile = &mut self.numbers[first * channels..][..left * channels];
+        move |place, values| {
+            if place >= left {
+                return;
+            }
+            let output = &mut tile[place * channels..][..channels][channel..];
             match output.first_chunk_mut() {
                 Some(eight) => F32x4::store_two(values, eight),
                 None => {
                     let mut eight = [0.0; CHANNELS];
                     F32x4::store_two(values, &mut eight);
-                    output.copy_from_slice(&eight[..channels]);
+                    output.copy_from_slice(&eight[..output.len()]);
                 }
+            }
+        }
+    }
+}
+
+impl Outputs for Part<'_> {
+    fn pixels(&self) -> usize {
+        self.columns()
+    }
+
+    #[inline(always)]
+    fn block<const WHOLE: bool>(
+        &mut self,
+        first: usize,
+        channel: usize,
+    ) -> impl FnMut(usize, [F32x4; 2]) {
+        let group = &mut self.group(channel / GROUP)[first..];
+        let tile = if WHOLE { &mut group[..PIXELS] } else { group };
+        move |place, values| {
+            if let Some(eight) = tile.get_mut(place) {
+                F32x4::store_two(values, eight);
             }
         }
     }
@@ -286,6 +379,27 @@ pub(super) fn ranges(rows: [&[f32]; PIXELS]) -> [F32x4; 2] {
     let negative = F32x4::splat(-1.0);
     let least = F32x4::largest_of_each(ranges.map(|[least, _]| least.mul(negative)));
     [least.mul(negative), F32x4::largest_of_each(ranges.map(|[_, most]| most))]
+}
+
+/// The same of pixels whose channels lie in groups.
+#[inline(always)]
+pub(super) fn ranges_of_groups<'a>(
+    count: usize,
+    group: impl Fn(usize) -> &'a Group,
+) -> [F32x4; 2] {
+    let mut least = [F32x4::splat(0.0); PIXELS];
+    let mut most = least;
+    for index in 0..count {
+        let group = group(index);
+        for place in 0..PIXELS {
+            let [low, high] = F32x4::load_two(&group[place]);
+            least[place] = least[place].min(low.min(high));
+            most[place] = most[place].max(low.max(high));
+        }
+    }
+    let negative = F32x4::splat(-1.0);
+    let least = F32x4::largest_of_each(least.map(|least| least.mul(negative)));
+    [least.mul(negative), F32x4::largest_of_each(most)]
 }
 
 /// The least and the largest of every fourth number, or 0.

@@ -7,7 +7,7 @@
 use super::activation::Activation;
 use super::simd::{F32x4, I16x8};
 use super::sixteen::{PixelStep, STEP, Sixteen};
-use super::tiles::{PIXELS, Tiles, Units};
+use super::tiles::{Outputs, PIXELS, Pixels, Tiles, Units};
 use super::{Shape, Window};
 
 /// A convolution's weights, packed.
@@ -70,14 +70,17 @@ impl Windowed {
     pub fn run(&self, input: &[f32], shape: Shape, output: &mut [f32]) {
         let picture = self.scale(input, shape);
         let rows = output.chunks_exact_mut(picture.output.width * self.outputs());
-        rows.enumerate().for_each(|(row, output)| self.run_row(&picture, row, output));
+        let channels = self.outputs();
+        for (row, numbers) in rows.enumerate() {
+            self.run_row(&picture, row, Pixels { numbers, channels });
+        }
     }
 
     /// The picture in 16 bits, with its border.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn scale(&self, input: &[f32], shape: Shape) -> Scaled {
+    pub(super) fn scale(&self, input: &[f32], shape: Shape) -> Scaled {
         let Window { side, stride, before, .. } = self.window;
         assert_eq!(self.channels, shape.channels);
         assert_eq!(input.len(), shape.len());
@@ -113,9 +116,9 @@ impl Windowed {
     ///
     /// # Panics
     /// If the length doesn't fit.
-    pub fn run_row(&self, picture: &Scaled, row: usize, output: &mut [f32]) {
+    pub(super) fn run_row(&self, picture: &Scaled, row: usize, outputs: impl Outputs) {
         let Scaled { numbers, width, unit, output: place } = picture;
-        assert_eq!(output.len(), place.width * place.channels);
+        assert_eq!(outputs.pixels(), place.width);
         let top = row * self.window.stride;
         let fill = |first: usize, tile: &mut [PixelStep]| {
             for at in 0..PIXELS {
@@ -128,14 +131,14 @@ impl Windowed {
                     }
                 }
             }
-            Units { unit: [*unit; PIXELS], zero: [0.0; PIXELS] }
+            Units { unit: F32x4::splat(*unit), zero: F32x4::splat(0.0) }
         };
-        self.kernel.run_filled(fill, None, output);
+        self.kernel.run_filled(fill, None, outputs);
     }
 }
 
 /// A picture in 16 bits, with its border.
-pub struct Scaled {
+pub(super) struct Scaled {
     numbers: Vec<i16>,
     /// Pixels of a row with its border.
     width: usize,
