@@ -47,12 +47,6 @@ impl Kernels {
     }
 }
 
-/// From this width on, a depthwise convolution and those around it are one layer. In narrower
-/// pictures a row is no whole number of tiles, and what is between the layers is small. Measured in
-/// wasmtime 48 on a Xeon (Sapphire Rapids): landmarks 14.6 ms in the place of 15.2; palm detection no
-/// difference.
-const WIDE: usize = 28;
-
 /// A model with layers in the place of what they can do; the pointwise ones are so fine.
 ///
 /// # Errors
@@ -229,37 +223,28 @@ impl Walk<'_> {
         let input = self.parameters()?.input;
         let shape = self.shape(input)?;
         let (convolution, mut residual) = self.single()?;
-        let wide = shape.width >= WIDE;
         let kernel = match convolution {
-            Convolution::Depthwise(kernel) => {
-                self.block(Before::Nothing, kernel, wide, &mut residual)?
-            }
-            Convolution::Pointwise(kernel) => {
-                match self.depthwise_after(wide && residual.is_none()) {
-                    Some(next) => {
-                        self.block(Before::Pointwise(kernel), next, wide, &mut residual)?
-                    }
-                    None => Kernel::Pointwise(kernel),
-                }
-            }
-            Convolution::Window(kernel) => match self.depthwise_after(wide) {
-                Some(next) => self.block(Before::Window(kernel), next, wide, &mut residual)?,
+            Convolution::Depthwise(kernel) => self.block(Before::Nothing, kernel, &mut residual)?,
+            Convolution::Pointwise(kernel) => match self.depthwise_after(residual.is_none()) {
+                Some(next) => self.block(Before::Pointwise(kernel), next, &mut residual)?,
+                None => Kernel::Pointwise(kernel),
+            },
+            Convolution::Window(kernel) => match self.depthwise_after(true) {
+                Some(next) => self.block(Before::Window(kernel), next, &mut residual)?,
                 None => Kernel::Window(kernel),
             },
         };
         Some(Step { layer: self.layer(kernel, shape)?, input: Some(input), residual })
     }
 
-    /// A depthwise convolution with what is before it and, in a wide picture, the pointwise one after
-    /// it.
+    /// A depthwise convolution with what is before it and the pointwise one after it.
     fn block(
         &mut self,
         before: Before,
         depthwise: Depthwise,
-        wide: bool,
         residual: &mut Option<OutletId>,
     ) -> Option<Kernel> {
-        let after = match wide.then(|| self.following()).flatten() {
+        let after = match self.following() {
             Some((Convolution::Pointwise(kernel), added, nodes)) => {
                 *residual = added;
                 self.nodes.extend(nodes);

@@ -5,9 +5,11 @@
 //! them has up to 3 MB, which no cache near the core holds, and which a new instance has to get from
 //! its host page by page.
 
+use std::ops::Range;
+
 use super::Shape;
 use super::depthwise::{Depthwise, Output};
-use super::line::Part;
+use super::line::Strip;
 use super::pointwise::{Pointwise, Residual};
 use super::window::Windowed;
 
@@ -102,49 +104,49 @@ impl Block {
         let length = shape.width * shape.channels;
         match &self.before {
             Before::Nothing => {
-                let copy = |row: usize, mut line: Part| {
-                    line.copy(&input[row * length..][..length], shape.channels);
+                let copy = |rows: Range<usize>, mut strip: Strip| {
+                    strip.copy(&input[rows.start * length..rows.end * length], shape.channels);
                 };
                 self.rows(copy, between, residual, output);
             }
             Before::Pointwise(kernel) => {
-                let expand = |row: usize, line: Part| {
-                    kernel.run_to_line(&input[row * length..][..length], line);
+                let expand = |rows: Range<usize>, strip: Strip| {
+                    kernel.run_to_strip(&input[rows.start * length..rows.end * length], strip);
                 };
                 self.rows(expand, between, residual, output);
             }
             Before::Window(kernel) => {
                 let picture = kernel.scale(input, shape);
-                self.rows(
-                    |row, line| kernel.run_row(&picture, row, line),
-                    between,
-                    residual,
-                    output,
-                );
+                let see = |rows: Range<usize>, mut strip: Strip| {
+                    for (place, row) in rows.enumerate() {
+                        kernel.run_row(&picture, row, strip.row(place));
+                    }
+                };
+                self.rows(see, between, residual, output);
             }
         }
     }
 
-    /// The same with a function that makes a row of what the depthwise convolution reads.
+    /// The same with a function that makes rows of what the depthwise convolution reads.
     fn rows(
         &self,
-        mut make: impl FnMut(usize, Part),
+        mut make: impl FnMut(Range<usize>, Strip),
         between: Shape,
         residual: Option<Residual>,
         output: &mut [f32],
     ) {
         let mut rows = self.depthwise.rows(between);
-        let width = rows.output().width;
+        let pixels = rows.pixels();
         let Some(after) = &self.after else {
-            for output in output.chunks_exact_mut(width * between.channels) {
+            for output in output.chunks_mut(pixels * between.channels) {
                 rows.next(&mut make, Output::Pixels(output));
             }
             return;
         };
         let mut line = rows.line();
-        for (row, output) in output.chunks_exact_mut(width * after.outputs()).enumerate() {
+        for (index, output) in output.chunks_mut(pixels * after.outputs()).enumerate() {
             rows.next(&mut make, Output::Line(&mut line));
-            after.run_from_line(&line, residual.map(|all| all.from(row * width)), output);
+            after.run_from_line(&line, residual.map(|all| all.from(index * pixels)), output);
         }
     }
 }

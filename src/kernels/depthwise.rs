@@ -1,7 +1,9 @@
 //! Depthwise convolution: each channel by itself, in a window of 3 × 3 or 5 × 5 pixels.
 
+use std::ops::Range;
+
 use super::activation::{Activate, Activation, Padded, fours, with_activation};
-use super::line::{Lines, Part};
+use super::line::{Lines, Strip};
 use super::simd::{F32x4, settle, unknown};
 use super::{Shape, Window};
 
@@ -87,8 +89,11 @@ impl Depthwise {
         // The last tile may reach over the last pixel by `PIXELS - 1` pixels of output.
         let columns = (output.width.next_multiple_of(PIXELS) - 1) * stride + side;
         let columns = columns.max(before + input.width);
-        let lines = Lines::new(side, self.channels, columns);
-        Rows { kernel: self, input, output, lines, read: 0, written: 0 }
+        // Of so many rows the pixels are whole tiles.
+        let together = (1..PIXELS).find(|rows| (rows * output.width).is_multiple_of(PIXELS));
+        let together = together.unwrap_or(PIXELS).min(output.height);
+        let lines = Lines::new(side + (together - 1) * stride, self.channels, columns);
+        Rows { kernel: self, input, output, together, lines, read: 0, written: 0 }
     }
 
     /// Four channels of a tile's pixels, before the activation. `REACH` is how far a tile reaches in
@@ -151,7 +156,7 @@ pub(super) enum Output<'a> {
     Line(&'a mut Lines),
 }
 
-/// A picture of which one row after the other is made.
+/// A picture of which some rows after the others are made.
 ///
 /// The rows that the window sees lie where they have a border of zeros: with stride 1 one new row for
 /// each row of output, so that they stay in the cache.
@@ -159,8 +164,9 @@ pub(super) struct Rows<'a> {
     kernel: &'a Depthwise,
     input: Shape,
     output: Shape,
-    /// As many as the window has rows; row `r`, counted from the upper border, is in line
-    /// `r % side`.
+    /// How many rows of output are made together.
+    together: usize,
+    /// As many as these see; row `r`, counted from the upper border, is in line `r % lines.rows()`.
     lines: Lines,
     /// How many rows were read, the upper border's among them.
     read: usize,
@@ -169,93 +175,117 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The shape of the whole output.
-    pub fn output(&self) -> Shape {
-        self.output
+    /// How many pixels of output are made together; fewer at the end.
+    pub fn pixels(&self) -> usize {
+        self.together * self.output.width
     }
 
-    /// A line for a row of output.
+    /// A line for these.
     pub fn line(&self) -> Lines {
-        Lines::new(1, self.output.channels, self.output.width.next_multiple_of(PIXELS))
+        // Each row's last tile may reach over its end.
+        let columns = self.pixels() + PIXELS - 1;
+        Lines::new(1, self.output.channels, columns.next_multiple_of(PIXELS))
     }
 
-    /// Writes the next row. `make` writes a row of the input; it is called once for each.
+    /// Writes the next rows. `make` writes rows of the input; it is called once for each.
     ///
     /// # Panics
     /// If the length doesn't fit.
-    pub fn next(&mut self, make: &mut dyn FnMut(usize, Part), output: Output) {
+    pub fn next(&mut self, make: &mut dyn FnMut(Range<usize>, Strip), output: Output) {
         let Window { side, stride, before, .. } = self.kernel.window;
+        let count = self.together.min(self.output.height - self.written);
         let top = self.written * stride;
-        while self.read < top + side {
-            let mut line = self.lines.part(self.read % side, before, self.input.width);
-            match self.read.checked_sub(before).filter(|row| *row < self.input.height) {
-                Some(row) => make(row, line),
-                None => line.clear(),
+        let end = top + (count - 1) * stride + side;
+        while self.read < end {
+            let last = (before + self.input.height).min(end);
+            let inside = self.read >= before && self.read < last;
+            // The rows of the picture together, those of the border one by one.
+            let rows = self.read..if inside { last } else { self.read + 1 };
+            let count = self.lines.rows();
+            let lines = rows.clone().map(|row| row % count);
+            let mut strip = self.lines.strip(lines, before, self.input.width);
+            if inside {
+                make(rows.start - before..rows.end - before, strip);
+            } else {
+                strip.clear();
             }
-            self.read += 1;
+            self.read = rows.end;
         }
-        self.written += 1;
+        self.written += count;
         with_activation!(&self.kernel.activation, |activation| {
             match (side, stride) {
-                (3, 1) => self.row::<3, 1, 11>(top, output, &activation),
-                (3, _) => self.row::<3, 2, 17>(top, output, &activation),
-                (_, 1) => self.row::<5, 1, 15>(top, output, &activation),
-                (_, _) => self.row::<5, 2, 21>(top, output, &activation),
+                (3, 1) => self.rows::<3, 1, 11>(top, count, output, &activation),
+                (3, _) => self.rows::<3, 2, 17>(top, count, output, &activation),
+                (_, 1) => self.rows::<5, 1, 15>(top, count, output, &activation),
+                (_, _) => self.rows::<5, 2, 21>(top, count, output, &activation),
             }
         });
     }
 
-    /// The row of output whose window begins at the row `top`.
-    fn row<const SIDE: usize, const STRIDE: usize, const REACH: usize>(
+    /// Some rows of output, the first one's window begins at the row `top`.
+    fn rows<const SIDE: usize, const STRIDE: usize, const REACH: usize>(
         &self,
         top: usize,
+        count: usize,
         mut output: Output,
         activation: &impl Activate,
     ) {
         const { assert!(REACH == 2 * ((PIXELS - 1) * STRIDE + SIDE) - 1) };
-        let fours = self.input.channels / 4;
-        let tiles = self.output.width.div_ceil(PIXELS);
+        let width = self.output.width;
+        let (fours, tiles) = (self.input.channels / 4, width.div_ceil(PIXELS));
         let columns = 2 * self.lines.columns();
+        let group = self.lines.rows() * columns;
         let step = 2 * PIXELS * STRIDE;
         let numbers = self.lines.fours();
         assert!((tiles - 1) * step + REACH < columns);
-        assert!(numbers.len() >= fours.div_ceil(2) * SIDE * columns);
-        let rows: [&[[f32; 4]]; SIDE] =
-            std::array::from_fn(|line| &numbers[(top + line) % SIDE * columns..]);
+        assert!(numbers.len() >= fours.div_ceil(2) * group);
+        // Where the rows begin that a row of output sees.
+        let seen: Vec<[usize; SIDE]> = (0..count)
+            .map(|row| {
+                let line = |line| (top + row * STRIDE + line) % self.lines.rows() * columns;
+                std::array::from_fn(line)
+            })
+            .collect();
         let weights = self.kernel.weights.as_chunks::<SIDE>().0.as_chunks::<SIDE>().0;
         for (four, (weights, bias)) in weights.iter().zip(&self.kernel.bias).enumerate() {
-            let first = four / 2 * SIDE * columns + four % 2;
+            let first = four / 2 * group + four % 2;
             let (bias, activate) = (F32x4::load(bias), activation.four(4 * four));
-            let tile = |tile: usize| {
-                // As one number, or each load would reckon its own address.
-                let start = unknown(first + tile * step);
-                // SAFETY: by the assertions above each group has all rows, and each row all that
-                // the last tile reaches.
-                rows.map(|row| unsafe { &*row.as_ptr().add(start).cast::<[[f32; 4]; REACH]>() })
-            };
-            match &mut output {
-                Output::Line(line) => {
-                    let line = &mut line.fours_mut()[four / 2 * 2 * PIXELS * tiles + four % 2..];
-                    for index in 0..tiles {
-                        let sums =
-                            Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
-                        let output: &mut [_; 2 * PIXELS - 1] = line[unknown(2 * index * PIXELS)..]
-                            .first_chunk_mut()
-                            .expect("a whole tile");
-                        for (pixel, sum) in sums.into_iter().enumerate() {
-                            activate(sum).store(&mut output[2 * pixel]);
+            for (row, seen) in seen.iter().enumerate() {
+                // SAFETY: by the assertions above each group has all rows.
+                let lines = seen.map(|line| unsafe { numbers.as_ptr().add(line) });
+                let tile = |tile: usize| {
+                    // As one number, or each load would reckon its own address.
+                    let start = unknown(first + tile * step);
+                    // SAFETY: by the assertions above each row has all that the last tile reaches.
+                    lines.map(|line| unsafe { &*line.add(start).cast::<[[f32; 4]; REACH]>() })
+                };
+                match &mut output {
+                    Output::Line(line) => {
+                        let start = four / 2 * 2 * line.columns() + four % 2;
+                        let line = &mut line.fours_mut()[start + 2 * row * width..];
+                        for index in 0..tiles {
+                            let sums =
+                                Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
+                            let output: &mut [_; 2 * PIXELS - 1] = line
+                                [unknown(2 * index * PIXELS)..]
+                                .first_chunk_mut()
+                                .expect("a whole tile");
+                            for (pixel, sum) in sums.into_iter().enumerate() {
+                                activate(sum).store(&mut output[2 * pixel]);
+                            }
                         }
                     }
-                }
-                Output::Pixels(pixels) => {
-                    let pixels = pixels.as_chunks_mut().0;
-                    for index in 0..tiles {
-                        let sums =
-                            Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
-                        for (pixel, sum) in sums.into_iter().enumerate() {
-                            let at = (index * PIXELS + pixel) * fours + four;
-                            if let Some(output) = pixels.get_mut(at) {
-                                activate(sum).store(output);
+                    Output::Pixels(pixels) => {
+                        let row = &mut pixels[4 * row * width * fours..][..4 * width * fours];
+                        let row = row.as_chunks_mut().0;
+                        for index in 0..tiles {
+                            let sums =
+                                Depthwise::tile::<SIDE, STRIDE, REACH>(tile(index), weights, bias);
+                            for (pixel, sum) in sums.into_iter().enumerate() {
+                                let at = (index * PIXELS + pixel) * fours + four;
+                                if let Some(output) = row.get_mut(at) {
+                                    activate(sum).store(output);
+                                }
                             }
                         }
                     }

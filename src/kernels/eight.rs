@@ -61,8 +61,7 @@ impl Products for Eight {
                 let (four, place) = (output % CHANNELS / 4, output % 4);
                 step[quad][four][4 * place + lane] = weight as i8;
             }
-            worth[output] =
-                Worth { scale: (1.0 / factor) as f32, total: (total / factor) as f32 };
+            worth[output] = Worth { scale: (1.0 / factor) as f32, total: (total / factor) as f32 };
         }
         (Eight { steps, weights: packed }, worth)
     }

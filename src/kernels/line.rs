@@ -25,6 +25,11 @@ impl Lines {
         Lines { rows, columns, numbers }
     }
 
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// How many pixels a row has.
     pub fn columns(&self) -> usize {
         self.columns
@@ -46,57 +51,72 @@ impl Lines {
         self.numbers.as_flattened_mut().as_chunks_mut().0
     }
 
-    /// Pixels of a row from a column on.
-    pub fn part(&mut self, row: usize, first: usize, columns: usize) -> Part<'_> {
-        assert!(row < self.rows && first + columns <= self.columns);
-        let first = row * self.columns + first;
-        Part { group: self.rows * self.columns, numbers: &mut self.numbers[first..], columns }
+    /// Pixels of some rows, one after the other, from a column on.
+    pub fn strip(
+        &mut self,
+        rows: impl Iterator<Item = usize>,
+        first: usize,
+        columns: usize,
+    ) -> Strip<'_> {
+        assert!(first + columns <= self.columns);
+        let starts = rows.map(|row| row * self.columns + first).collect();
+        let group = self.rows * self.columns;
+        Strip { numbers: &mut self.numbers, group, columns, starts }
     }
 }
 
-/// Some neighbouring pixels of a row, to be written.
-pub(super) struct Part<'a> {
-    /// From the first pixel's first group on.
+/// Pixels of some rows, to be written.
+pub(super) struct Strip<'a> {
     numbers: &'a mut [[f32; GROUP]],
     /// How far it is to the next group.
     group: usize,
+    /// Pixels of each row.
     columns: usize,
+    /// Where each row begins in a group.
+    starts: Vec<usize>,
 }
 
-impl Part<'_> {
+impl Strip<'_> {
     /// How many pixels.
-    pub fn columns(&self) -> usize {
-        self.columns
+    pub fn pixels(&self) -> usize {
+        self.starts.len() * self.columns
     }
 
-    /// A group of channels.
+    /// One of the rows.
+    pub fn row(&mut self, row: usize) -> Strip<'_> {
+        Strip { numbers: self.numbers, starts: vec![self.starts[row]], ..*self }
+    }
+
+    /// A group of a pixel's row, from that pixel on.
     #[inline(always)]
-    pub fn group(&mut self, group: usize) -> &mut [[f32; GROUP]] {
-        &mut self.numbers[group * self.group..][..self.columns]
+    pub fn from(&mut self, pixel: usize, group: usize) -> &mut [[f32; GROUP]] {
+        let (row, column) = (pixel / self.columns, pixel % self.columns);
+        let start = group * self.group + self.starts[row] + column;
+        &mut self.numbers[start..][..self.columns - column]
     }
 
     /// All zeros.
     pub fn clear(&mut self) {
-        for group in 0..self.numbers.len().div_ceil(self.group) {
-            self.group(group).fill([0.0; GROUP]);
+        for group in 0..self.numbers.len() / self.group {
+            for row in 0..self.starts.len() {
+                self.from(row * self.columns, group).fill([0.0; GROUP]);
+            }
         }
     }
 
     /// From pixels with their channels last: a multiple of 4.
     pub fn copy(&mut self, pixels: &[f32], channels: usize) {
-        assert_eq!(pixels.len(), self.columns * channels);
-        for group in 0..channels / GROUP {
-            let pixels = pixels.chunks_exact(channels);
-            for (to, pixel) in self.group(group).iter_mut().zip(pixels) {
-                let from = pixel[group * GROUP..].first_chunk().expect("a whole group");
-                F32x4::store_two(F32x4::load_two(from), to);
-            }
-        }
-        let rest = channels % GROUP;
-        if rest > 0 {
-            let last = channels / GROUP;
-            for (to, pixel) in self.group(last).iter_mut().zip(pixels.chunks_exact(channels)) {
-                to[..rest].copy_from_slice(&pixel[last * GROUP..]);
+        assert_eq!(pixels.len(), self.pixels() * channels);
+        for (row, pixels) in pixels.chunks_exact(self.columns * channels).enumerate() {
+            for group in 0..channels.div_ceil(GROUP) {
+                let channel = group * GROUP;
+                let to = self.from(row * self.columns, group);
+                for (to, pixel) in to.iter_mut().zip(pixels.chunks_exact(channels)) {
+                    match pixel[channel..].first_chunk() {
+                        Some(from) => F32x4::store_two(F32x4::load_two(from), to),
+                        None => to[..channels - channel].copy_from_slice(&pixel[channel..]),
+                    }
+                }
             }
         }
     }

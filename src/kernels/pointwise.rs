@@ -2,7 +2,7 @@
 
 use super::activation::Activation;
 use super::eight::Eight;
-use super::line::{Lines, Part};
+use super::line::{Lines, Strip};
 use super::sixteen::Sixteen;
 use super::tiles::{Pixels, Tiles};
 
@@ -80,14 +80,14 @@ impl Pointwise {
         }
     }
 
-    /// The same to a line.
+    /// The same to a strip.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub(super) fn run_to_line(&self, input: &[f32], line: Part) {
+    pub(super) fn run_to_strip(&self, input: &[f32], strip: Strip) {
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run(input, None, line),
-            Packed::Eight(tiles) => tiles.run(input, None, line),
+            Packed::Sixteen(tiles) => tiles.run(input, None, strip),
+            Packed::Eight(tiles) => tiles.run(input, None, strip),
         }
     }
 

@@ -5,7 +5,7 @@
 //! [`Products`]; here is what is around them.
 
 use super::activation::{Activate, Activation, Padded, with_activation};
-use super::line::{GROUP, Lines, Part};
+use super::line::{GROUP, Lines, Strip};
 use super::pointwise::Residual;
 use super::simd::{F32x4, I32x4};
 
@@ -180,30 +180,25 @@ impl<P: Products> Tiles<P> {
     ) {
         let mut tile = vec![P::Step::default(); self.products.steps()];
         let pixels = outputs.pixels();
-        let whole = pixels / PIXELS * PIXELS;
-        for first in (0..whole).step_by(PIXELS) {
+        let mut last;
+        for first in (0..pixels).step_by(PIXELS) {
             let units = fill(first, &mut tile);
-            let residual = residual.map(|all| all.from(first));
-            self.tile::<true>(&tile, &units, activation, residual, (&mut outputs, first));
+            let mut residual = residual.map(|all| all.from(first));
+            if let Some(left) = &mut residual
+                && left.numbers.len() < PIXELS * left.channels
+            {
+                // The last pixels, in a tile that is filled up.
+                last = left.numbers.to_vec();
+                last.resize(PIXELS * left.channels, 0.0);
+                left.numbers = &last;
+            }
+            self.tile(&tile, &units, activation, residual, (&mut outputs, first));
         }
-        if whole == pixels {
-            return;
-        }
-        // The last pixels, in a tile that is filled up.
-        let units = fill(whole, &mut tile);
-        let added = residual.map(|all| {
-            let mut numbers = all.from(whole).numbers.to_vec();
-            numbers.resize(PIXELS * all.channels, 0.0);
-            (numbers, all.channels)
-        });
-        let residual =
-            added.as_ref().map(|(numbers, channels)| Residual { numbers, channels: *channels });
-        self.tile::<false>(&tile, &units, activation, residual, (&mut outputs, whole));
     }
 
     /// All channels of a tile; where the outputs go, from which pixel on.
     #[inline(always)]
-    fn tile<const WHOLE: bool>(
+    fn tile(
         &self,
         tile: &[P::Step],
         units: &Units,
@@ -211,32 +206,29 @@ impl<P: Products> Tiles<P> {
         residual: Option<Residual>,
         (outputs, first): (&mut impl Outputs, usize),
     ) {
+        // What doesn't fit as a whole goes there by way of these.
+        let mut filled = [[0.0; CHANNELS]; PIXELS];
         for (block, ending) in self.endings.iter().enumerate() {
             let sums = self.products.sums(tile, block);
             let channel = block * CHANNELS;
             let activate = [activation.four(channel), activation.four(channel + 4)];
-            let store = outputs.block::<WHOLE>(first, channel);
+            let places = outputs.places(first, channel);
+            let whole = places.is_some();
+            let places = places.unwrap_or_else(|| filled.each_mut());
             // What is added is settled for all pixels together: asked for each, a layer of 32
             // channels took two thirds more.
-            match residual {
-                Some(residual) if channel + CHANNELS <= residual.channels => {
+            match residual.filter(|residual| channel < residual.channels) {
+                Some(residual) => {
                     let added = |place: usize, values: [F32x4; 2]| {
-                        let at = place * residual.channels + channel;
-                        let numbers = residual.numbers[at..].first_chunk().expect("whole pixels");
-                        let added = F32x4::load_two(numbers);
+                        let added = residual.eight(place, channel);
                         [values[0].add(added[0]), values[1].add(added[1])]
                     };
-                    Self::finish(&sums, ending, units, added, &activate, store);
+                    Self::finish(&sums, ending, units, added, &activate, places);
                 }
-                Some(residual) if channel < residual.channels => {
-                    let added = |place: usize, values: [F32x4; 2]| {
-                        let row = &residual.numbers[place * residual.channels..];
-                        let added = F32x4::load_two(&filled(&row[channel..residual.channels]));
-                        [values[0].add(added[0]), values[1].add(added[1])]
-                    };
-                    Self::finish(&sums, ending, units, added, &activate, store);
-                }
-                _ => Self::finish(&sums, ending, units, |_, values| values, &activate, store),
+                None => Self::finish(&sums, ending, units, |_, values| values, &activate, places),
+            }
+            if !whole {
+                outputs.put(first, channel, &filled);
             }
         }
     }
@@ -249,19 +241,19 @@ impl<P: Products> Tiles<P> {
         units: &Units,
         added: impl Fn(usize, [F32x4; 2]) -> [F32x4; 2],
         [low, high]: &[impl Fn(F32x4) -> F32x4; 2],
-        mut store: impl FnMut(usize, [F32x4; 2]),
+        places: [&mut [f32; CHANNELS]; PIXELS],
     ) {
         let scales = ending.scales.each_ref().map(F32x4::load);
         let totals = ending.totals.each_ref().map(F32x4::load);
         let bias = ending.bias.each_ref().map(F32x4::load);
         let (units, zeros) = (units.unit.lanes(), units.zero.lanes());
-        for place in 0..PIXELS {
+        for (place, output) in places.into_iter().enumerate() {
             let sum = |half: usize| {
                 let base = P::base(bias[half], totals[half], zeros[place]);
                 sums[place][half].to_f32().mul(scales[half]).mul_add(units[place], base)
             };
             let values = added(place, [sum(0), sum(1)]);
-            store(place, [low(values[0]), high(values[1])]);
+            F32x4::store_two([low(values[0]), high(values[1])], output);
         }
     }
 }
@@ -271,13 +263,11 @@ pub(super) trait Outputs {
     /// How many pixels there are.
     fn pixels(&self) -> usize;
 
-    /// Some channels of a tile of them, `WHOLE` or with fewer pixels than a tile has: what takes a
-    /// place in it and eight numbers, of which those beyond the last channel are not kept.
-    fn block<const WHOLE: bool>(
-        &mut self,
-        first: usize,
-        channel: usize,
-    ) -> impl FnMut(usize, [F32x4; 2]);
+    /// Where eight channels of a tile's pixels go; `None` if there are fewer channels or pixels.
+    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [f32; CHANNELS]; PIXELS]>;
+
+    /// Keeps those of eight channels of a tile's pixels that there are.
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group);
 }
 
 /// Pixels with their channels last.
@@ -292,48 +282,57 @@ impl Outputs for Pixels<'_> {
     }
 
     #[inline(always)]
-    fn block<const WHOLE: bool>(
-        &mut self,
-        first: usize,
-        channel: usize,
-    ) -> impl FnMut(usize, [F32x4; 2]) {
+    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [f32; CHANNELS]; PIXELS]> {
         let channels = self.channels;
-        let left = if WHOLE { PIXELS } else { self.pixels() - first };
-        let tile = &mut self.numbers[first * channels..][..left * channels];
-        move |place, values| {
-            if place >= left {
-                return;
-            }
-            let output = &mut tile[place * channels..][..channels][channel..];
-            match output.first_chunk_mut() {
-                Some(eight) => F32x4::store_two(values, eight),
-                None => {
-                    let mut eight = [0.0; CHANNELS];
-                    F32x4::store_two(values, &mut eight);
-                    output.copy_from_slice(&eight[..output.len()]);
-                }
-            }
+        let tile = self.numbers.get_mut(first * channels..)?.get_mut(..PIXELS * channels)?;
+        let (a, rest) = tile.split_at_mut(channels);
+        let (b, rest) = rest.split_at_mut(channels);
+        let (c, d) = rest.split_at_mut(channels);
+        let eight = channel..channel + CHANNELS;
+        Some([
+            a.get_mut(eight.clone())?.first_chunk_mut()?,
+            b.get_mut(eight.clone())?.first_chunk_mut()?,
+            c.get_mut(eight.clone())?.first_chunk_mut()?,
+            d.get_mut(eight)?.first_chunk_mut()?,
+        ])
+    }
+
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group) {
+        let count = CHANNELS.min(self.channels - channel);
+        let pixels = self.numbers.chunks_exact_mut(self.channels).skip(first);
+        for (pixel, numbers) in pixels.zip(numbers) {
+            pixel[channel..][..count].copy_from_slice(&numbers[..count]);
         }
     }
 }
 
-impl Outputs for Part<'_> {
+impl Outputs for Strip<'_> {
     fn pixels(&self) -> usize {
-        self.columns()
+        Strip::pixels(self)
     }
 
     #[inline(always)]
-    fn block<const WHOLE: bool>(
-        &mut self,
-        first: usize,
-        channel: usize,
-    ) -> impl FnMut(usize, [F32x4; 2]) {
-        let group = &mut self.group(channel / GROUP)[first..];
-        let tile = if WHOLE { &mut group[..PIXELS] } else { group };
-        move |place, values| {
-            if let Some(eight) = tile.get_mut(place) {
-                F32x4::store_two(values, eight);
-            }
+    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [f32; CHANNELS]; PIXELS]> {
+        let tile: &mut Group = self.from(first, channel / GROUP).first_chunk_mut()?;
+        Some(tile.each_mut())
+    }
+
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group) {
+        let last = Strip::pixels(self).min(first + PIXELS);
+        for (pixel, numbers) in (first..last).zip(numbers) {
+            self.from(pixel, channel / GROUP)[0] = *numbers;
+        }
+    }
+}
+
+impl Residual<'_> {
+    /// Eight channels of a pixel, or those that there are, and zeros.
+    #[inline(always)]
+    fn eight(&self, place: usize, channel: usize) -> [F32x4; 2] {
+        let numbers = &self.numbers[place * self.channels..][..self.channels][channel..];
+        match numbers.first_chunk() {
+            Some(eight) => F32x4::load_two(eight),
+            None => F32x4::load_two(&filled(numbers)),
         }
     }
 }
@@ -383,10 +382,7 @@ pub(super) fn ranges(rows: [&[f32]; PIXELS]) -> [F32x4; 2] {
 
 /// The same of pixels whose channels lie in groups.
 #[inline(always)]
-pub(super) fn ranges_of_groups<'a>(
-    count: usize,
-    group: impl Fn(usize) -> &'a Group,
-) -> [F32x4; 2] {
+pub(super) fn ranges_of_groups<'a>(count: usize, group: impl Fn(usize) -> &'a Group) -> [F32x4; 2] {
     let mut least = [F32x4::splat(0.0); PIXELS];
     let mut most = least;
     for index in 0..count {
