@@ -256,7 +256,7 @@ last_warning() { # [OPTIONS OF KUBECTL LOGS]: the service's last line about trac
     grep 'warning: traces' | tail -n 1 || true
 }
 query_is_silent() {
-  stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/$query_deployment"
+  stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/${query_deployment:-$deployment}"
 }
 reads_elsewhere() {
   stop 9 "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
