@@ -124,6 +124,7 @@ env='[]'
   env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }")]"
 # Services follow their pods within a second or two: what is refused is tried again for so long.
 again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
+asked=$SECONDS
 seen=$(probe "$namespace" "
 curl $again --silent --max-time 10 --header '$header' http://$service:$port/health; echo \" health=\$?\"
 curl --silent --max-time 10 --header '$header' --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
@@ -162,8 +163,9 @@ url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$stored" | head -n 1)
 prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$stored" | head -n 1)
 volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
 
-# Asks the storage as Jaeger does: hops 7 and 8.
-check_storage() {
+# Asks the storage as Jaeger does: hops 7 and 8. An answer that comes late, or that a user without all
+# rights gets, proves nothing while spans may still arrive: then only what is certain ends the doctor.
+check_storage() { # certain|likely
   local user key secret ca env='[]' mounts='[]' volumes='[]' options='' answer log
   [[ $url ]] || return 0
   user=$(sed -n 's/.*username: //p' <<<"$stored" | head -n 1)
@@ -176,17 +178,19 @@ check_storage() {
     options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$stored" | head -n 1)"
   fi
   answer=$(probe "$jaeger_namespace" "
-ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' '$user' \"\$PASSWORD\"; } | curl --config - $options --silent --show-error --max-time 10 --write-out ' status=%{http_code}\n' \"\$@\" 2>&1; }
+ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' '$user' \"\$PASSWORD\"; } | curl --config - $options --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }
 ask '$url/_cluster/health'
 ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
 " "$env" "$mounts" "$volumes")
   log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
     grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
-  case $answer in
-    *status=401* | *status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
+  case $1$answer in
+    *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
-    *status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
+    # curl's 6: no such name; 7: the connection is refused.
+    *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
       'start it, or correct storage.elasticsearch; spans wait in the collector as long as its queue has room' ;;
+    certain*) return 0 ;;
     *'"status":"red"'*) stop 8 "the storage $url is not healthy: $(head -n 1 <<<"$answer" | cut -c1-300)" \
       'look at its nodes and disks: GET /_cluster/allocation/explain' ;;
     *status=[45]*) stop 8 "the storage $url answers with an error: $(grep -o '.*status=[45].*' <<<"$answer" | head -n 1 | cut -c1-300)" \
@@ -202,7 +206,7 @@ case $sent in
   *' span=0') ;;
   *)
     # A collector whose storage is away or refuses it does not start: then that is the cause.
-    [[ $replicas == 0* || ! $deployment ]] || check_storage
+    [[ $replicas == 0* || ! $deployment ]] || check_storage likely
     stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
       "kubectl --namespace $jaeger_namespace scale deployment $jaeger_release-collector --replicas 1; a network policy may stand between the namespaces, too"
     ;;
@@ -215,43 +219,70 @@ ok "6  the collector takes spans (200)"
 # Hop 9: both traces, through query.
 query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
 query_deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
-path=$(config "${query_deployment:-$deployment}" | sed -n 's/.*base_path: //p' | head -n 1)
-env='[]'
-[[ ! $client ]] || env="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
-found=$(probe "$jaeger_namespace" "
-ask() { { [ -z \"\${NAME:-}\" ] || printf 'user = \"%s:%s\"\n' \"\$NAME\" \"\$PASSWORD\"; } | curl --config - --silent --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode}\n' \"\$@\" 2>&1; }
-tries=0
-while [ \$tries -lt 12 ]; do
+read_config=$(config "${query_deployment:-$deployment}")
+read_url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$read_config" | head -n 1)
+read_prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
+path=$(sed -n 's/.*base_path: //p' <<<"$read_config" | head -n 1)
+login='[]'
+[[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
+look_for_traces() { # SECONDS: ends the doctor if the service's trace arrives, or a login is asked for
+  found=$(probe "$jaeger_namespace" "
+ask() { { [ -z \"\${NAME:-}\" ] || printf 'user = \"%s:%s\"\n' \"\$NAME\" \"\$PASSWORD\"; } | curl --config - --silent --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }
+end=\$((\$(date +%s) + $1))
+while :; do
   service=\$(ask http://$query:16686$path/api/v3/traces/$trace)
   direct=\$(ask http://$query:16686$path/api/v3/traces/$direct)
   case \$service in *spanId*) break ;; esac
   case \$service in *status=401*) break ;; esac
-  sleep 2; tries=\$((tries + 1))
+  [ \$(date +%s) -lt \$end ] || break
+  sleep 1
 done
 echo \"service: \$service\"; echo \"direct: \$direct\"
-" "$env")
-if grep -q '^service: .*spanId' <<<"$found"; then
-  ok "7–9 stored and found: the trace $trace of a request to $service"
-  say "Every hop works."
-  exit 0
-fi
-case $found in
-  *status=401*) stop 9 "query asks for a login: $(tail -n 1 <<<"$found" | cut -c1-200)" "--client SECRET (keys username, password) lets the doctor in" ;;
-  *status=000*) stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/$query_deployment" ;;
-esac
-if grep -q '^direct: .*spanId' <<<"$found"; then
-  log=$(kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 2>/dev/null | grep 'warning: traces' | tail -n 1 || true)
-  stop 10 "spans of others arrive, those of $service don't. Its log: ${log:-no warning about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
+" "$login")
+  if grep -q '^service: .*spanId' <<<"$found"; then
+    ok "7–9 stored and found: the trace $trace of a request to $service"
+    say "Every hop works."
+    exit 0
+  fi
+  [[ $found != *status=401* ]] ||
+    stop 9 "query asks for a login: $(tail -n 1 <<<"$found" | cut -c1-200)" "--client SECRET (keys username, password) lets the doctor in"
+}
+only_others_arrive() { # LOG OF THE SERVICE
+  stop 10 "spans of others arrive, those of $service don't. Its log: ${1:-no warning about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
     'settings.collectorAllowedHost must be scheme://host:port of the endpoint; settings.otelTracesSampler decides what is recorded'
-fi
-check_storage
-if [[ $query_deployment ]]; then
-  read_config=$(config "$query_deployment")
-  read_url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$read_config" | head -n 1)
-  read_prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
-  [[ $read_url == "$url" && $read_prefix == "$prefix" ]] || stop 9 \
-    "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
+}
+last_warning() { # [OPTIONS OF KUBECTL LOGS]: the service's last line about traces
+  kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 "$@" 2>/dev/null |
+    grep 'warning: traces' | tail -n 1 || true
+}
+query_is_silent() {
+  stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/${query_deployment:-$deployment}"
+}
+reads_elsewhere() {
+  stop 9 "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
     "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values --force-conflicts writes both configurations anew (Helm 3 knows no --force-conflicts and needs none); then kubectl --namespace $jaeger_namespace rollout restart deployment/$query_deployment"
+}
+
+# Elasticsearch shows after a second what it took. What is not there after four may be on its way, or
+# waiting is in vain: what makes that certain ends the doctor.
+look_for_traces 4
+[[ $found != *' curl=7;'* ]] || query_is_silent
+if grep -q '^direct: .*spanId' <<<"$found"; then
+  log=$(last_warning --since "$((SECONDS - asked + 1))s")
+  [[ $log != *'the host does not allow requests'* ]] || only_others_arrive "$log"
+else
+  check_storage certain
 fi
+if [[ $read_prefix != "$prefix" ]]; then
+  check_storage likely
+  reads_elsewhere
+fi
+
+# Nothing is certain: the storage may be slow.
+look_for_traces 20
+[[ $found != *status=000* ]] || query_is_silent
+! grep -q '^direct: .*spanId' <<<"$found" || only_others_arrive "$(last_warning)"
+check_storage likely
+[[ $read_url == "$url" ]] || reads_elsewhere
 stop 7 "the collector takes spans, but they don't reach query. Its log: $(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 50 2>/dev/null | grep -iE 'error|warn' | tail -n 1 | cut -c1-300)" \
   "kubectl --namespace $jaeger_namespace logs deployment/$deployment"

@@ -106,7 +106,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "cluster",
         about: "both charts and the scripts on a real Kubernetes",
-        arguments: &["--workspace", "--test", "cluster", "--", "--test-threads=1", "--nocapture"],
+        arguments: &["--workspace", "--test", "cluster", "--", "--nocapture"],
         needs: &[
             Need::Cluster,
             Need::Tool(Tool::Helm),

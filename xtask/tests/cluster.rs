@@ -2,7 +2,8 @@
 //! breaks. Runs only on the cluster that TEST_KUBECONFIG names; HOST_FROM_PODS is this machine's
 //! address as pods see it. `.ci/cluster` brings such a cluster up, with the images.
 //!
-//! It is one story on one cluster, so its parts run one after another.
+//! Most of the time something is waited for, so its parts run at once, each with a Jaeger and a service
+//! of its own.
 
 mod support;
 
@@ -21,11 +22,17 @@ use support::process::{free_port, wait};
 use support::servers::{Proxy, Search, write_password};
 use support::{jaeger_version, jaeger_writes_again, output, root};
 
-/// The namespaces, as the README has them.
-const JAEGER: &str = "tracing";
-const SERVICE: &str = "asl";
+/// What runs at once, each in namespaces of its own.
+const PARTS: [&str; 4] = ["", "-logins", "-before", "-behind"];
+/// The prefix of the indices of "-behind", where they are changed.
+const OTHER_PREFIX: &str = "behind";
+/// The label of a namespace's pod security.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// How long a storage or a collector is away.
 const AWAY: Duration = Duration::from_secs(30);
+/// When a slow storage shows what it took: the doctor has then looked once and seen nothing, after some
+/// 11 s, and looks again for 20 s.
+const LATE: Duration = Duration::from_secs(18);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: see .ci/cluster"))
@@ -78,18 +85,6 @@ fn old_pods_are_gone(namespace: &str) {
         kubectl(namespace, &format!("get pods --output={names}"))
     };
     wait(120, || format!("{} are still there", leaving()), || leaving().is_empty());
-}
-
-/// The namespaces, new and enforcing restricted pod security.
-fn fresh_namespaces() {
-    for namespace in [JAEGER, SERVICE] {
-        kubectl("default", &format!("delete namespace {namespace} --ignore-not-found --wait=true"));
-    }
-    kubectl("default", &format!("create namespace {SERVICE}"));
-    kubectl(
-        "default",
-        &format!("label namespace {SERVICE} pod-security.kubernetes.io/enforce=restricted"),
-    );
 }
 
 /// The photo that is posted, as a file of this size if one is given.
@@ -210,28 +205,51 @@ impl Load {
     }
 }
 
-/// Elasticsearch with a login, where pods reach it.
-struct Storage {
-    server: Search,
+/// The namespaces of a part, Jaeger's and the service's. Those of the first are the scripts' defaults.
+fn namespaces(part: &str) -> [String; 2] {
+    ["tracing", "asl"].map(|name| format!("{name}{part}"))
+}
+
+/// The namespaces, new and enforcing restricted pod security. The first part's for Jaeger is left to
+/// setup.
+fn fresh_namespaces() {
+    let mut all = PARTS.map(namespaces).concat();
+    let names = all.join(" ");
+    kubectl("default", &format!("delete namespace {names} --ignore-not-found --wait=true"));
+    all.remove(0);
+    for namespace in all {
+        kubectl("default", &format!("create namespace {namespace}"));
+        kubectl("default", &format!("label namespace {namespace} {ENFORCE}=restricted"));
+    }
+}
+
+/// A Jaeger and a service in namespaces of their own, and Elasticsearch with a login, where pods reach
+/// it.
+struct Site<'a> {
+    /// Jaeger's namespace and the service's.
+    jaeger: String,
+    service: String,
+    server: &'a Search,
     proxy: Option<Proxy>,
     folder: PathBuf,
     address: String,
+    start: Instant,
 }
 
-impl Storage {
-    fn start() -> Storage {
-        let folder = folder("cluster");
-        let server = Search::start("elasticsearch", &folder);
+impl<'a> Site<'a> {
+    fn new(part: &str, server: &'a Search, start: Instant) -> Site<'a> {
+        let folder = folder(&format!("cluster{part}"));
         let address = variable("HOST_FROM_PODS");
-        let proxy = Proxy::plain(&folder, &address, 0, server.port, "first");
-        Storage { server, proxy: Some(proxy), folder, address }
+        let proxy = Some(Proxy::plain(&folder, &address, 0, server.port, "first"));
+        let [jaeger, service] = namespaces(part);
+        Site { jaeger, service, server, proxy, folder, address, start }
     }
 
     fn port(&self) -> u16 {
         self.proxy.as_ref().expect("it runs").port
     }
 
-    /// Nobody answers at its address for some time.
+    /// Nobody answers at Elasticsearch's address for some time.
     fn away(&mut self, time: Duration) {
         let port = self.port();
         drop(self.proxy.take());
@@ -243,131 +261,198 @@ impl Storage {
         let proxy = Proxy::plain(&self.folder, &self.address, port, self.server.port, "first");
         self.proxy = Some(proxy);
     }
-}
 
-/// Sets Jaeger up, for the version that is tested, with further values; the proof went through.
-fn setup(arguments: &[&str], set: &str) -> String {
-    let mut all = arguments.to_vec();
-    let set = format!("image.tag={},storage.elasticsearch.replicas=0{set}", jaeger_version());
-    all.extend(["--", "--set", &set]);
-    let words = run("infra/setup-jaeger.sh", &all);
-    assert!(words.contains("Found it through"), "{words}");
-    words
-}
+    /// In Jaeger's namespace.
+    fn jaeger(&self, arguments: &str) -> String {
+        kubectl(&self.jaeger, arguments)
+    }
 
-fn install_service(set: &str) {
-    install_service_and(set, &["--wait", "--timeout", "3m"]);
-}
+    /// In the service's namespace.
+    fn service(&self, arguments: &str) -> String {
+        kubectl(&self.service, arguments)
+    }
 
-fn install_service_and(set: &str, options: &[&str]) {
-    let set = format!("image.repository=hand-gesture-api,image.tag=test{set}");
-    let mut all = vec!["upgrade", "--install", "hand-gesture-api", "infra/helm/hand-gesture-api"];
-    all.extend(["--namespace", SERVICE, "--set", &set, "--values"]);
-    all.push("infra/helm/hand-gesture-api/values-development.yaml");
-    all.extend(options);
-    run("helm", &all);
-}
+    fn api(&self) -> String {
+        service(&self.service, "hand-gesture-api", 80)
+    }
 
-/// The doctor names this hop, with this evidence; everything that it wrote.
-fn doctor_says(options: &[&str], code: i32, evidence: &str) -> String {
-    let (found, words) = operator("infra/doctor.sh", options);
-    assert!(
-        found == code && words.contains(evidence),
-        "not {code} and {evidence:?}: {found} {words}"
-    );
-    println!(
-        "doctor {code}: {}",
-        words.lines().find(|l| l.contains("BROKEN")).unwrap_or("every hop works")
-    );
-    words
-}
+    fn query(&self) -> String {
+        service(&self.jaeger, "jaeger-query", 16686)
+    }
 
-fn step(name: &str, start: Instant) {
-    println!("{:4} s  {name}", start.elapsed().as_secs());
-}
+    /// Whether its namespaces are the scripts' and the chart's defaults, so that none need be named.
+    fn has_default_names(&self) -> bool {
+        [&self.jaeger, &self.service] == namespaces("").each_ref()
+    }
 
+    /// Sets Jaeger up, for the version that is tested, with further values; the proof went through.
+    fn setup(&self, arguments: &[&str], set: &str) -> String {
+        let mut all = arguments.to_vec();
+        if !self.has_default_names() {
+            all.extend(["--namespace", &self.jaeger]);
+        }
+        let set = format!("image.tag={},storage.elasticsearch.replicas=0{set}", jaeger_version());
+        all.extend(["--", "--set", &set]);
+        let words = run("infra/setup-jaeger.sh", &all);
+        assert!(words.contains("Found it through"), "{words}");
+        words
+    }
+
+    /// The same before Elasticsearch.
+    fn setup_elasticsearch(&self, arguments: &[&str], set: &str) -> String {
+        let url = format!("http://{}:{}", self.address, self.port());
+        let secret = "elasticsearch-credentials";
+        let elasticsearch = ["--elasticsearch", &url, "--user", "elastic", "--secret", secret];
+        self.setup(&[&elasticsearch, arguments].concat(), set)
+    }
+
+    fn make_elasticsearch_secret(&self) {
+        let password = "--from-literal=password=first";
+        self.jaeger(&format!("create secret generic elasticsearch-credentials {password}"));
+    }
+
+    /// Jaeger before Elasticsearch from the start, and the service.
+    fn set_up_everything(&self, set: &str) {
+        self.make_elasticsearch_secret();
+        self.setup_elasticsearch(&[], set);
+        self.install_service("");
+        self.step("set up with Elasticsearch");
+    }
+
+    fn install_service(&self, set: &str) {
+        self.install_service_and(set, &["--wait", "--timeout", "3m"]);
+    }
+
+    fn install_service_and(&self, set: &str, options: &[&str]) {
+        let collector = match self.has_default_names() {
+            true => String::new(),
+            false => format!(
+                ",settings.jaegerCollectorHost=jaeger-collector.{}.svc.cluster.local",
+                self.jaeger
+            ),
+        };
+        let set = format!("image.repository=hand-gesture-api,image.tag=test{collector}{set}");
+        let mut all =
+            vec!["upgrade", "--install", "hand-gesture-api", "infra/helm/hand-gesture-api"];
+        all.extend(["--namespace", &self.service, "--set", &set, "--values"]);
+        all.push("infra/helm/hand-gesture-api/values-development.yaml");
+        all.extend(options);
+        run("helm", &all);
+    }
+
+    /// The doctor names this hop, with this evidence; everything that it wrote.
+    fn doctor_says(&self, options: &[&str], code: i32, evidence: &str) -> String {
+        let begin = Instant::now();
+        let mut all = options.to_vec();
+        if !self.has_default_names() {
+            all.extend(["--jaeger-namespace", &self.jaeger, "--namespace", &self.service]);
+        }
+        let (found, words) = operator("infra/doctor.sh", &all);
+        assert!(
+            found == code && words.contains(evidence),
+            "not {code} and {evidence:?}: {found} {words}"
+        );
+        let broken = words.lines().find(|l| l.contains("BROKEN")).unwrap_or("every hop works");
+        self.step(&format!("doctor {code} in {} s: {broken}", begin.elapsed().as_secs()));
+        words
+    }
+
+    /// Nobody looks at these namespaces any more.
+    fn remove(self) {
+        let Site { jaeger, service, .. } = self;
+        kubectl("default", &format!("delete namespace {jaeger} {service} --wait=false"));
+    }
+
+    fn step(&self, name: &str) {
+        println!("{:4} s  {}: {name}", self.start.elapsed().as_secs(), self.jaeger);
+    }
+}
 #[test]
 fn both_charts_on_a_cluster() {
     let start = Instant::now();
-    let mut storage = Storage::start();
-    fresh_namespaces();
-    step("namespaces are fresh, Elasticsearch runs", start);
+    let namespaces = std::thread::spawn(fresh_namespaces);
+    let server = Search::start("elasticsearch", &folder("cluster-elasticsearch"));
+    namespaces.join().expect("fresh namespaces");
+    let [story, logins, before, behind] = PARTS.map(|part| Site::new(part, &server, start));
+    story.step("namespaces are fresh, Elasticsearch runs");
+    std::thread::scope(|all| {
+        all.spawn(|| from_setup_to_uninstall(story));
+        all.spawn(|| logins_are_asked_for(logins));
+        all.spawn(|| the_doctor_names_the_hop_before_the_collector(before));
+        all.spawn(|| the_doctor_names_the_hop_behind_it(behind));
+    });
+}
 
+fn from_setup_to_uninstall(mut site: Site) {
     // Jaeger in memory, proved; then, run again, in Elasticsearch.
-    setup(&[], "");
-    step("set up with memory", start);
-    kubectl(
-        JAEGER,
-        "create secret generic elasticsearch-credentials --from-literal=password=first",
-    );
-    let url = format!("http://{}:{}", storage.address, storage.port());
-    let elasticsearch =
-        ["--elasticsearch", &url, "--user", "elastic", "--secret", "elasticsearch-credentials"];
-    setup(&elasticsearch, "");
-    old_pods_are_gone(JAEGER);
-    step("moved to Elasticsearch", start);
+    site.setup(&[], "");
+    assert_eq!(pod_security(&site.jaeger), "restricted");
+    site.step("set up with memory");
+    site.make_elasticsearch_secret();
+    site.setup_elasticsearch(&[], "");
+    old_pods_are_gone(&site.jaeger);
+    site.step("moved to Elasticsearch");
 
     // The service, a photo, its trace from Elasticsearch.
-    install_service("");
-    let api = service(SERVICE, "hand-gesture-api", 80);
-    let query = service(JAEGER, "jaeger-query", 16686);
-    let collector = service(JAEGER, "jaeger-collector", 4318);
+    site.install_service("");
+    let api = site.api();
+    let query = site.query();
+    let collector = service(&site.jaeger, "jaeger-collector", 4318);
     // A service follows its pods within a second or two.
     wait(30, || "no answer".into(), || get(&format!("{api}/health"), None).is_ok());
     let photos: Vec<String> =
         (0..5).map(|_| post_photo(&api, &photo(None)).expect("a prediction")).collect();
     find_all(&query, &photos, 60);
-    run("helm", &["test", "hand-gesture-api", "--namespace", SERVICE]);
-    assert!(storage.server.indices().iter().all(|name| name.starts_with("jaeger-")));
-    step("photos' traces are found in Elasticsearch", start);
+    run("helm", &["test", "hand-gesture-api", "--namespace", &site.service]);
+    let indices = site.server.indices();
+    let promised = ["jaeger-", &format!("{OTHER_PREFIX}-jaeger-")];
+    assert!(indices.iter().all(|name| promised.iter().any(|p| name.starts_with(p))), "{indices:?}");
+    site.doctor_says(&[], 0, "Every hop works");
+    site.step("photos' traces are found in Elasticsearch");
     the_api_prefix_is_taken_away(&api);
-    the_page_asks_for_a_login(&storage, &elasticsearch);
-    the_collector_asks_for_a_login(&storage, &elasticsearch);
-    step("nginx takes /api away; page and collector ask for a login", start);
 
     // Under load: new pods, Elasticsearch away, the collector away.
-    let lost_none = |what: &str, load: Load, seconds: u64| {
+    let lost_none = |site: &Site, what: &str, load: Load, seconds: u64| {
         let (spans, photos) = load.end(&query, seconds);
-        step(&format!("{what} lost none of {spans} spans, {photos} photos' traces"), start);
+        site.step(&format!("{what} lost none of {spans} spans, {photos} photos' traces"));
     };
     let load = Load::start(&collector, &api);
     std::thread::sleep(Duration::from_secs(3));
     let deployments = "deployment/jaeger-collector deployment/jaeger-query";
-    kubectl(JAEGER, &format!("rollout restart {deployments}"));
+    site.jaeger(&format!("rollout restart {deployments}"));
     for deployment in deployments.split(' ') {
-        kubectl(JAEGER, &format!("rollout status {deployment} --timeout=180s"));
+        site.jaeger(&format!("rollout status {deployment} --timeout=180s"));
     }
-    old_pods_are_gone(JAEGER);
-    lost_none("a rolling upgrade", load, 60);
+    old_pods_are_gone(&site.jaeger);
+    lost_none(&site, "a rolling upgrade", load, 60);
 
     if jaeger_writes_again() {
         let load = Load::start(&collector, &api);
         std::thread::sleep(Duration::from_secs(3));
-        storage.away(AWAY);
+        site.away(AWAY);
         std::thread::sleep(Duration::from_secs(3));
-        lost_none(&format!("{AWAY:?} without Elasticsearch"), load, 120);
+        lost_none(&site, &format!("{AWAY:?} without Elasticsearch"), load, 120);
     }
 
     let load = Load::start(&collector, &api);
     std::thread::sleep(Duration::from_secs(3));
-    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
+    site.jaeger("scale deployment jaeger-collector --replicas=0");
     std::thread::sleep(AWAY);
-    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
-    kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
+    site.jaeger("scale deployment jaeger-collector --replicas=1");
+    site.jaeger("rollout status deployment/jaeger-collector --timeout=120s");
     std::thread::sleep(Duration::from_secs(3));
-    lost_none(&format!("{AWAY:?} without collector"), load, 120);
-
-    the_doctor_names_the_hop(&mut storage, start);
+    lost_none(&site, &format!("{AWAY:?} without collector"), load, 120);
 
     // Test, roll back, uninstall: nothing is left.
-    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
-    run("helm", &["rollback", "jaeger", "1", "--namespace", JAEGER, "--wait"]);
-    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
-    run("helm", &["uninstall", "jaeger", "--namespace", JAEGER, "--wait"]);
-    run("helm", &["uninstall", "hand-gesture-api", "--namespace", SERVICE, "--wait"]);
+    let jaeger = ["--namespace", &site.jaeger];
+    run("helm", &[&["test", "jaeger"], &jaeger[..]].concat());
+    run("helm", &[&["rollback", "jaeger", "1", "--wait"], &jaeger[..]].concat());
+    run("helm", &[&["test", "jaeger"], &jaeger[..]].concat());
+    run("helm", &[&["uninstall", "jaeger", "--wait"], &jaeger[..]].concat());
+    run("helm", &["uninstall", "hand-gesture-api", "--namespace", &site.service, "--wait"]);
     let kinds = "deployments,daemonsets,cronjobs,jobs,services,configmaps,ingresses,serviceaccounts,\
                  poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,persistentvolumeclaims";
-    for namespace in [JAEGER, SERVICE] {
+    for namespace in [&site.jaeger, &site.service] {
         let left = kubectl(namespace, &format!("get {kinds} --output=name"));
         let left: Vec<&str> = left
             .lines()
@@ -375,69 +460,82 @@ fn both_charts_on_a_cluster() {
             .collect();
         assert!(left.is_empty(), "{namespace}: {left:?}");
     }
-    step("tested, rolled back, uninstalled", start);
+    site.step("tested, rolled back, uninstalled");
+}
+
+/// What pods of a namespace may do.
+fn pod_security(namespace: &str) -> String {
+    let label = ENFORCE.replace('.', "\\.");
+    let label = format!("--output=jsonpath={{.metadata.labels.{label}}}");
+    kubectl("default", &format!("get namespace {namespace} {label}"))
 }
 
 /// Makes a secret with the logins that a server takes, and one with a client's login.
-fn make_logins(storage: &Storage, server: &str, client: &str) {
-    let file = storage.folder.join("htpasswd");
+fn make_logins(site: &Site, server: &str, client: &str) {
+    let file = site.folder.join("htpasswd");
     write_password(&file, "ada", "two");
     let from = format!("--from-file=htpasswd={}", file.display());
-    kubectl(JAEGER, &format!("create secret generic {server} {from}"));
+    site.jaeger(&format!("create secret generic {server} {from}"));
     let from = "--from-literal=username=ada --from-literal=password=two";
-    kubectl(JAEGER, &format!("create secret generic {client} {from}"));
+    site.jaeger(&format!("create secret generic {client} {from}"));
+}
+
+fn logins_are_asked_for(site: Site) {
+    site.set_up_everything("");
+    the_page_asks_for_a_login(&site);
+    the_collector_asks_for_a_login(&site);
+    site.step("page and collector ask for a login");
+    site.remove();
 }
 
 /// Exposed with a login: setup's proof, `helm test` and the doctor read with one.
-fn the_page_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
-    make_logins(storage, "jaeger-logins", "jaeger-client");
+fn the_page_asks_for_a_login(site: &Site) {
+    make_logins(site, "jaeger-logins", "jaeger-client");
     let exposed =
         ["--address", "192.0.2.10", "--login", "jaeger-logins", "--client", "jaeger-client"];
-    let words = setup(&[elasticsearch, &exposed].concat(), "");
+    let words = site.setup_elasticsearch(&exposed, "");
     assert!(words.contains("http://jaeger.192.0.2.10.nip.io"), "{words}");
-    old_pods_are_gone(JAEGER);
-    let query = service(JAEGER, "jaeger-query", 16686);
-    assert_eq!(get(&format!("{query}/api/services"), None).expect("an answer").0, 401);
-    run("helm", &["test", "jaeger", "--namespace", JAEGER]);
-    doctor_says(&[], 9, "query asks for a login");
-    doctor_says(&["--client", "jaeger-client"], 0, "Every hop works");
-    setup(elasticsearch, "");
+    old_pods_are_gone(&site.jaeger);
+    assert_eq!(get(&format!("{}/api/services", site.query()), None).expect("an answer").0, 401);
+    run("helm", &["test", "jaeger", "--namespace", &site.jaeger]);
+    site.doctor_says(&[], 9, "query asks for a login");
+    site.doctor_says(&["--client", "jaeger-client"], 0, "Every hop works");
+    site.setup_elasticsearch(&[], "");
 }
 
 /// The collector takes spans with a login only: setup's proof has one, the service needs one, and the
 /// agent has one for those that know none.
-fn the_collector_asks_for_a_login(storage: &Storage, elasticsearch: &[&str]) {
-    make_logins(storage, "otlp-logins", "otlp-client");
+fn the_collector_asks_for_a_login(site: &Site) {
+    make_logins(site, "otlp-logins", "otlp-client");
     let logins = ",agent.enabled=true,collector.otlp.auth.htpasswdSecret=otlp-logins,\
                   collector.otlp.auth.clientSecret=otlp-client";
-    setup(elasticsearch, logins);
-    doctor_says(&[], 6, "status=401");
+    site.setup_elasticsearch(&[], logins);
+    site.doctor_says(&[], 6, "status=401");
     // ada:two
     let headers = "--from-literal=headers=authorization=Basic%20YWRhOnR3bw==";
-    kubectl(SERVICE, &format!("create secret generic otlp-headers {headers}"));
-    install_service(",otlpHeadersSecret.name=otlp-headers");
-    doctor_says(&[], 0, "Every hop works");
-    the_agent_passes_on();
-    install_service("");
-    setup(elasticsearch, "");
-    old_pods_are_gone(JAEGER);
+    site.service(&format!("create secret generic otlp-headers {headers}"));
+    site.install_service(",otlpHeadersSecret.name=otlp-headers");
+    site.doctor_says(&[], 0, "Every hop works");
+    the_agent_passes_on(site);
+    site.install_service("");
+    site.setup_elasticsearch(&[], "");
+    old_pods_are_gone(&site.jaeger);
 }
 
 /// The agent runs where restricted pod security is enforced, and passes on what the service sends by
 /// OTLP and what an older client sends by UDP.
-fn the_agent_passes_on() {
-    let label = "pod-security\\.kubernetes\\.io/enforce";
-    let label = format!("get namespace {JAEGER} --output=jsonpath={{.metadata.labels.{label}}}");
-    assert_eq!(kubectl("default", &label), "restricted");
-    kubectl(JAEGER, "rollout status daemonset/jaeger-agent --timeout=120s");
-    install_service(",settings.jaegerCollectorHost=jaeger-agent.tracing.svc.cluster.local");
-    doctor_says(&[], 0, "Every hop works");
-    let query = service(JAEGER, "jaeger-query", 16686);
-    let photo = post_photo(&service(SERVICE, "hand-gesture-api", 80), &photo(None));
+fn the_agent_passes_on(site: &Site) {
+    assert_eq!(pod_security(&site.jaeger), "restricted");
+    site.jaeger("rollout status daemonset/jaeger-agent --timeout=120s");
+    let agent = format!("jaeger-agent.{}.svc.cluster.local", site.jaeger);
+    site.install_service(&format!(",settings.jaegerCollectorHost={agent}"));
+    site.doctor_says(&[], 0, "Every hop works");
+    let query = site.query();
+    let photo = post_photo(&site.api(), &photo(None));
     find_all(&query, &[photo.expect("a prediction")], 60);
 
     let span = Span::new("thrift-udp");
-    let agent = service(JAEGER, "jaeger-agent", 6831);
+    let agent = service(&site.jaeger, "jaeger-agent", 6831);
     let agent = agent.strip_prefix("http://").expect("an address");
     let bytes = older_clients::thrift_call(&span, Thrift::Compact);
     let socket = UdpSocket::bind(("0.0.0.0", 0)).expect("a port");
@@ -451,7 +549,7 @@ fn the_agent_passes_on() {
     );
 
     let pod = "get pods --selector=app.kubernetes.io/component=agent";
-    let pod = kubectl(JAEGER, &format!("{pod} --output=jsonpath={{.items[*].status.podIP}}"));
+    let pod = site.jaeger(&format!("{pod} --output=jsonpath={{.items[*].status.podIP}}"));
     let passed_on = metric(&format!("http://{pod}:8888"), "otelcol_exporter_sent_spans");
     assert!(passed_on > SPANS.len() as f64, "the agent passed on only {passed_on} spans");
 }
@@ -489,73 +587,104 @@ fn the_api_prefix_is_taken_away(api: &str) {
     assert!(refused.contains("413"), "{refused}");
 }
 
-fn the_doctor_names_the_hop(storage: &mut Storage, start: Instant) {
-    doctor_says(&[], 0, "Every hop works");
+fn the_doctor_names_the_hop_before_the_collector(site: Site) {
+    site.set_up_everything("");
+    site.doctor_says(&[], 0, "Every hop works");
 
-    install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
-    doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
+    site.install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
+    site.doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
     // Nobody waits for the new pod but the doctor itself: the old one would still tell of tracing.
-    install_service_and(",settings.enableTracing=false", &[]);
-    let words = doctor_says(&[], 3, "enable_tracing='false'");
+    site.install_service_and(",settings.enableTracing=false", &[]);
+    let words = site.doctor_says(&[], 3, "enable_tracing='false'");
     assert!(words.contains("for pods that are being replaced"), "{words}");
-    install_service(",settings.collectorAllowedHost=http://elsewhere:4318");
-    doctor_says(&[], 10, "allowed: http://elsewhere:4318");
-    install_service("");
+    site.install_service(",settings.collectorAllowedHost=http://elsewhere:4318");
+    site.doctor_says(&[], 10, "allowed: http://elsewhere:4318");
+    site.install_service("");
 
-    kubectl(SERVICE, "scale deployment hand-gesture-api --replicas=0");
+    site.service("scale deployment hand-gesture-api --replicas=0");
     let selector = "app.kubernetes.io/instance=hand-gesture-api";
-    kubectl(SERVICE, &format!("wait pods --for=delete --selector {selector} --timeout=90s"));
-    doctor_says(&[], 2, "does not answer");
+    site.service(&format!("wait pods --for=delete --selector {selector} --timeout=90s"));
+    site.doctor_says(&[], 2, "does not answer");
     // A pod that never comes up is not waited for without end.
-    kubectl(SERVICE, "set image deployment/hand-gesture-api api=hand-gesture-api:none");
-    kubectl(SERVICE, "scale deployment hand-gesture-api --replicas=1");
-    let words = doctor_says(&["--wait", "5"], 2, "does not answer");
+    site.service("set image deployment/hand-gesture-api api=hand-gesture-api:none");
+    site.service("scale deployment hand-gesture-api --replicas=1");
+    let words = site.doctor_says(&["--wait", "5"], 2, "does not answer");
     assert!(words.contains("pods are still being replaced after 5 s"), "{words}");
-    kubectl(SERVICE, "set image deployment/hand-gesture-api api=hand-gesture-api:test");
-    kubectl(SERVICE, "rollout status deployment/hand-gesture-api --timeout=120s");
+    site.service("set image deployment/hand-gesture-api api=hand-gesture-api:test");
+    site.service("rollout status deployment/hand-gesture-api --timeout=120s");
+    site.step("the doctor named every broken hop before the collector");
+    site.remove();
+}
 
-    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=0");
-    kubectl(
-        JAEGER,
-        "wait pods --for=delete --selector app.kubernetes.io/component=collector --timeout=90s",
-    );
-    doctor_says(&[], 5, "0 wanted");
+fn the_doctor_names_the_hop_behind_it(mut site: Site) {
+    site.set_up_everything(&format!(",storage.elasticsearch.indexPrefix={OTHER_PREFIX}"));
+
+    // A storage that shows late what it took is slow, not broken.
+    let indices = format!("{}/{OTHER_PREFIX}-jaeger-*", site.server.url());
+    let refresh_every = |time: &str| {
+        let settings = serde_json::json!({"index": {"refresh_interval": time}}).to_string();
+        let request = ureq::put(format!("{indices}/_settings"));
+        request.header("content-type", "application/json").send(settings).expect("its settings");
+    };
+    refresh_every("-1");
+    std::thread::scope(|all| {
+        all.spawn(|| {
+            std::thread::sleep(LATE);
+            assert_eq!(post(&format!("{indices}/_refresh"), "").0, 200);
+        });
+        site.doctor_says(&[], 0, "Every hop works");
+    });
+    refresh_every("1s");
+
+    site.jaeger("scale deployment jaeger-collector --replicas=0");
+    let collector = "--selector app.kubernetes.io/component=collector";
+    site.jaeger(&format!("wait pods --for=delete {collector} --timeout=90s"));
+    site.doctor_says(&[], 5, "0 wanted");
 
     // A collector does not come up without its storage.
-    let port = storage.port();
-    drop(storage.proxy.take());
-    kubectl(JAEGER, "scale deployment jaeger-collector --replicas=1");
-    doctor_says(&["--wait", "5"], 8, "does not answer");
-    storage.back(port);
+    let port = site.port();
+    drop(site.proxy.take());
+    site.jaeger("scale deployment jaeger-collector --replicas=1");
+    site.doctor_says(&["--wait", "5"], 8, "does not answer");
+    site.back(port);
     // A new pod tries at once, that one only after a pause.
-    kubectl(JAEGER, "delete pods --selector app.kubernetes.io/component=collector");
-    kubectl(JAEGER, "rollout status deployment/jaeger-collector --timeout=120s");
+    site.jaeger(&format!("delete pods {collector}"));
+    site.jaeger("rollout status deployment/jaeger-collector --timeout=120s");
 
-    drop(storage.proxy.take());
-    doctor_says(&[], 8, "does not answer");
-    storage.back(port);
+    drop(site.proxy.take());
+    site.doctor_says(&[], 8, "does not answer");
+    site.back(port);
 
-    storage.proxy.as_ref().expect("it runs").rotate("second");
-    doctor_says(&[], 7, "refuses the login of user elastic");
-    storage.proxy.as_ref().expect("it runs").rotate("first");
+    site.proxy.as_ref().expect("it runs").rotate("second");
+    site.doctor_says(&[], 7, "refuses the login of user elastic");
+    site.proxy.as_ref().expect("it runs").rotate("first");
+
+    site.jaeger("scale deployment jaeger-query --replicas=0");
+    site.doctor_says(&[], 9, "query does not answer");
+    site.jaeger("scale deployment jaeger-query --replicas=1");
 
     // Query reads another prefix than the collector writes.
-    let config = kubectl(JAEGER, "get configmap jaeger-query --output=json");
-    let other = config.replace("index_prefix: \\\"\\\"", "index_prefix: \\\"blue\\\"");
+    let config = site.jaeger("get configmap jaeger-query --output=json");
+    let prefix = |prefix: &str| format!("index_prefix: \\\"{prefix}\\\"");
+    let other = config.replace(&prefix(OTHER_PREFIX), &prefix("blue"));
     assert_ne!(config, other);
-    let file = storage.folder.join("query.json");
+    let file = site.folder.join("query.json");
     std::fs::write(&file, other).expect("written");
-    kubectl(JAEGER, &format!("apply -f {}", file.display()));
-    kubectl(JAEGER, "rollout restart deployment/jaeger-query");
-    kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
-    doctor_says(&[], 9, "with 'blue'");
+    site.jaeger(&format!("apply -f {}", file.display()));
+    site.jaeger("rollout restart deployment/jaeger-query");
+    site.jaeger("rollout status deployment/jaeger-query --timeout=120s");
+    site.doctor_says(&[], 9, "with 'blue'");
     // The repair that it names.
-    let repair = "upgrade jaeger infra/helm/jaeger --namespace tracing --reuse-values --force-conflicts --wait";
+    let repair = format!(
+        "upgrade jaeger infra/helm/jaeger --namespace {} --reuse-values --force-conflicts --wait",
+        site.jaeger
+    );
     run("helm", &repair.split(' ').collect::<Vec<_>>());
-    kubectl(JAEGER, "rollout restart deployment/jaeger-query");
-    kubectl(JAEGER, "rollout status deployment/jaeger-query --timeout=120s");
-    doctor_says(&[], 0, "Every hop works");
-    step("the doctor named every broken hop", start);
+    site.jaeger("rollout restart deployment/jaeger-query");
+    site.jaeger("rollout status deployment/jaeger-query --timeout=120s");
+    site.doctor_says(&[], 0, "Every hop works");
+    site.step("the doctor named every broken hop behind the collector");
+    site.remove();
 }
 
 /// Setup says what is wrong, and what to do.
