@@ -16,7 +16,9 @@ pub const FULL_SIDE: usize = 192;
 /// with a border, in which the photo has as many pixels (the table "What palm detection sees" in the
 /// model card).
 pub const SMALL_SIDE: usize = 128;
-/// What runs the model. Measured: in 8 bits it misses palms of the test photos.
+/// What runs the model. Measured: in 8 bits it misses palms of the test photos. With 8 bits only where
+/// there are 128 channels and more, a prediction takes 2.6 % less, but the regions move by 0.9 % of
+/// their size and turn by 1.5°, and of 3,332 photos 8 letters fewer are right.
 pub const OPERATORS: Operators = Operators::Own(Precision::Sixteen);
 
 /// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
