@@ -159,8 +159,14 @@ store=ingester
 deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$store")
 config() { field "$jaeger_namespace" configmap "$1" '{.data.config\.yaml}'; }
 stored=$(config "$deployment")
-url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$stored" | head -n 1)
-prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$stored" | head -n 1)
+storage_url() { sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$1" | head -n 1; }
+index_prefix() { sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$1" | head -n 1; }
+url=$(storage_url "$stored")
+prefix=$(index_prefix "$stored")
+# A function for a probe: curl, with a login if the probe has a PASSWORD, what came of it at the end.
+asking() { # USER as the probe's shell reads it, OPTIONS
+  printf '%s' "ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' $1 \"\$PASSWORD\"; } | curl --config - $2 --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }"
+}
 volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
 
 # Asks the storage as Jaeger does: hops 7 and 8. An answer that comes late, or that a user without all
@@ -178,7 +184,7 @@ check_storage() { # certain|likely
     options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$stored" | head -n 1)"
   fi
   answer=$(probe "$jaeger_namespace" "
-ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' '$user' \"\$PASSWORD\"; } | curl --config - $options --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }
+$(asking "'$user'" "$options")
 ask '$url/_cluster/health'
 ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
 " "$env" "$mounts" "$volumes")
@@ -220,14 +226,14 @@ ok "6  the collector takes spans (200)"
 query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
 query_deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
 read_config=$(config "${query_deployment:-$deployment}")
-read_url=$(sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$read_config" | head -n 1)
-read_prefix=$(sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
+read_url=$(storage_url "$read_config")
+read_prefix=$(index_prefix "$read_config")
 path=$(sed -n 's/.*base_path: //p' <<<"$read_config" | head -n 1)
 login='[]'
 [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
 look_for_traces() { # SECONDS: ends the doctor if the service's trace arrives, or a login is asked for
   found=$(probe "$jaeger_namespace" "
-ask() { { [ -z \"\${NAME:-}\" ] || printf 'user = \"%s:%s\"\n' \"\$NAME\" \"\$PASSWORD\"; } | curl --config - --silent --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }
+$(asking '"$NAME"' '')
 end=\$((\$(date +%s) + $1))
 while :; do
   service=\$(ask http://$query:16686$path/api/v3/traces/$trace)

@@ -5,10 +5,8 @@ use std::ops::Range;
 use super::activation::{Activate, Activation, Padded, fours, with_activation};
 use super::line::{Lines, Strip};
 use super::simd::{F32x4, settle, unknown};
+use super::tiles::PIXELS;
 use super::{Shape, Window};
-
-/// Neighbouring pixels of one tile.
-const PIXELS: usize = 4;
 
 /// A block for each of some numbers, one after the other.
 macro_rules! unrolled {
@@ -203,8 +201,8 @@ impl Rows<'_> {
             let inside = self.read >= before && self.read < last;
             // The rows of the picture together, those of the border one by one.
             let rows = self.read..if inside { last } else { self.read + 1 };
-            let count = self.lines.rows();
-            let lines = rows.clone().map(|row| row % count);
+            let all = self.lines.rows();
+            let lines = rows.clone().map(|row| row % all);
             let mut strip = self.lines.strip(lines, before, self.input.width);
             if inside {
                 make(rows.start - before..rows.end - before, strip);
@@ -224,7 +222,7 @@ impl Rows<'_> {
         });
     }
 
-    /// Some rows of output, the first one's window begins at the row `top`.
+    /// Some rows of output; the window of the first one begins at the row `top`.
     fn rows<const SIDE: usize, const STRIDE: usize, const REACH: usize>(
         &self,
         top: usize,
@@ -261,6 +259,7 @@ impl Rows<'_> {
                     // SAFETY: by the assertions above each row has all that the last tile reaches.
                     lines.map(|line| unsafe { &*line.add(start).cast::<[[f32; 4]; REACH]>() })
                 };
+                // A loop for each: with one loop for both the models take 2.8 % more.
                 match &mut output {
                     Output::Line(line) => {
                         let start = four / 2 * 2 * line.columns() + four % 2;

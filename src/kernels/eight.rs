@@ -13,7 +13,8 @@ use super::line::GROUP;
 use super::simd::{F32x4, I8x16, I32x4};
 use super::sixteen::most;
 use super::tiles::{
-    CHANNELS, Group, PIXELS, Products, Sums, Units, Worth, load_rest, ranges, ranges_of_groups,
+    CHANNELS, Group, LineTile, PIXELS, Products, Sums, Units, Worth, load_rest, ranges,
+    ranges_in_line,
 };
 
 /// Input channels of one step.
@@ -86,17 +87,13 @@ impl Products for Eight {
     }
 
     #[inline(always)]
-    fn scale_groups<'a>(
-        &self,
-        count: usize,
-        group: impl Fn(usize) -> &'a Group,
-        tile: &mut [PixelStep],
-    ) -> Units {
-        let (steps, units) = Steps::new(ranges_of_groups(count, &group));
+    fn scale_line(&self, pixels: LineTile, tile: &mut [PixelStep]) -> Units {
+        let (steps, units) = Steps::new(ranges_in_line(pixels));
         for (index, step) in tile.iter_mut().enumerate() {
-            let first = group(2 * index);
+            let first = pixels.group(2 * index);
             // The last group may have none beside it.
-            let second = if 2 * index + 1 < count { group(2 * index + 1) } else { &NOTHING };
+            let beside = 2 * index + 1;
+            let second = if beside < pixels.groups { pixels.group(beside) } else { &NOTHING };
             for place in 0..PIXELS {
                 let ([a, b], [c, d]) =
                     (F32x4::load_two(&first[place]), F32x4::load_two(&second[place]));

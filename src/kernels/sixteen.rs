@@ -9,7 +9,7 @@
 
 use super::simd::{F32x4, I16x8, I32x4};
 use super::tiles::{
-    CHANNELS, Group, PIXELS, Products, Sums, Units, Worth, filled, range, ranges, ranges_of_groups,
+    CHANNELS, LineTile, PIXELS, Products, Sums, Units, Worth, filled, range, ranges, ranges_in_line,
 };
 
 /// Input channels of one step.
@@ -81,16 +81,11 @@ impl Products for Sixteen {
     }
 
     #[inline(always)]
-    fn scale_groups<'a>(
-        &self,
-        count: usize,
-        group: impl Fn(usize) -> &'a Group,
-        tile: &mut [PixelStep],
-    ) -> Units {
-        let (factors, units) = self.factors(ranges_of_groups(count, &group));
+    fn scale_line(&self, pixels: LineTile, tile: &mut [PixelStep]) -> Units {
+        let (factors, units) = self.factors(ranges_in_line(pixels));
         let factors = factors.lanes();
         for (index, step) in tile.iter_mut().enumerate() {
-            let group = group(index);
+            let group = pixels.group(index);
             for place in 0..PIXELS {
                 let [low, high] = F32x4::load_two(&group[place]);
                 I16x8::scale(low, high, factors[place]).store(&mut step[place]);

@@ -25,6 +25,23 @@ pub(super) type Sums = [[I32x4; CHANNELS / 4]; PIXELS];
 /// Eight channels of a tile's pixels.
 pub(super) type Group = [[f32; GROUP]; PIXELS];
 
+/// A tile's pixels in a line.
+#[derive(Clone, Copy)]
+pub(super) struct LineTile<'a> {
+    line: &'a Lines,
+    first: usize,
+    /// How many groups of channels there are.
+    pub groups: usize,
+}
+
+impl<'a> LineTile<'a> {
+    /// Eight of the channels.
+    #[inline(always)]
+    pub fn group(self, group: usize) -> &'a Group {
+        self.line.group(group, 0)[self.first..].first_chunk().expect("a whole tile")
+    }
+}
+
 /// What the integers of a tile's pixels stand for: the number `n` for `n * unit + zero`.
 pub(super) struct Units {
     pub unit: F32x4,
@@ -45,13 +62,8 @@ pub(super) trait Products: Sized {
     /// Turns a tile's pixels into integers.
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [Self::Step]) -> Units;
 
-    /// The same for pixels whose channels lie in groups.
-    fn scale_groups<'a>(
-        &self,
-        count: usize,
-        group: impl Fn(usize) -> &'a Group,
-        tile: &mut [Self::Step],
-    ) -> Units;
+    /// The same for pixels of a line.
+    fn scale_line(&self, pixels: LineTile, tile: &mut [Self::Step]) -> Units;
 
     /// The sums of a tile and the weights of a block of output channels.
     fn sums(&self, tile: &[Self::Step], block: usize) -> Sums;
@@ -149,8 +161,7 @@ impl<P: Products> Tiles<P> {
     pub fn run_line(&self, line: &Lines, residual: Option<Residual>, outputs: impl Outputs) {
         let groups = self.inputs.div_ceil(GROUP);
         let fill = |first: usize, tile: &mut [P::Step]| {
-            let group = |group: usize| line.group(group, 0)[first..].first_chunk().expect("a tile");
-            self.products.scale_groups(groups, group, tile)
+            self.products.scale_line(LineTile { line, first, groups }, tile)
         };
         self.run_filled(fill, residual, outputs);
     }
@@ -375,24 +386,28 @@ pub(super) fn load_rest(rest: &[f32]) -> [F32x4; 4] {
 #[inline(always)]
 pub(super) fn ranges(rows: [&[f32]; PIXELS]) -> [F32x4; 2] {
     let ranges = rows.map(range);
-    let negative = F32x4::splat(-1.0);
-    let least = F32x4::largest_of_each(ranges.map(|[least, _]| least.mul(negative)));
-    [least.mul(negative), F32x4::largest_of_each(ranges.map(|[_, most]| most))]
+    of_each(ranges.map(|[least, _]| least), ranges.map(|[_, most]| most))
 }
 
-/// The same of pixels whose channels lie in groups.
+/// The same of a line's pixels.
 #[inline(always)]
-pub(super) fn ranges_of_groups<'a>(count: usize, group: impl Fn(usize) -> &'a Group) -> [F32x4; 2] {
+pub(super) fn ranges_in_line(pixels: LineTile) -> [F32x4; 2] {
     let mut least = [F32x4::splat(0.0); PIXELS];
     let mut most = least;
-    for index in 0..count {
-        let group = group(index);
+    for group in 0..pixels.groups {
+        let group = pixels.group(group);
         for place in 0..PIXELS {
             let [low, high] = F32x4::load_two(&group[place]);
             least[place] = least[place].min(low.min(high));
             most[place] = most[place].max(low.max(high));
         }
     }
+    of_each(least, most)
+}
+
+/// The least and the largest lane of each.
+#[inline(always)]
+fn of_each(least: [F32x4; PIXELS], most: [F32x4; PIXELS]) -> [F32x4; 2] {
     let negative = F32x4::splat(-1.0);
     let least = F32x4::largest_of_each(least.map(|least| least.mul(negative)));
     [least.mul(negative), F32x4::largest_of_each(most)]

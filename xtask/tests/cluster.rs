@@ -367,6 +367,7 @@ impl<'a> Site<'a> {
         println!("{:4} s  {}: {name}", self.start.elapsed().as_secs(), self.jaeger);
     }
 }
+
 #[test]
 fn both_charts_on_a_cluster() {
     let start = Instant::now();
