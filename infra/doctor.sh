@@ -233,7 +233,7 @@ login='[]'
 [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
 look_for_traces() { # SECONDS: ends the doctor if the service's trace arrives, or a login is asked for
   found=$(probe "$jaeger_namespace" "
-$(asking '"$NAME"' '')
+$(asking "\"\$NAME\"" '')
 end=\$((\$(date +%s) + $1))
 while :; do
   service=\$(ask http://$query:16686$path/api/v3/traces/$trace)
