@@ -116,6 +116,34 @@ fn jaeger_refuses_an_unknown_key() {
     assert!(error.expect_err("refused").contains("most_traces"));
 }
 
+/// A number stays what it is, whether a file or `--set` has it: Helm gives a file's numbers as
+/// floating-point ones, and a fraction of `--set` as text.
+#[test]
+fn numbers_are_given_as_they_are() {
+    let number = r#"{"otelTracesSamplerArg": 0.1, "maxPixels": 50000000}"#;
+    for (option, settings) in [
+        ("--set-json", format!("settings={number}")),
+        ("--set", "settings.otelTracesSamplerArg=0.1,settings.maxPixels=50000000".into()),
+    ] {
+        let chart = ["template", "a", "infra/helm/hand-gesture-api", "--set", "image.repository=r"];
+        let rendered = helm(chart.into_iter().chain([option, &settings])).expect("rendered");
+        for (name, value) in [("OTEL_TRACES_SAMPLER_ARG", "0.1"), ("MAX_PIXELS", "50000000")] {
+            let line = format!("{{name: SPIN_VARIABLE_{name}, value: \"{value}\"}}");
+            assert!(rendered.contains(&line), "{option}: no {line} in {rendered}");
+        }
+    }
+    for option in ["--set-json", "--set"] {
+        let rendered = support::render_jaeger(&[option, "sampling.defaultProbability=0.25"]);
+        let strategies = support::config(&rendered, "jaeger-sampling", "strategies.json");
+        assert!(strategies.contains("\"param\": 0.25,"), "{option}: {strategies}");
+        let collector = support::config(&rendered, "jaeger-collector", "config.yaml");
+        assert!(
+            collector.contains("default_sampling_probability: 0.25\n"),
+            "{option}: {collector}"
+        );
+    }
+}
+
 fn refused(chart: &str, set: &str, message: &str) {
     let path = format!("infra/helm/{chart}");
     let error = helm(["template", "jaeger", &path, "--namespace", "tracing", "--set", set])
@@ -132,6 +160,7 @@ fn what_cannot_work_is_refused_with_what_to_do() {
             "sampling.defaultProbability=10",
             "'/sampling/defaultProbability': maximum: got 10, want 1",
         ),
+        ("sampling.defaultProbability=1.5", "'/sampling/defaultProbability': '1.5' does not match"),
         ("storage.elasticsearch.host=http://x", "does not match pattern"),
         (
             "storage.type=kafka",

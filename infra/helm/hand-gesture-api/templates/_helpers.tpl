@@ -56,7 +56,9 @@ http://{{ $settings.jaegerCollectorHost }}:4318
 {{- $settings := deepCopy .Values.settings -}}
 {{- if not $settings.collectorAllowedHost }}{{ $_ := set $settings "collectorAllowedHost" (include "api.collector" .) }}{{ end -}}
 {{- range $name, $value := $settings }}
-{{- $text := kindIs "float64" $value | ternary (printf "%v" (int64 $value)) (toString $value) }}
+{{- $text := toString $value }}
+{{- /* Every number of a file is a float64: a large one would be written as 1.048576e+07. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $text = int64 $value | toString }}{{ end }}
 {{- if $text }}
 {{ snakecase $name }}: {{ $text | quote }}
 {{- end }}
