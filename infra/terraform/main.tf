@@ -73,9 +73,10 @@ locals {
       }
       kafka = { brokers = var.kafka_brokers }
     }
-    ingester  = { enabled = length(var.kafka_brokers) > 0 }
-    sampling  = { defaultProbability = var.sampling_probability }
-    collector = { replicas = var.collector_replicas, autoscaling = local.autoscaling.collector }
+    provisionDataStore = { elasticsearch = var.storage.provision }
+    ingester           = { enabled = length(var.kafka_brokers) > 0 }
+    sampling           = { defaultProbability = var.sampling_probability }
+    collector          = { replicas = var.collector_replicas, autoscaling = local.autoscaling.collector }
     query = {
       replicas    = var.query_replicas
       autoscaling = local.autoscaling.query

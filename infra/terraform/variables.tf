@@ -27,6 +27,7 @@ variable "storage" {
     Where spans are kept. type: memory, badger, elasticsearch, opensearch or cassandra. host, port, scheme: of a store that
     exists. user: its user; the password is storage_password, or in the secret secret_name (key secret_key) that exists.
     ca_secret: a secret with the authority's certificate (ca.crt), for https. index_prefix: "jaeger" gives jaeger-span-DATE.
+    provision: an elasticsearch that ECK's operator makes, in the place of one that exists.
   TEXT
   type = object({
     type         = optional(string, "memory")
@@ -41,6 +42,7 @@ variable "storage" {
     shards       = optional(number, 1)
     replicas     = optional(number, 1)
     volume_size  = optional(string, "10Gi")
+    provision    = optional(bool, false)
   })
   default = {}
 
@@ -49,8 +51,12 @@ variable "storage" {
     error_message = "storage.type is memory, badger, elasticsearch, opensearch or cassandra."
   }
   validation {
-    condition     = contains(["memory", "badger"], var.storage.type) || var.storage.host != null
-    error_message = "storage.host is needed: the name of the store that exists."
+    condition     = contains(["memory", "badger"], var.storage.type) || var.storage.host != null || var.storage.provision
+    error_message = "storage.host is needed: the name of the store that exists. Or storage.provision = true, for elasticsearch."
+  }
+  validation {
+    condition     = !var.storage.provision || (var.storage.type == "elasticsearch" && var.storage.host == null && var.storage.user == "")
+    error_message = "storage.provision makes an elasticsearch with a user of its own: without storage.host and storage.user."
   }
   validation {
     condition     = contains(["http", "https"], var.storage.scheme)

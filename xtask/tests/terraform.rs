@@ -35,7 +35,7 @@ fn every_choice_gives_the_charts_what_they_need() {
     init(".");
     run(terraform(".").arg("validate"));
     let answer = run(terraform(".").args(["test", "-no-color"]));
-    assert!(answer.contains("Success! 19 passed, 0 failed."), "{answer}");
+    assert!(answer.contains("Success! 21 passed, 0 failed."), "{answer}");
 }
 
 #[test]

@@ -92,6 +92,21 @@ run "opensearch_with_a_secret_that_exists" {
   }
 }
 
+run "elasticsearch_provisioned" {
+  command = plan
+  variables {
+    storage = { type = "elasticsearch", provision = true }
+  }
+  assert {
+    condition     = yamldecode(helm_release.jaeger.values[0]).provisionDataStore.elasticsearch
+    error_message = "it is provisioned"
+  }
+  assert {
+    condition     = length(kubernetes_secret_v1.storage) == 0
+    error_message = "its secret is ECK's"
+  }
+}
+
 run "cassandra_behind_kafka" {
   command = plan
   variables {

@@ -19,6 +19,12 @@ run "elasticsearch_without_a_host" {
   expect_failures = [var.storage]
 }
 
+run "opensearch_provisioned" {
+  command = plan
+  variables { storage = { type = "opensearch", provision = true } }
+  expect_failures = [var.storage]
+}
+
 run "a_user_without_a_password" {
   command = plan
   variables { storage = { type = "elasticsearch", host = "x", user = "elastic" } }
