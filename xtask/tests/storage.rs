@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
@@ -503,12 +504,15 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
         "destinations[0].name=down,destinations[0].endpoint=http://down.example:4318,\
          destinations[1].name=archive,destinations[1].endpoint=http://archive.example:4318,\
          destinations[1].headersSecret=s,destinations[1].headers[0]=authorization,\
-         collector.queueSize=2",
+         destinations[2].name=wrong,destinations[2].endpoint=http://wrong.example:4318,\
+         collector.queueSize=2,monitoring.enabled=true",
     ]);
     let dead = free_port();
     let replace = [
         ("http://down.example:4318", format!("http://127.0.0.1:{dead}")),
         ("http://archive.example:4318", archive.url(4318, "")),
+        // It answers, but takes no spans.
+        ("http://wrong.example:4318", archive.url(13133, "")),
     ];
     let environment = [("DESTINATION_ARCHIVE_AUTHORIZATION", "Bearer t".to_owned())];
     let jaeger = Start {
@@ -526,6 +530,18 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
     for span in &spans {
         jaeger.find(span, 20);
         archive.find(span, 20);
+    }
+    // What the alerts count: spans that the full queue did not take, and that were refused.
+    assert!(jaeger.metric("otelcol_exporter_enqueue_failed_spans") >= 1.0);
+    assert!(jaeger.metric("otelcol_exporter_send_failed_spans") >= 1.0);
+    assert!(jaeger.metric("otelcol_exporter_queue_size") >= 1.0);
+    let (_, metrics) = get(&jaeger.url(8888, "/metrics"), None).expect("metrics");
+    let rules = manifest(&rendered, "PrometheusRule", "jaeger-metrics");
+    let words = rules.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let counted: BTreeSet<_> = words.filter(|word| word.starts_with("otelcol_")).collect();
+    assert!(counted.len() >= 5, "{counted:?}");
+    for name in counted {
+        assert!(metrics.contains(&format!("\n{name}")), "no {name} in {metrics}");
     }
 }
 
