@@ -61,6 +61,42 @@ JSON
   esac
 }
 
+# An entry of a container's env.
+from_secret() { # VARIABLE SECRET KEY
+  printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
+}
+
+# A function for a probe: curl, with a login if the probe has a PASSWORD, what came of it at the end.
+asking() { # USER as the probe's shell reads it, OPTIONS
+  printf '%s' "ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' $1 \"\$PASSWORD\"; } | curl --config - $2 --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }"
+}
+
+# What Jaeger's configuration, or a chart as it is rendered, says of Elasticsearch or OpenSearch.
+backend() { sed -n '/server_urls:/,/index_prefix:/p; /index_prefix:/q' <<<"$1"; }
+# A field of that.
+backend_url() { sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$1"; }
+backend_user() { sed -n 's/.*username: //p' <<<"$1"; }
+backend_key() { sed -n 's|.*password_file: /etc/jaeger/storage-password/||p' <<<"$1"; }
+backend_prefix() { sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$1"; }
+
+# Asks a storage as Jaeger does, with the password of one secret and the authority of another: what
+# came of each path.
+ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
+  local namespace=$1 backend=$2 secret=$3 ca=$4 env='[]' mounts='[]' volumes='[]' options='' script path
+  shift 4
+  [[ ! $secret ]] || env="[$(from_secret PASSWORD "$secret" "$(backend_key "$backend")")]"
+  if [[ $backend == *insecure_skip_verify* ]]; then options=--insecure; fi
+  if [[ $ca ]]; then
+    mounts='[{"name": "ca", "mountPath": "/ca"}]' volumes='[{"name": "ca", "secret": {"secretName": "'$ca'"}}]'
+    options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$backend")"
+  fi
+  script=$(asking "'$(backend_user "$backend")'" "$options")
+  for path; do
+    script+=$'\n'"ask '$(backend_url "$backend")$path'"
+  done
+  probe "$namespace" "$script" "$env" "$mounts" "$volumes"
+}
+
 # Text as a JSON string.
 json() {
   local text=$1

@@ -82,9 +82,6 @@ wait_for_new_pods() {
     sleep 1
   done
 }
-from_secret() { # VARIABLE SECRET KEY: an entry of a container's env
-  printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
-}
 
 check_cluster
 check_right "$namespace" create pods
@@ -147,9 +144,11 @@ ok "3  tracing is on"
 sent=$(grep ' span=' <<<"$seen" || true)
 error=$(grep -m 1 '^curl: ' <<<"$seen" || true)
 host=${endpoint#*://} host=${host%%/*} host=${host%%:*}
+collector=$(first_named "$jaeger_namespace" services "$jaeger_release" collector)
+collector=${collector:-$jaeger_release-collector}
 case $sent in
   *' span=6') stop 4 "the collector's name $host is unknown in the namespace $namespace: $error" \
-    "set settings.jaegerCollectorHost to $jaeger_release-collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)" ;;
+    "set settings.jaegerCollectorHost to $collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)" ;;
 esac
 ok "4  the collector's name resolves: $host"
 
@@ -158,36 +157,19 @@ store=ingester
 [[ $(first_named "$jaeger_namespace" deployments "$jaeger_release" ingester) ]] || store=collector
 deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$store")
 config() { field "$jaeger_namespace" configmap "$1" '{.data.config\.yaml}'; }
-stored=$(config "$deployment")
-storage_url() { sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$1" | head -n 1; }
-index_prefix() { sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$1" | head -n 1; }
-url=$(storage_url "$stored")
-prefix=$(index_prefix "$stored")
-# A function for a probe: curl, with a login if the probe has a PASSWORD, what came of it at the end.
-asking() { # USER as the probe's shell reads it, OPTIONS
-  printf '%s' "ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' $1 \"\$PASSWORD\"; } | curl --config - $2 --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }"
-}
+stored=$(backend "$(config "$deployment")")
+url=$(backend_url "$stored")
+prefix=$(backend_prefix "$stored")
 volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
 
 # Asks the storage as Jaeger does: hops 7 and 8. An answer that comes late, or that a user without all
 # rights gets, proves nothing while spans may still arrive: then only what is certain ends the doctor.
 check_storage() { # certain|likely
-  local user key secret ca env='[]' mounts='[]' volumes='[]' options='' answer log
+  local user key secret answer log
   [[ $url ]] || return 0
-  user=$(sed -n 's/.*username: //p' <<<"$stored" | head -n 1)
-  key=$(sed -n 's|.*password_file: /etc/jaeger/storage-password/||p' <<<"$stored" | head -n 1)
-  secret=$(volume storage-password) ca=$(volume storage-ca)
-  [[ ! $secret ]] || env="[$(from_secret PASSWORD "$secret" "$key")]"
-  if grep -q insecure_skip_verify <<<"$stored"; then options=--insecure; fi
-  if [[ $ca ]]; then
-    mounts='[{"name": "ca", "mountPath": "/ca"}]' volumes='[{"name": "ca", "secret": {"secretName": "'$ca'"}}]'
-    options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$stored" | head -n 1)"
-  fi
-  answer=$(probe "$jaeger_namespace" "
-$(asking "'$user'" "$options")
-ask '$url/_cluster/health'
-ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
-" "$env" "$mounts" "$volumes")
+  user=$(backend_user "$stored") key=$(backend_key "$stored") secret=$(volume storage-password)
+  answer=$(ask_storage "$jaeger_namespace" "$stored" "$secret" "$(volume storage-ca)" \
+    /_cluster/health '/_cat/indices/*jaeger-span*?h=index,health,docs.count')
   log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
     grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
   case $1$answer in
@@ -207,14 +189,14 @@ ask '$url/_cat/indices/*jaeger-span*?h=index,health,docs.count'
   ok "8  the storage is healthy: $(grep -o '"status":"[a-z]*"' <<<"$answer" | head -n 1), indices: $(awk '{printf "%s ", $1}' <<<"$indices")"
 }
 
-replicas=$(field "$jaeger_namespace" deployment "$(first_named "$jaeger_namespace" deployments "$jaeger_release" collector)" '{.spec.replicas} wanted, ready: {.status.readyReplicas}')
+replicas=$(field "$jaeger_namespace" deployment "$collector" '{.spec.replicas} wanted, ready: {.status.readyReplicas}')
 case $sent in
   *' span=0') ;;
   *)
     # A collector whose storage is away or refuses it does not start: then that is the cause.
     [[ $replicas == 0* || ! $deployment ]] || check_storage likely
     stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
-      "kubectl --namespace $jaeger_namespace scale deployment $jaeger_release-collector --replicas 1; a network policy may stand between the namespaces, too"
+      "kubectl --namespace $jaeger_namespace scale deployment $collector --replicas 1; a network policy may stand between the namespaces, too"
     ;;
 esac
 ok "5  the collector's port answers"
@@ -226,8 +208,9 @@ ok "6  the collector takes spans (200)"
 query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
 query_deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
 read_config=$(config "${query_deployment:-$deployment}")
-read_url=$(storage_url "$read_config")
-read_prefix=$(index_prefix "$read_config")
+read_from=$(backend "$read_config")
+read_url=$(backend_url "$read_from")
+read_prefix=$(backend_prefix "$read_from")
 path=$(sed -n 's/.*base_path: //p' <<<"$read_config" | head -n 1)
 login='[]'
 [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"

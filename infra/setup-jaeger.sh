@@ -10,7 +10,8 @@ usage() {
   cat <<'TEXT'
 infra/setup-jaeger.sh [OPTIONS] [-- OPTIONS OF HELM]
     --namespace NAME      [tracing]
-    --release NAME        [jaeger]; the collector is then NAME-collector
+    --release NAME        [jaeger]; the collector is NAME-collector, or NAME-jaeger-collector where
+                          NAME does not have "jaeger" in it
     --elasticsearch URL   keep spans in this Elasticsearch, such as https://elasticsearch.elastic.svc:9200
     --opensearch URL      … or OpenSearch [spans are kept in memory]
     --user NAME           its user
@@ -84,11 +85,16 @@ done
 
 if [[ $storage_url ]]; then
   say "The storage $storage_url"
-  answer=$(probe "$namespace" "curl --insecure --silent --show-error --max-time 10 --output /dev/null --write-out '%{http_code}' $storage_url 2>&1")
-  # Any answer will do, also one that asks for a login.
-  [[ $answer =~ ^[1-5][0-9][0-9]$ ]] ||
-    stop 1 "the storage $storage_url is not within reach from the namespace $namespace: $answer" \
-      'check its address, that it runs, and network policies'
+  mounted() { sed -n "/^ *- name: $1\$/{n;s/.*secretName: \([^ ,}]*\).*/\1/p;q}" <<<"$rendered"; }
+  backend=$(backend "$rendered") secret=$(mounted storage-password)
+  answer=$(ask_storage "$namespace" "$backend" "$secret" "$(mounted storage-ca)" /)
+  case ${secret:+login}$answer in
+    login*' status=401 '*) stop 1 "the storage $storage_url refuses the login of user $(backend_user "$backend") (secret $secret)" \
+      "put the right password into the secret: kubectl --namespace $namespace create secret generic $secret --from-literal=$(backend_key "$backend")=… --dry-run=client -o yaml | kubectl apply -f -" ;;
+    *' status=401 '*) stop 1 "the storage $storage_url asks for a login" 'give --user and --secret' ;;
+    *' status=000 '*) stop 1 "the storage $storage_url is not within reach from the namespace $namespace: $answer" \
+      'check its address, that it runs, its certificate, and network policies' ;;
+  esac
 fi
 
 say "Jaeger"
@@ -107,5 +113,4 @@ say "The proof: a span is sent and found"
 helm test "$release" --namespace "$namespace" --logs | grep -E '^(Sent|Found|The collector|Query)' ||
   stop 1 'no span came through' "infra/doctor.sh tells where it stops; helm test $release --namespace $namespace --logs"
 
-say
 helm get notes "$release" --namespace "$namespace" | sed '/^NOTES:$/d; /^Send a span/,$d'
