@@ -50,8 +50,7 @@ impl Jaeger {
 
     /// The ids of the traces that a search finds, as on Jaeger's page.
     fn search(&self, parameters: &str) -> Vec<String> {
-        let path =
-            format!("/api/traces?service=hand-gesture-api&lookback=1h&limit=100{parameters}");
+        let path = format!("/api/traces?service=hand-gesture-api&limit=100{parameters}");
         let found = self.get(&path)["data"].as_array().cloned().unwrap_or_default();
         found.iter().filter_map(|trace| trace["traceID"].as_str().map(str::to_owned)).collect()
     }

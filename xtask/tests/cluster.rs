@@ -24,8 +24,9 @@ use support::{jaeger_version, jaeger_writes_again, output, root};
 
 /// What runs at once, each in namespaces of its own.
 const PARTS: [&str; 4] = ["", "-logins", "-before", "-behind"];
-/// The prefix of the indices of "-behind", where they are changed.
-const OTHER_PREFIX: &str = "behind";
+/// The prefixes of the indices of "-before" and "-behind", which change them. The others share theirs.
+const BEFORE_PREFIX: &str = "before";
+const BEHIND_PREFIX: &str = "behind";
 /// The label of a namespace's pod security.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 /// How long a storage or a collector is away.
@@ -95,20 +96,26 @@ fn photo(size: Option<usize>) -> Vec<u8> {
     photo
 }
 
-/// Posts a photo with a trace id of its own; the id.
+/// Posts a photo; its trace's id.
 fn post_photo(url: &str, photo: &[u8]) -> Result<String, String> {
+    let (trace, answer) = post_body(url, photo);
+    let answer = answer?;
+    assert!(answer.contains("\"prediction\":\"V\""), "{answer}");
+    Ok(trace)
+}
+
+/// Posts a body as the user ada, with a trace id of its own; the id and the answer.
+fn post_body(url: &str, body: &[u8]) -> (String, Result<String, String>) {
     let trace = Span::new("").trace;
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
-    let mut answer = agent
+    let request = agent
         .post(format!("{url}/predict"))
         .header("content-type", "image/jpeg")
-        .header("traceparent", format!("00-{trace}-{}-01", &trace[..16]))
-        .send(photo)
-        .map_err(|error| error.to_string())?;
-    let body = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
-    assert!(body.contains("\"prediction\":\"V\""), "{body}");
-    Ok(trace)
+        .header("x-user", "ada")
+        .header("traceparent", format!("00-{trace}-{}-01", &trace[..16]));
+    let answer = request.send(body).and_then(|mut answer| answer.body_mut().read_to_string());
+    (trace, answer.map_err(|error| error.to_string()))
 }
 
 /// The names of a trace's spans; none if it is not found.
@@ -394,8 +401,8 @@ fn from_setup_to_uninstall(mut site: Site) {
     old_pods_are_gone(&site.jaeger);
     site.step("moved to Elasticsearch");
 
-    // The service, a photo, its trace from Elasticsearch.
-    site.install_service("");
+    // The service, a photo, its trace from Elasticsearch. All its letters are of low confidence.
+    site.install_service(",settings.userIdHeader=x-user,settings.lowConfidenceThreshold=0.99999");
     let api = site.api();
     let query = site.query();
     let collector = service(&site.jaeger, "jaeger-collector", 4318);
@@ -406,10 +413,11 @@ fn from_setup_to_uninstall(mut site: Site) {
     find_all(&query, &photos, 60);
     run("helm", &["test", "hand-gesture-api", "--namespace", &site.service]);
     let indices = site.server.indices();
-    let promised = ["jaeger-", &format!("{OTHER_PREFIX}-jaeger-")];
+    let promised = ["", BEFORE_PREFIX, BEHIND_PREFIX].map(index_start);
     assert!(indices.iter().all(|name| promised.iter().any(|p| name.starts_with(p))), "{indices:?}");
     site.doctor_says(&[], 0, "Every hop works");
     site.step("photos' traces are found in Elasticsearch");
+    the_searches_of_the_readme_find(&site);
     the_api_prefix_is_taken_away(&api);
 
     // Under load: new pods, Elasticsearch away, the collector away.
@@ -462,6 +470,44 @@ fn from_setup_to_uninstall(mut site: Site) {
         assert!(left.is_empty(), "{namespace}: {left:?}");
     }
     site.step("tested, rolled back, uninstalled");
+    site.remove();
+}
+
+/// The searches of infra/README.md, as they stand there, find what they say.
+fn the_searches_of_the_readme_find(site: &Site) {
+    let api = site.api();
+    let letter = post_photo(&api, &photo(None)).expect("a prediction");
+    let (broken, answer) = post_body(&api, b"no photo");
+    assert!(answer.expect_err("refused").contains("422"));
+
+    let readme = std::fs::read_to_string(root().join("infra/README.md")).expect("README");
+    let (_, searches) = readme.split_once("\nstart=").expect("the searches");
+    let (searches, _) = searches.split_once("\n```").expect("their end");
+    let script = format!("start={searches}").replace("http://localhost:16686", &site.query());
+    // The ids that each of them finds.
+    let found = || -> Vec<Vec<String>> {
+        let answers = output(Command::new("sh").args(["-ec", &script])).expect("searched");
+        let answers = serde_json::Deserializer::from_str(&answers).into_iter::<Value>();
+        let ids = |answer: Value| {
+            let traces = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+            traces.iter().map(|one| one["traceID"].as_str().expect("an id").to_owned()).collect()
+        };
+        answers.map(|answer| ids(answer.expect("JSON"))).collect()
+    };
+    let as_they_say = || {
+        let [_slow, failed, of_user, low_confidence, letters] = &found()[..] else { return false };
+        failed.contains(&broken)
+            && !failed.contains(&letter)
+            && [of_user, low_confidence, letters].iter().all(|ids| ids.contains(&letter))
+            && !letters.contains(&broken)
+    };
+    wait(60, || format!("letter {letter}, broken {broken}: {:?}", found()), as_they_say);
+    site.step("the README's searches find");
+}
+
+/// How the names of a prefix's indices begin.
+fn index_start(prefix: &str) -> String {
+    if prefix.is_empty() { "jaeger-".into() } else { format!("{prefix}-jaeger-") }
 }
 
 /// What pods of a namespace may do.
@@ -589,7 +635,8 @@ fn the_api_prefix_is_taken_away(api: &str) {
 }
 
 fn the_doctor_names_the_hop_before_the_collector(site: Site) {
-    site.set_up_everything("");
+    let prefix = format!(",storage.elasticsearch.indexPrefix={BEFORE_PREFIX}");
+    site.set_up_everything(&prefix);
     site.doctor_says(&[], 0, "Every hop works");
 
     site.install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
@@ -614,14 +661,15 @@ fn the_doctor_names_the_hop_before_the_collector(site: Site) {
     site.service("set image deployment/hand-gesture-api api=hand-gesture-api:test");
     site.service("rollout status deployment/hand-gesture-api --timeout=120s");
     site.step("the doctor named every broken hop before the collector");
+    the_indices_are_looked_after(&site, &prefix);
     site.remove();
 }
 
 fn the_doctor_names_the_hop_behind_it(mut site: Site) {
-    site.set_up_everything(&format!(",storage.elasticsearch.indexPrefix={OTHER_PREFIX}"));
+    site.set_up_everything(&format!(",storage.elasticsearch.indexPrefix={BEHIND_PREFIX}"));
 
     // A storage that shows late what it took is slow, not broken.
-    let indices = format!("{}/{OTHER_PREFIX}-jaeger-*", site.server.url());
+    let indices = format!("{}/{BEHIND_PREFIX}-jaeger-*", site.server.url());
     let refresh_every = |time: &str| {
         let settings = serde_json::json!({"index": {"refresh_interval": time}}).to_string();
         let request = ureq::put(format!("{indices}/_settings"));
@@ -667,7 +715,7 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     // Query reads another prefix than the collector writes.
     let config = site.jaeger("get configmap jaeger-query --output=json");
     let prefix = |prefix: &str| format!("index_prefix: \\\"{prefix}\\\"");
-    let other = config.replace(&prefix(OTHER_PREFIX), &prefix("blue"));
+    let other = config.replace(&prefix(BEHIND_PREFIX), &prefix("blue"));
     assert_ne!(config, other);
     let file = site.folder.join("query.json");
     std::fs::write(&file, other).expect("written");
@@ -686,6 +734,32 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.doctor_says(&[], 0, "Every hop works");
     site.step("the doctor named every broken hop behind the collector");
     site.remove();
+}
+
+/// The cleaner's pod deletes what is old enough, and nothing is; then indices that roll over take the
+/// place of daily ones, made by the chart's hook and looked after by its pods.
+fn the_indices_are_looked_after(site: &Site, set: &str) {
+    let run_now = |name: &str| {
+        site.jaeger(&format!("create job --from=cronjob/jaeger-{name} {name}-now"));
+        site.jaeger(&format!("wait job/{name}-now --for=condition=complete --timeout=90s"));
+    };
+    let of_spans = format!("{}span-", index_start(BEFORE_PREFIX));
+    let indices = || {
+        let all = site.server.indices().into_iter();
+        all.filter(|name| name.starts_with(&of_spans)).collect::<Vec<_>>()
+    };
+    let daily = indices();
+    run_now("index-cleaner");
+    assert_eq!(indices(), daily);
+
+    let rollover = ",rollover.enabled=true,rollover.conditions.max_age=1s";
+    site.setup_elasticsearch(&[], &format!("{set}{rollover}"));
+    run_now("rollover");
+    run_now("rollover-lookback");
+    let rolled = ["000001", "000002"].map(|number| format!("{of_spans}{number}"));
+    assert_eq!(indices(), [&rolled[..], &daily].concat());
+    site.doctor_says(&[], 0, "Every hop works");
+    site.step("indices are cleaned and roll over");
 }
 
 /// Setup says what is wrong, and what to do.
@@ -741,6 +815,14 @@ fn setup_names_what_is_missing() {
     let options = [&elasticsearch[..], &login].concat();
     says(&admin, &options, "the secret none is missing in the namespace setup");
     says(&admin, &elasticsearch, "is not within reach from the namespace setup");
+    let proxy = Proxy::plain(&folder, &variable("HOST_FROM_PODS"), 0, free_port(), "first");
+    let address = format!("http://{}:{}", variable("HOST_FROM_PODS"), proxy.port);
+    let elasticsearch = ["--elasticsearch", &address];
+    says(&admin, &elasticsearch, "asks for a login");
+    kubectl(namespace, "create secret generic wrong --from-literal=password=wrong");
+    let login = ["--user", "elastic", "--secret", "wrong"];
+    let options = [&elasticsearch[..], &login].concat();
+    says(&admin, &options, "refuses the login of user elastic (secret wrong)");
     let left = run("helm", &["list", "--namespace", namespace, "--short"]);
     assert_eq!(left.trim(), "", "nothing was installed");
 

@@ -14,6 +14,9 @@ fn shellcheck_has_nothing_to_say_against_the_scripts() {
         ("bash", "infra/doctor.sh"),
         ("sh", "infra/helm/jaeger/files/send-and-find.sh"),
         ("sh", "infra/helm/jaeger/files/put-policy.sh"),
+        ("bash", ".ci/run"),
+        ("bash", ".ci/cluster"),
+        ("bash", ".ci/check-dependencies"),
     ] {
         let mut command = Command::new("shellcheck");
         command.args(["--external-sources", "--shell", shell, file]).current_dir(root());

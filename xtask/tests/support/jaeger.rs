@@ -132,7 +132,7 @@ impl Jaeger {
     pub fn search(&self, span: &Span) -> Vec<String> {
         let tags = json!({ "letter": span.letter }).to_string();
         let query = format!(
-            "/api/traces?service={}&operation={}&tags={}&limit=100&lookback=1h",
+            "/api/traces?service={}&operation={}&tags={}&limit=100",
             span.service,
             span.operation,
             encode(&tags)
