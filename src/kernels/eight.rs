@@ -10,20 +10,20 @@
 //! bear it: it misses palms.
 
 use super::line::GROUP;
-use super::simd::{F32x4, I8x16, I32x4};
+use super::simd::{F32x4, I8x16};
 use super::sixteen::most;
 use super::tiles::{
-    CHANNELS, Group, LineTile, PIXELS, Products, Sums, Units, Worth, load_rest, ranges,
+    CHANNELS, Group, LineTile, PIXELS, Products, Sums, Units, Worth, add_up, load_rest, ranges,
     ranges_in_line,
 };
 
 /// Input channels of one step.
 const STEP: usize = 16;
-/// Sixteen input channels of a tile's pixels.
-pub(super) type PixelStep = [[i8; STEP]; PIXELS];
-/// Weights of sixteen input and eight output channels: four times four inputs, two times four
-/// outputs.
-type WeightStep = [[[i8; 16]; 2]; STEP / 4];
+/// Sixteen input channels of a tile's pixels: each four of them four times.
+pub(super) type PixelStep = [[[i8; 16]; STEP / 4]; PIXELS];
+/// Weights of sixteen input and eight output channels: two times four outputs, four times four
+/// inputs.
+type WeightStep = [[[i8; 16]; STEP / 4]; 2];
 
 /// What the largest number of a pixel becomes; the least one becomes 0. One bit more, and the
 /// instruction is free to take it for a sign.
@@ -60,7 +60,7 @@ impl Products for Eight {
                 let step = &mut packed[output / CHANNELS * steps + input / STEP];
                 let (quad, lane) = (input % STEP / 4, input % 4);
                 let (four, place) = (output % CHANNELS / 4, output % 4);
-                step[quad][four][4 * place + lane] = weight as i8;
+                step[four][quad][4 * place + lane] = weight as i8;
             }
             worth[output] = Worth { scale: (1.0 / factor) as f32, total: (total / factor) as f32 };
         }
@@ -77,10 +77,10 @@ impl Products for Eight {
         for place in 0..PIXELS {
             let (whole, rest) = rows[place].as_chunks::<STEP>();
             for (step, numbers) in tile.iter_mut().zip(whole) {
-                steps.take(place, F32x4::load_four(numbers)).store(&mut step[place]);
+                steps.take(place, F32x4::load_four(numbers)).store_quads(&mut step[place]);
             }
             if let Some(step) = tile.get_mut(whole.len()) {
-                steps.take(place, load_rest(rest)).store(&mut step[place]);
+                steps.take(place, load_rest(rest)).store_quads(&mut step[place]);
             }
         }
         units
@@ -97,7 +97,7 @@ impl Products for Eight {
             for place in 0..PIXELS {
                 let ([a, b], [c, d]) =
                     (F32x4::load_two(&first[place]), F32x4::load_two(&second[place]));
-                steps.take(place, [a, b, c, d]).store(&mut step[place]);
+                steps.take(place, [a, b, c, d]).store_quads(&mut step[place]);
             }
         }
         units
@@ -105,20 +105,13 @@ impl Products for Eight {
 
     #[inline(always)]
     fn sums(&self, tile: &[PixelStep], block: usize) -> Sums {
-        let mut sums = [[I32x4::ZERO; 2]; PIXELS];
         let weights = &self.weights[block * self.steps..][..self.steps];
-        for (pixels, weights) in tile.iter().zip(weights) {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|quad| weights[quad].each_ref().map(I8x16::load));
-            for (sums, pixel) in sums.iter_mut().zip(pixels) {
-                let quads = I8x16::load(pixel).quads();
-                for half in 0..2 {
-                    let sum = a[half].dot(quads[0]).add(b[half].dot(quads[1]));
-                    let sum = sum.add(c[half].dot(quads[2])).add(d[half].dot(quads[3]));
-                    sums[half] = sums[half].add(sum.pairs());
-                }
-            }
-        }
-        sums
+        let load = |[a, b, c, d]: &[_; 4]| [a, b, c, d].map(I8x16::load);
+        let product = |[a, b, c, d]: [I8x16; 4], pixel: [I8x16; 4]| {
+            let sum = a.dot(pixel[0]).add(b.dot(pixel[1]));
+            sum.add(c.dot(pixel[2])).add(d.dot(pixel[3])).pairs()
+        };
+        add_up(tile, weights, load, product)
     }
 
     #[inline(always)]

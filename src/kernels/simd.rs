@@ -58,16 +58,54 @@ pub(super) fn settle<const COUNT: usize>(values: &mut [F32x4; COUNT]) {
     }
 }
 
+impl I16x8 {
+    /// Each pair of lanes four times, to memory.
+    #[inline(always)]
+    pub fn store_pairs(self, to: &mut [[i16; 8]; 4]) {
+        let pairs = [self.pair::<0>(), self.pair::<1>(), self.pair::<2>(), self.pair::<3>()];
+        for (pair, to) in pairs.into_iter().zip(to) {
+            pair.store(to);
+        }
+    }
+}
+
+impl I8x16 {
+    /// Each four neighbouring lanes four times, to memory.
+    #[inline(always)]
+    pub fn store_quads(self, to: &mut [[i8; 16]; 4]) {
+        for (quad, to) in self.quads().into_iter().zip(to) {
+            quad.store(to);
+        }
+    }
+}
+
+impl I32x4 {
+    /// Keeps them in memory. They are computed before anything that follows is loaded (see
+    /// [`settle`]).
+    #[inline(always)]
+    pub fn keep(self, place: &mut I32x4) {
+        // SAFETY: a reference can be written to.
+        unsafe { std::ptr::write_volatile(place, self) }
+    }
+
+    /// What was kept.
+    #[inline(always)]
+    pub fn kept(place: &I32x4) -> I32x4 {
+        // SAFETY: a reference can be read from.
+        unsafe { std::ptr::read_volatile(place) }
+    }
+}
+
 /// The same number, of which the compiler knows nothing.
 ///
 /// In a loop it takes addresses apart, into what changes and what doesn't, and puts each together
 /// where it is needed; an address that it doesn't see through stays one, and what is added to it is a
-/// part of the instruction.
+/// part of the instruction. It sees through additions.
 #[inline(always)]
 pub(super) fn unknown(number: usize) -> usize {
     static NOTHING: usize = 0;
     // SAFETY: a static can be read at any time.
-    number + unsafe { std::ptr::read_volatile(&raw const NOTHING) }
+    number ^ unsafe { std::ptr::read_volatile(&raw const NOTHING) }
 }
 
 /// 1.5 · 2²³: added to a number between −2²² and 2²², it leaves the nearest integer in the lowest

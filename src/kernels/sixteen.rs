@@ -7,17 +7,17 @@
 //!
 //! The inner loop has 40 GMAC/s (wasmtime 48, a Zen 5 core), in floats with `relaxed_madd` 20.
 
-use super::simd::{F32x4, I16x8, I32x4};
+use super::simd::{F32x4, I16x8};
 use super::tiles::{
-    CHANNELS, LineTile, PIXELS, Products, Sums, Units, Worth, filled, range, ranges, ranges_in_line,
+    CHANNELS, LineTile, PIXELS, Products, Sums, Units, Worth, add_up, filled, range, ranges, ranges_in_line,
 };
 
 /// Input channels of one step.
 pub(super) const STEP: usize = 8;
-/// Eight input channels of a tile's pixels.
-pub(super) type PixelStep = [[i16; STEP]; PIXELS];
+/// Eight input channels of a tile's pixels: each two of them four times.
+pub(super) type PixelStep = [[[i16; 8]; STEP / 2]; PIXELS];
 /// Weights of eight input and eight output channels: four pairs of inputs, two times four outputs.
-type WeightStep = [[[i16; 8]; 2]; STEP / 2];
+type WeightStep = [[[i16; 8]; STEP / 2]; 2];
 
 /// Weights in 16 bits.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ impl Products for Sixteen {
                 let step = &mut packed[output / CHANNELS * steps + input / STEP];
                 let (pair, lane) = (input % STEP / 2, input % 2);
                 let (four, place) = (output % CHANNELS / 4, output % 4);
-                step[pair][four][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
+                step[four][pair][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
             }
         }
         (Sixteen { largest: largest as f32, steps, weights: packed }, worth)
@@ -70,11 +70,11 @@ impl Products for Sixteen {
             let (whole, rest) = rows[place].as_chunks::<STEP>();
             for (step, numbers) in tile.iter_mut().zip(whole) {
                 let [low, high] = F32x4::load_two(numbers);
-                I16x8::scale(low, high, factor).store(&mut step[place]);
+                I16x8::scale(low, high, factor).store_pairs(&mut step[place]);
             }
             if let Some(step) = tile.get_mut(whole.len()) {
                 let [low, high] = F32x4::load_two(&filled(rest));
-                I16x8::scale(low, high, factor).store(&mut step[place]);
+                I16x8::scale(low, high, factor).store_pairs(&mut step[place]);
             }
         }
         Units { unit: units, zero: F32x4::splat(0.0) }
@@ -88,7 +88,7 @@ impl Products for Sixteen {
             let group = pixels.group(index);
             for place in 0..PIXELS {
                 let [low, high] = F32x4::load_two(&group[place]);
-                I16x8::scale(low, high, factors[place]).store(&mut step[place]);
+                I16x8::scale(low, high, factors[place]).store_pairs(&mut step[place]);
             }
         }
         Units { unit: units, zero: F32x4::splat(0.0) }
@@ -96,16 +96,13 @@ impl Products for Sixteen {
 
     #[inline(always)]
     fn sums(&self, tile: &[PixelStep], block: usize) -> Sums {
-        let mut sums = [[I32x4::ZERO; 2]; PIXELS];
         let weights = &self.weights[block * self.steps..][..self.steps];
-        for (pixels, weights) in tile.iter().zip(weights) {
-            let pixels = std::array::from_fn(|pixel| I16x8::load(&pixels[pixel]));
-            pair::<0>(&mut sums, &pixels, weights);
-            pair::<1>(&mut sums, &pixels, weights);
-            pair::<2>(&mut sums, &pixels, weights);
-            pair::<3>(&mut sums, &pixels, weights);
-        }
-        sums
+        let load = |[a, b, c, d]: &[_; 4]| [a, b, c, d].map(I16x8::load);
+        let product = |[a, b, c, d]: [I16x8; 4], pixel: [I16x8; 4]| {
+            let sum = a.dot(pixel[0]).add(b.dot(pixel[1]));
+            sum.add(c.dot(pixel[2])).add(d.dot(pixel[3]))
+        };
+        add_up(tile, weights, load, product)
     }
 
     #[inline(always)]
@@ -131,18 +128,6 @@ impl Sixteen {
         let most = most.max(least.abs()).max(smallest);
         let largest = F32x4::splat(self.largest);
         (largest.div(most), most.div(largest))
-    }
-}
-
-/// Two input channels.
-#[inline(always)]
-fn pair<const PAIR: usize>(sums: &mut Sums, pixels: &[I16x8; PIXELS], weights: &WeightStep) {
-    let low = I16x8::load(&weights[PAIR][0]);
-    let high = I16x8::load(&weights[PAIR][1]);
-    for (sums, pixel) in sums.iter_mut().zip(pixels) {
-        let numbers = pixel.pair::<PAIR>();
-        sums[0] = sums[0].add(numbers.dot(low));
-        sums[1] = sums[1].add(numbers.dot(high));
     }
 }
 

@@ -127,7 +127,7 @@ impl Windowed {
                     let start = ((top + row) * width + left) * self.channels;
                     let line = &numbers[start..][..self.line];
                     for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
-                        I16x8::load(numbers).store(&mut step[at]);
+                        I16x8::load(numbers).store_pairs(&mut step[at]);
                     }
                 }
             }
