@@ -1,5 +1,6 @@
 //! What is done to each number at the end of a layer.
 
+use super::number::LARGEST;
 use super::simd::F32x4;
 
 /// A layer's activation.
@@ -71,6 +72,19 @@ impl Padded {
             Activation::Linear => Padded::Linear,
             Activation::Clamp { least, most } => Padded::Clamp { least: *least, most: *most },
             Activation::Slopes(slopes) => Padded::Slopes(fours(slopes, channels)),
+        }
+    }
+}
+
+impl Padded {
+    /// What the number 1 stands for if the largest one is to be [`LARGEST`]; `None` if there is no
+    /// largest one, or if there are negative ones.
+    pub fn unit(&self) -> Option<f32> {
+        match self {
+            Padded::Clamp { least: 0.0, most } if most.is_finite() && *most > 0.0 => {
+                Some(most / LARGEST)
+            }
+            _ => None,
         }
     }
 }

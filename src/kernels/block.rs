@@ -9,11 +9,13 @@
 
 use std::ops::Range;
 
-use super::Shape;
-use super::depthwise::{Depthwise, Output};
+use super::depthwise::{Depthwise, Kernel, Output, Rows};
+use super::ends::{Ends, Integers};
 use super::line::Strip;
+use super::number::Number;
 use super::pointwise::{Pointwise, Residual};
 use super::window::Windowed;
+use super::{Shape, Window};
 
 /// What makes the rows that a depthwise convolution reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +32,18 @@ pub enum Before {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     before: Before,
-    depthwise: Depthwise,
+    depthwise: Middle,
+    window: Window,
+    channels: usize,
     /// A projection: fewer channels.
     after: Option<Pointwise>,
+}
+
+/// The depthwise convolution, and what the numbers are that it reads and writes.
+#[derive(Clone, Debug, PartialEq)]
+enum Middle {
+    Floats(Depthwise),
+    Integers(Kernel<i16, Integers>),
 }
 
 impl Block {
@@ -44,8 +55,15 @@ impl Block {
             Before::Window(kernel) => kernel.outputs(),
         };
         let taken = after.as_ref().map_or(depthwise.channels(), Pointwise::inputs);
-        let fits = made == depthwise.channels() && taken == made;
-        fits.then_some(Block { before, depthwise, after })
+        if made != depthwise.channels() || taken != made {
+            return None;
+        }
+        let (window, channels) = (depthwise.window(), depthwise.channels());
+        let (before, depthwise) = match before.in_integers(&depthwise) {
+            Some((before, kernel)) => (before, Middle::Integers(kernel)),
+            None => (before, Middle::Floats(depthwise)),
+        };
+        Some(Block { before, depthwise, window, channels, after })
     }
 
     /// Which layers it has.
@@ -62,7 +80,7 @@ impl Block {
 
     /// The shape of what the depthwise convolution reads, if the block fits the input.
     fn between(&self, input: Shape) -> Option<Shape> {
-        let channels = self.depthwise.channels();
+        let channels = self.channels;
         let fits = |expected: usize| (expected == input.channels).then_some(());
         match &self.before {
             Before::Nothing => fits(channels)?,
@@ -77,8 +95,8 @@ impl Block {
 
     /// The shape of what it makes of a picture; `None` if the block does not fit it.
     pub fn output(&self, input: Shape) -> Option<Shape> {
-        let channels = self.after.as_ref().map_or(self.depthwise.channels(), Pointwise::outputs);
-        self.depthwise.window().output(self.between(input)?, channels)
+        let channels = self.after.as_ref().map_or(self.channels, Pointwise::outputs);
+        self.window.output(self.between(input)?, channels)
     }
 
     /// Multiplications with an addition each for a picture.
@@ -91,7 +109,7 @@ impl Block {
             Before::Pointwise(kernel) => kernel.inputs() * between.len(),
             Before::Window(kernel) => kernel.multiply_adds() * between.len(),
         };
-        let depthwise = self.depthwise.multiply_adds() * output.pixels() * between.channels;
+        let depthwise = self.window.side * self.window.side * output.pixels() * self.channels;
         let after = self.after.as_ref().map_or(0, |kernel| kernel.inputs() * output.len());
         before + depthwise + after
     }
@@ -101,54 +119,90 @@ impl Block {
     /// # Panics
     /// If the lengths don't fit.
     pub fn run(&self, input: &[f32], shape: Shape, residual: Option<Residual>, output: &mut [f32]) {
+        match &self.depthwise {
+            Middle::Floats(depthwise) => {
+                self.run_with(depthwise.in_floats(), input, shape, residual, output);
+            }
+            Middle::Integers(kernel) => self.run_with(kernel, input, shape, residual, output),
+        }
+    }
+
+    fn run_with<N: Number, E: Ends<N>>(
+        &self,
+        depthwise: &Kernel<N, E>,
+        input: &[f32],
+        shape: Shape,
+        residual: Option<Residual>,
+        output: &mut [f32],
+    ) {
         assert_eq!(input.len(), shape.len());
         let between = self.between(shape).expect("a picture that fits");
+        let rows = depthwise.rows(between);
         let length = shape.width * shape.channels;
         match &self.before {
             Before::Nothing => {
-                let copy = |rows: Range<usize>, mut strip: Strip| {
+                let copy = |rows: Range<usize>, mut strip: Strip<N>| {
                     strip.copy(&input[rows.start * length..rows.end * length], shape.channels);
                 };
-                self.rows(copy, between, residual, output);
+                self.rows(rows, copy, residual, output);
             }
             Before::Pointwise(kernel) => {
-                let expand = |rows: Range<usize>, strip: Strip| {
+                let expand = |rows: Range<usize>, strip: Strip<N>| {
                     kernel.run_to_strip(&input[rows.start * length..rows.end * length], strip);
                 };
-                self.rows(expand, between, residual, output);
+                self.rows(rows, expand, residual, output);
             }
             Before::Window(kernel) => {
                 let picture = kernel.scale(input, shape);
-                let see = |rows: Range<usize>, mut strip: Strip| {
+                let see = |rows: Range<usize>, mut strip: Strip<N>| {
                     for (place, row) in rows.enumerate() {
                         kernel.run_row(&picture, row, strip.row(place));
                     }
                 };
-                self.rows(see, between, residual, output);
+                self.rows(rows, see, residual, output);
             }
         }
     }
 
     /// The same with a function that makes rows of what the depthwise convolution reads.
-    fn rows(
+    fn rows<N: Number, E: Ends<N>>(
         &self,
-        mut make: impl FnMut(Range<usize>, Strip),
-        between: Shape,
+        mut rows: Rows<N, E>,
+        mut make: impl FnMut(Range<usize>, Strip<N>),
         residual: Option<Residual>,
         output: &mut [f32],
     ) {
-        let mut rows = self.depthwise.rows(between);
         let pixels = rows.pixels();
         let Some(after) = &self.after else {
-            for output in output.chunks_mut(pixels * between.channels) {
+            for output in output.chunks_mut(pixels * self.channels) {
                 rows.next(&mut make, Output::Pixels(output));
             }
             return;
         };
-        let mut line = rows.line();
+        let (mut line, unit) = (rows.line(), rows.unit());
         for (index, output) in output.chunks_mut(pixels * after.outputs()).enumerate() {
             rows.next(&mut make, Output::Line(&mut line));
-            after.run_from_line(&line, residual.map(|all| all.from(index * pixels)), output);
+            let residual = residual.map(|all| all.from(index * pixels));
+            after.run_from_line(&line, unit, residual, output);
         }
+    }
+}
+
+impl Before {
+    /// The same in units of 16 bits, and the depthwise convolution of these; `None` if the activations
+    /// don't say in which range the numbers lie.
+    fn in_integers(&self, depthwise: &Depthwise) -> Option<(Before, Kernel<i16, Integers>)> {
+        let (before, unit) = match self {
+            Before::Nothing => return None,
+            Before::Pointwise(kernel) => {
+                let (kernel, unit) = kernel.in_units()?;
+                (Before::Pointwise(kernel), unit)
+            }
+            Before::Window(kernel) => {
+                let (kernel, unit) = kernel.in_units()?;
+                (Before::Window(kernel), unit)
+            }
+        };
+        Some((before, depthwise.in_integers(unit)?))
     }
 }

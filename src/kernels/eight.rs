@@ -10,7 +10,8 @@
 //! bear it: it misses palms.
 
 use super::line::GROUP;
-use super::simd::{F32x4, I8x16};
+use super::number::{self, Number};
+use super::simd::{F32x4, I8x16, I16x8};
 use super::sixteen::most;
 use super::tiles::{
     CHANNELS, Group, LineTile, PIXELS, Products, Sums, Units, Worth, add_up, load_rest, ranges,
@@ -87,20 +88,8 @@ impl Products for Eight {
     }
 
     #[inline(always)]
-    fn scale_line(&self, pixels: LineTile, tile: &mut [PixelStep]) -> Units {
-        let (steps, units) = Steps::new(ranges_in_line(pixels));
-        for (index, step) in tile.iter_mut().enumerate() {
-            let first = pixels.group(2 * index);
-            // The last group may have none beside it.
-            let beside = 2 * index + 1;
-            let second = if beside < pixels.groups { pixels.group(beside) } else { &NOTHING };
-            for place in 0..PIXELS {
-                let ([a, b], [c, d]) =
-                    (F32x4::load_two(&first[place]), F32x4::load_two(&second[place]));
-                steps.take(place, [a, b, c, d]).store_quads(&mut step[place]);
-            }
-        }
-        units
+    fn scale_line<N: Number>(&self, pixels: LineTile<N>, tile: &mut [PixelStep]) -> Units {
+        N::scale_to_eight(pixels, tile)
     }
 
     #[inline(always)]
@@ -120,8 +109,65 @@ impl Products for Eight {
     }
 }
 
-/// A group of zeros.
-static NOTHING: Group = [[0.0; GROUP]; PIXELS];
+/// Scales a line's floats.
+#[inline(always)]
+pub(super) fn scale_floats(pixels: LineTile<f32>, tile: &mut [PixelStep]) -> Units {
+    let (steps, units) = Steps::new(ranges_in_line(pixels));
+    each_step(pixels, tile, |place, first, second| {
+        let ([a, b], [c, d]) = (F32x4::load_two(first), F32x4::load_two(second));
+        steps.take(place, [a, b, c, d])
+    });
+    units
+}
+
+/// Scales a line's integers, none of which is negative.
+#[inline(always)]
+pub(super) fn scale_integers(pixels: LineTile<i16>, tile: &mut [PixelStep]) -> Units {
+    let mut most = [I16x8::splat(0); PIXELS];
+    for group in 0..pixels.groups {
+        let group = pixels.group(group);
+        for place in 0..PIXELS {
+            most[place] = most[place].max(I16x8::load(&group[place]));
+        }
+    }
+    let most = most.map(|most| {
+        let [low, high] = most.to_floats();
+        low.max(high)
+    });
+    // The factors as fractions of 2¹⁵, rounded down, so that nothing becomes larger than it may; what
+    // the largest numbers that there can be make of the factor is too small for that.
+    const ONE: f32 = 32_768.0;
+    let most = F32x4::largest_of_each(most).max(F32x4::splat(LARGEST * ONE / number::LARGEST));
+    let factors = F32x4::splat(LARGEST * ONE).div(most);
+    let integers = I16x8::truncate(factors, factors);
+    let unit = F32x4::splat(ONE).div(integers.to_floats()[0]);
+    let factors =
+        [integers.lane::<0>(), integers.lane::<1>(), integers.lane::<2>(), integers.lane::<3>()];
+    each_step(pixels, tile, |place, first, second| {
+        let of = |group| I16x8::load(group).times(factors[place]);
+        I8x16::narrow(of(first), of(second))
+    });
+    Units { unit, zero: F32x4::splat(0.0) }
+}
+
+/// Sixteen channels of each pixel after the others: two groups.
+#[inline(always)]
+fn each_step<N: Number>(
+    pixels: LineTile<N>,
+    tile: &mut [PixelStep],
+    integers: impl Fn(usize, &[N; GROUP], &[N; GROUP]) -> I8x16,
+) {
+    let nothing: Group<N> = [[N::default(); GROUP]; PIXELS];
+    for (index, step) in tile.iter_mut().enumerate() {
+        let first = pixels.group(2 * index);
+        // The last group may have none beside it.
+        let beside = 2 * index + 1;
+        let second = if beside < pixels.groups { pixels.group(beside) } else { &nothing };
+        for place in 0..PIXELS {
+            integers(place, &first[place], &second[place]).store_quads(&mut step[place]);
+        }
+    }
+}
 
 /// How the numbers of a tile's pixels become integers.
 struct Steps {

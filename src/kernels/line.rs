@@ -6,22 +6,24 @@
 //! there are more of them than registers. Here the next pixel is 32 bytes further, which is a part
 //! of the instruction that loads it.
 
+use super::number::Number;
 use super::simd::F32x4;
+use super::tiles::filled;
 
 /// Channels that lie together.
 pub(super) const GROUP: usize = 8;
 
 /// Some rows of pixels, group of channels by group: those of all rows, then the next group's.
-pub(super) struct Lines {
+pub(super) struct Lines<N> {
     rows: usize,
     columns: usize,
-    numbers: Vec<[f32; GROUP]>,
+    numbers: Vec<[N; GROUP]>,
 }
 
-impl Lines {
+impl<N: Number> Lines<N> {
     /// Of zeros.
-    pub fn new(rows: usize, channels: usize, columns: usize) -> Lines {
-        let numbers = vec![[0.0; GROUP]; channels.div_ceil(GROUP) * rows * columns];
+    pub fn new(rows: usize, channels: usize, columns: usize) -> Lines<N> {
+        let numbers = vec![[N::default(); GROUP]; channels.div_ceil(GROUP) * rows * columns];
         Lines { rows, columns, numbers }
     }
 
@@ -37,18 +39,18 @@ impl Lines {
 
     /// A group of channels of a row: eight numbers of each pixel.
     #[inline(always)]
-    pub fn group(&self, group: usize, row: usize) -> &[[f32; GROUP]] {
+    pub fn group(&self, group: usize, row: usize) -> &[[N; GROUP]] {
         &self.numbers[(group * self.rows + row) * self.columns..][..self.columns]
     }
 
-    /// All numbers by four: each group has two of a pixel side by side.
-    pub fn fours(&self) -> &[[f32; 4]] {
-        self.numbers.as_flattened().as_chunks().0
+    /// All numbers as vectors: those of a pixel's group are side by side.
+    pub fn vectors(&self) -> &[N::Vector] {
+        N::vectors(&self.numbers)
     }
 
     /// The same, to be written.
-    pub fn fours_mut(&mut self) -> &mut [[f32; 4]] {
-        self.numbers.as_flattened_mut().as_chunks_mut().0
+    pub fn vectors_mut(&mut self) -> &mut [N::Vector] {
+        N::vectors_mut(&mut self.numbers)
     }
 
     /// Pixels of some rows, one after the other, from a column on.
@@ -57,7 +59,7 @@ impl Lines {
         rows: impl Iterator<Item = usize>,
         first: usize,
         columns: usize,
-    ) -> Strip<'_> {
+    ) -> Strip<'_, N> {
         assert!(first + columns <= self.columns);
         let starts = rows.map(|row| row * self.columns + first).collect();
         let group = self.rows * self.columns;
@@ -66,8 +68,8 @@ impl Lines {
 }
 
 /// Pixels of some rows, to be written.
-pub(super) struct Strip<'a> {
-    numbers: &'a mut [[f32; GROUP]],
+pub(super) struct Strip<'a, N> {
+    numbers: &'a mut [[N; GROUP]],
     /// How far it is to the next group.
     group: usize,
     /// Pixels of each row.
@@ -76,20 +78,20 @@ pub(super) struct Strip<'a> {
     starts: Vec<usize>,
 }
 
-impl Strip<'_> {
+impl<N: Number> Strip<'_, N> {
     /// How many pixels.
     pub fn pixels(&self) -> usize {
         self.starts.len() * self.columns
     }
 
     /// One of the rows.
-    pub fn row(&mut self, row: usize) -> Strip<'_> {
+    pub fn row(&mut self, row: usize) -> Strip<'_, N> {
         Strip { numbers: self.numbers, starts: vec![self.starts[row]], ..*self }
     }
 
     /// A group of a pixel's row, from that pixel on.
     #[inline(always)]
-    pub fn from(&mut self, pixel: usize, group: usize) -> &mut [[f32; GROUP]] {
+    pub fn from(&mut self, pixel: usize, group: usize) -> &mut [[N; GROUP]] {
         let (row, column) = (pixel / self.columns, pixel % self.columns);
         let start = group * self.group + self.starts[row] + column;
         &mut self.numbers[start..][..self.columns - column]
@@ -99,7 +101,7 @@ impl Strip<'_> {
     pub fn clear(&mut self) {
         for group in 0..self.numbers.len() / self.group {
             for row in 0..self.starts.len() {
-                self.from(row * self.columns, group).fill([0.0; GROUP]);
+                self.from(row * self.columns, group).fill([N::default(); GROUP]);
             }
         }
     }
@@ -113,8 +115,8 @@ impl Strip<'_> {
                 let to = self.from(row * self.columns, group);
                 for (to, pixel) in to.iter_mut().zip(pixels.chunks_exact(channels)) {
                     match pixel[channel..].first_chunk() {
-                        Some(from) => F32x4::store_two(F32x4::load_two(from), to),
-                        None => to[..channels - channel].copy_from_slice(&pixel[channel..]),
+                        Some(from) => N::put(F32x4::load_two(from), to),
+                        None => N::put(F32x4::load_two(&filled(&pixel[channel..])), to),
                     }
                 }
             }

@@ -8,7 +8,9 @@ pub mod bilinear;
 pub mod block;
 pub mod depthwise;
 mod eight;
+mod ends;
 mod line;
+mod number;
 pub mod pointwise;
 #[cfg(test)]
 mod reference;

@@ -3,6 +3,7 @@
 use super::activation::Activation;
 use super::eight::Eight;
 use super::line::{Lines, Strip};
+use super::number::Number;
 use super::sixteen::Sixteen;
 use super::tiles::{Pixels, Tiles};
 
@@ -52,6 +53,20 @@ impl Pointwise {
         })
     }
 
+    /// The same with outputs in whole units, and what a unit stands for.
+    pub(super) fn in_units(&self) -> Option<(Pointwise, f32)> {
+        Some(match &self.0 {
+            Packed::Sixteen(tiles) => {
+                let (tiles, unit) = tiles.in_units()?;
+                (Pointwise(Packed::Sixteen(tiles)), unit)
+            }
+            Packed::Eight(tiles) => {
+                let (tiles, unit) = tiles.in_units()?;
+                (Pointwise(Packed::Eight(tiles)), unit)
+            }
+        })
+    }
+
     /// Input channels.
     pub fn inputs(&self) -> usize {
         match &self.0 {
@@ -84,27 +99,28 @@ impl Pointwise {
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub(super) fn run_to_strip(&self, input: &[f32], strip: Strip) {
+    pub(super) fn run_to_strip(&self, input: &[f32], strip: Strip<impl Number>) {
         match &self.0 {
             Packed::Sixteen(tiles) => tiles.run(input, None, strip),
             Packed::Eight(tiles) => tiles.run(input, None, strip),
         }
     }
 
-    /// The same from a line.
+    /// The same from a line, whose number 1 stands for `unit`.
     ///
     /// # Panics
     /// If the lengths don't fit.
     pub(super) fn run_from_line(
         &self,
-        line: &Lines,
+        line: &Lines<impl Number>,
+        unit: f32,
         residual: Option<Residual>,
         output: &mut [f32],
     ) {
         let outputs = Pixels { numbers: output, channels: self.outputs() };
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run_line(line, residual, outputs),
-            Packed::Eight(tiles) => tiles.run_line(line, residual, outputs),
+            Packed::Sixteen(tiles) => tiles.run_line(line, unit, residual, outputs),
+            Packed::Eight(tiles) => tiles.run_line(line, unit, residual, outputs),
         }
     }
 }

@@ -253,7 +253,8 @@ fn depthwise_is_what_the_plain_loops_say() {
     }
 }
 
-/// To the bit: rows are computed as in the picture as a whole.
+/// To the bit: rows are computed as in the picture as a whole. Between layers of which the activations
+/// say in which range all lies, numbers are rounded to 16 bits.
 #[test]
 fn a_block_is_what_its_layers_are_one_after_the_other() {
     let mut random = Random(31);
@@ -276,18 +277,21 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         let wide = 4 * (1 + random.below(10));
         let mut pointwise = |inputs: usize, outputs: usize| {
             let (weights, bias) = (random.numbers(inputs * outputs), random.numbers(outputs));
-            Pointwise::new(&weights, &bias, &random.activation(outputs), precision)
+            let activation = random.activation(outputs);
+            (Pointwise::new(&weights, &bias, &activation, precision), bounded(&activation))
         };
-        let expansion = pointwise(shape.channels, wide);
+        let (expansion, expansion_is_bounded) = pointwise(shape.channels, wide);
         let narrow = 1 + turn % 20;
-        let projections = [pointwise(shape.channels, narrow), pointwise(wide, narrow)];
+        let projections = [pointwise(shape.channels, narrow).0, pointwise(wide, narrow).0];
 
+        let mut rounded = false;
         let (before, between, picture) = match turn % 3 {
             0 => (Before::Nothing, shape, input.clone()),
             1 => {
                 let between = Shape { channels: wide, ..shape };
                 let mut picture = vec![f32::NAN; between.len()];
                 expansion.run(&input, None, &mut picture);
+                rounded = expansion_is_bounded;
                 (Before::Pointwise(expansion), between, picture)
             }
             _ => {
@@ -298,6 +302,7 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
                 let between = first_window.output(shape, wide).expect("it fits");
                 let mut picture = vec![f32::NAN; between.len()];
                 kernel.run(&input, shape, &mut picture);
+                rounded = bounded(&activation);
                 (Before::Window(kernel), between, picture)
             }
         };
@@ -305,6 +310,7 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         let weights = random.numbers(side * side * between.channels);
         let (bias, activation) =
             (random.numbers(between.channels), random.activation(between.channels));
+        rounded &= bounded(&activation);
         let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
         let alone = Block::new(Before::Nothing, kernel.clone(), None).expect("a block");
         let mut deep = vec![f32::NAN; place.len()];
@@ -315,7 +321,7 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         assert_eq!(block.output(shape), Some(place), "{what}");
         let mut found = vec![f32::NAN; deep.len()];
         block.run(&input, shape, None, &mut found);
-        assert_eq!(found, deep, "{what}");
+        assert_near(&found, &deep, if rounded { SIXTEEN_BITS } else { 0.0 }, &what);
 
         let [narrower, wider] = projections;
         let projection = if turn % 3 == 0 { narrower } else { wider };
@@ -328,7 +334,59 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         assert_eq!(block.output(shape), Some(Shape { channels: narrow, ..place }), "{what}");
         let mut found = vec![f32::NAN; expected.len()];
         block.run(&input, shape, residual, &mut found);
-        assert_eq!(found, expected, "{what}");
+        let tolerance = if rounded { EIGHT_BITS * most(&expected) } else { 0.0 };
+        assert_near(&found, &expected, tolerance, &what);
+    }
+}
+
+/// Whether an activation says in which range all lies.
+fn bounded(activation: &Activation) -> bool {
+    matches!(activation, Activation::Clamp { .. })
+}
+
+/// All numbers 0 or the largest, and sums far beyond what the activation leaves.
+#[test]
+fn integers_between_layers_do_not_overflow() {
+    let mut random = Random(37);
+    let most = 6.0;
+    let activation = Activation::Clamp { least: 0.0, most };
+    for turn in 0..60 {
+        let side = [3, 5][random.below(2)];
+        let window =
+            Window { side, stride: 1 + random.below(2), before: side / 2, after: side / 2 };
+        let shape = Shape { height: 9, width: 4 + random.below(9), channels: 1 };
+        let channels = 4 * (1 + random.below(6));
+        let between = Shape { channels, ..shape };
+        let input = random.numbers(shape.len());
+        let expansion = vec![1e6; channels];
+        let expansion =
+            Pointwise::new(&expansion, &vec![0.0; channels], &activation, Precision::Eight);
+        let picture: Vec<f32> = input
+            .iter()
+            .flat_map(|number| vec![if *number > 0.0 { most } else { 0.0 }; channels])
+            .collect();
+
+        let (large, far) = ([0.01, 1.0, 100.0][turn % 3], [0.0, 5.0, 1e4][turn / 3 % 3]);
+        let sign = [1.0, -1.0, 0.0][turn / 9 % 3];
+        let taps = side * side;
+        // Of one sign, of the other, or of both.
+        let weights: Vec<f32> = random
+            .numbers(taps * channels)
+            .into_iter()
+            .map(|weight| large * if sign == 0.0 { weight } else { sign * weight.abs() })
+            .collect();
+        let bias: Vec<f32> = random.numbers(channels).iter().map(|bias| far * bias).collect();
+        let mut expected = convolution(&picture, between, window, (&weights, &bias, 1));
+        for value in &mut expected {
+            *value = value.clamp(0.0, most);
+        }
+        let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
+        let block = Block::new(Before::Pointwise(expansion), kernel, None).expect("a block");
+        let mut found = vec![f32::NAN; expected.len()];
+        block.run(&input, shape, None, &mut found);
+        // The larger the weights, the coarser the sums; what had overflown would be off by the most.
+        let tolerance = most * [2e-4, 2e-3, 0.1][turn % 3];
+        assert_near(&found, &expected, tolerance, &format!("{turn}: {shape:?}, {window:?}"));
     }
 }
 

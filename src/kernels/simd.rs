@@ -50,11 +50,11 @@ impl F32x4 {
 /// long calculation first loads all that it reads, which is more than there are registers. What a
 /// branch could change has to be there before it; this one is never taken.
 #[inline(always)]
-pub(super) fn settle<const COUNT: usize>(values: &mut [F32x4; COUNT]) {
+pub(super) fn settle<T: Copy, const COUNT: usize>(values: &mut [T; COUNT]) {
     static NEVER: u32 = 0;
     // SAFETY: a static can be read at any time.
     if unsafe { std::ptr::read_volatile(&raw const NEVER) } != 0 {
-        *values = std::hint::black_box([F32x4::splat(0.0); COUNT]);
+        *values = std::hint::black_box(*values);
     }
 }
 
@@ -322,6 +322,47 @@ mod lanes {
             I32x4(i32x4_extadd_pairwise_i16x8(self.0))
         }
 
+        /// The lanes times fractions: `i16::MIN` stands for −1. Rounded to the nearest integer.
+        #[inline(always)]
+        pub fn times(self, fractions: I16x8) -> I16x8 {
+            #[cfg(target_feature = "relaxed-simd")]
+            return I16x8(i16x8_relaxed_q15mulr(self.0, fractions.0));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            I16x8(i16x8_q15mulr_sat(self.0, fractions.0))
+        }
+
+        #[inline(always)]
+        pub fn max(self, other: I16x8) -> I16x8 {
+            I16x8(i16x8_max(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn min(self, other: I16x8) -> I16x8 {
+            I16x8(i16x8_min(self.0, other.0))
+        }
+
+        /// Eight floats between 0 and `i16::MAX` without what is behind the point.
+        #[inline(always)]
+        pub fn truncate(low: F32x4, high: F32x4) -> I16x8 {
+            #[cfg(target_feature = "relaxed-simd")]
+            let integer = |value: F32x4| i32x4_relaxed_trunc_f32x4(value.0);
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            let integer = |value: F32x4| i32x4_trunc_sat_f32x4(value.0);
+            I16x8(i16x8_narrow_i32x4(integer(low), integer(high)))
+        }
+
+        #[inline(always)]
+        pub fn to_floats(self) -> [F32x4; 2] {
+            let (low, high) = (i32x4_extend_low_i16x8(self.0), i32x4_extend_high_i16x8(self.0));
+            [low, high].map(|four| F32x4(f32x4_convert_i32x4(four)))
+        }
+
+        /// One of the lanes, eight times.
+        #[inline(always)]
+        pub fn lane<const LANE: usize>(self) -> I16x8 {
+            I16x8(i16x8_splat(i16x8_extract_lane::<LANE>(self.0)))
+        }
+
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
         #[inline(always)]
         pub fn pair<const PAIR: usize>(self) -> I16x8 {
@@ -359,6 +400,12 @@ mod lanes {
         pub fn scale([a, b, c, d]: [F32x4; 4], factor: F32x4, zero: F32x4) -> I8x16 {
             let low = I16x8::scale_from(a, b, factor, zero);
             let high = I16x8::scale_from(c, d, factor, zero);
+            I8x16(i8x16_narrow_i16x8(low.0, high.0))
+        }
+
+        /// Sixteen integers that fit.
+        #[inline(always)]
+        pub fn narrow(low: I16x8, high: I16x8) -> I8x16 {
             I8x16(i8x16_narrow_i16x8(low.0, high.0))
         }
 
@@ -574,6 +621,40 @@ mod lanes {
             I32x4(from_fn(|i| i32::from(self.0[2 * i]) + i32::from(self.0[2 * i + 1])))
         }
 
+        /// The lanes times fractions: `i16::MIN` stands for −1. Rounded to the nearest integer.
+        #[inline(always)]
+        pub fn times(self, fractions: I16x8) -> I16x8 {
+            let product = |i: usize| i32::from(self.0[i]) * i32::from(fractions.0[i]);
+            I16x8(from_fn(|i| ((product(i) + (1 << 14)) >> 15).min(i16::MAX.into()) as i16))
+        }
+
+        #[inline(always)]
+        pub fn max(self, other: I16x8) -> I16x8 {
+            I16x8(from_fn(|i| self.0[i].max(other.0[i])))
+        }
+
+        #[inline(always)]
+        pub fn min(self, other: I16x8) -> I16x8 {
+            I16x8(from_fn(|i| self.0[i].min(other.0[i])))
+        }
+
+        /// Eight floats between 0 and `i16::MAX` without what is behind the point.
+        #[inline(always)]
+        pub fn truncate(low: F32x4, high: F32x4) -> I16x8 {
+            I16x8(from_fn(|i| if i < 4 { low.0[i] } else { high.0[i - 4] } as i16))
+        }
+
+        #[inline(always)]
+        pub fn to_floats(self) -> [F32x4; 2] {
+            [0, 4].map(|first| F32x4(from_fn(|i| self.0[first + i].into())))
+        }
+
+        /// One of the lanes, eight times.
+        #[inline(always)]
+        pub fn lane<const LANE: usize>(self) -> I16x8 {
+            I16x8([self.0[LANE]; 8])
+        }
+
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
         #[inline(always)]
         pub fn pair<const PAIR: usize>(self) -> I16x8 {
@@ -605,6 +686,13 @@ mod lanes {
         pub fn scale([a, b, c, d]: [F32x4; 4], factor: F32x4, zero: F32x4) -> I8x16 {
             let low = I16x8::scale_from(a, b, factor, zero);
             let high = I16x8::scale_from(c, d, factor, zero);
+            let lane = |i: usize| if i < 8 { low.0[i] } else { high.0[i - 8] };
+            I8x16(from_fn(|i| lane(i).clamp(i8::MIN.into(), i8::MAX.into()) as i8))
+        }
+
+        /// Sixteen integers that fit.
+        #[inline(always)]
+        pub fn narrow(low: I16x8, high: I16x8) -> I8x16 {
             let lane = |i: usize| if i < 8 { low.0[i] } else { high.0[i - 8] };
             I8x16(from_fn(|i| lane(i).clamp(i8::MIN.into(), i8::MAX.into()) as i8))
         }

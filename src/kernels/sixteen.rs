@@ -7,9 +7,11 @@
 //!
 //! The inner loop has 40 GMAC/s (wasmtime 48, a Zen 5 core), in floats with `relaxed_madd` 20.
 
+use super::number::Number;
 use super::simd::{F32x4, I16x8};
 use super::tiles::{
-    CHANNELS, LineTile, PIXELS, Products, Sums, Units, Worth, add_up, filled, range, ranges, ranges_in_line,
+    CHANNELS, LineTile, PIXELS, Products, Sums, Units, Worth, add_up, filled, range, ranges,
+    ranges_in_line,
 };
 
 /// Input channels of one step.
@@ -81,13 +83,13 @@ impl Products for Sixteen {
     }
 
     #[inline(always)]
-    fn scale_line(&self, pixels: LineTile, tile: &mut [PixelStep]) -> Units {
+    fn scale_line<N: Number>(&self, pixels: LineTile<N>, tile: &mut [PixelStep]) -> Units {
         let (factors, units) = self.factors(ranges_in_line(pixels));
         let factors = factors.lanes();
         for (index, step) in tile.iter_mut().enumerate() {
             let group = pixels.group(index);
             for place in 0..PIXELS {
-                let [low, high] = F32x4::load_two(&group[place]);
+                let [low, high] = N::floats(&group[place]);
                 I16x8::scale(low, high, factors[place]).store_pairs(&mut step[place]);
             }
         }

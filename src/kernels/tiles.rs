@@ -5,7 +5,9 @@
 //! [`Products`]; here is what is around them.
 
 use super::activation::{Activate, Activation, Padded, with_activation};
-use super::line::{GROUP, Lines, Strip};
+pub(super) use super::line::GROUP;
+use super::line::{Lines, Strip};
+use super::number::{LARGEST, Number};
 use super::pointwise::Residual;
 use super::simd::{F32x4, I32x4, unknown};
 
@@ -23,21 +25,21 @@ pub(super) const CHANNELS: usize = 8;
 pub(super) type Sums = [[I32x4; CHANNELS / 4]; PIXELS];
 
 /// Eight channels of a tile's pixels.
-pub(super) type Group = [[f32; GROUP]; PIXELS];
+pub(super) type Group<N> = [[N; GROUP]; PIXELS];
 
 /// A tile's pixels in a line.
 #[derive(Clone, Copy)]
-pub(super) struct LineTile<'a> {
-    line: &'a Lines,
+pub(super) struct LineTile<'a, N> {
+    line: &'a Lines<N>,
     first: usize,
     /// How many groups of channels there are.
     pub groups: usize,
 }
 
-impl<'a> LineTile<'a> {
+impl<'a, N: Number> LineTile<'a, N> {
     /// Eight of the channels.
     #[inline(always)]
-    pub fn group(self, group: usize) -> &'a Group {
+    pub fn group(self, group: usize) -> &'a Group<N> {
         self.line.group(group, 0)[self.first..].first_chunk().expect("a whole tile")
     }
 }
@@ -63,7 +65,7 @@ pub(super) trait Products: Sized {
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [Self::Step]) -> Units;
 
     /// The same for pixels of a line.
-    fn scale_line(&self, pixels: LineTile, tile: &mut [Self::Step]) -> Units;
+    fn scale_line<N: Number>(&self, pixels: LineTile<N>, tile: &mut [Self::Step]) -> Units;
 
     /// The sums of a tile and the weights of a block of output channels.
     fn sums(&self, tile: &[Self::Step], block: usize) -> Sums;
@@ -163,6 +165,25 @@ impl<P: Products> Tiles<P> {
         Tiles { inputs, outputs, products, endings, activation }
     }
 
+    /// The same with outputs in whole units, and what a unit stands for; `None` if the activation
+    /// does not say in which range they lie.
+    pub fn in_units(&self) -> Option<(Tiles<P>, f32)>
+    where
+        P: Clone,
+    {
+        let unit = self.activation.unit()?;
+        let mut tiles = self.clone();
+        for ending in &mut tiles.endings {
+            for numbers in [&mut ending.scales, &mut ending.totals, &mut ending.bias] {
+                numbers.as_flattened_mut().iter_mut().for_each(|number| *number /= unit);
+            }
+            // What is behind the point is left out.
+            ending.bias.as_flattened_mut().iter_mut().for_each(|bias| *bias += 0.5);
+        }
+        tiles.activation = Padded::Clamp { least: 0.0, most: LARGEST };
+        Some((tiles, unit))
+    }
+
     /// Input channels.
     pub fn inputs(&self) -> usize {
         self.inputs
@@ -196,14 +217,22 @@ impl<P: Products> Tiles<P> {
         self.run_filled(fill, residual, outputs);
     }
 
-    /// The pixels of a line, which has whole tiles of them.
+    /// The pixels of a line, which has whole tiles of them; `unit` is what its number 1 stands for.
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn run_line(&self, line: &Lines, residual: Option<Residual>, outputs: impl Outputs) {
+    pub fn run_line<N: Number>(
+        &self,
+        line: &Lines<N>,
+        unit: f32,
+        residual: Option<Residual>,
+        outputs: impl Outputs,
+    ) {
         let groups = self.inputs.div_ceil(GROUP);
+        let unit = F32x4::splat(unit);
         let fill = |first: usize, tile: &mut [P::Step]| {
-            self.products.scale_line(LineTile { line, first, groups }, tile)
+            let units = self.products.scale_line(LineTile { line, first, groups }, tile);
+            Units { unit: units.unit.mul(unit), zero: units.zero.mul(unit) }
         };
         self.run_filled(fill, residual, outputs);
     }
@@ -260,7 +289,7 @@ impl<P: Products> Tiles<P> {
         (outputs, first): (&mut impl Outputs, usize),
     ) {
         // What doesn't fit as a whole goes there by way of these.
-        let mut filled = [[0.0; CHANNELS]; PIXELS];
+        let mut filled = [[Default::default(); CHANNELS]; PIXELS];
         for (block, ending) in self.endings.iter().enumerate() {
             let sums = self.products.sums(tile, block);
             let channel = block * CHANNELS;
@@ -294,7 +323,7 @@ impl<P: Products> Tiles<P> {
         units: &Units,
         added: impl Fn(usize, [F32x4; 2]) -> [F32x4; 2],
         [low, high]: &[impl Fn(F32x4) -> F32x4; 2],
-        places: [&mut [f32; CHANNELS]; PIXELS],
+        places: [&mut [impl Number; CHANNELS]; PIXELS],
     ) {
         let scales = ending.scales.each_ref().map(F32x4::load);
         let totals = ending.totals.each_ref().map(F32x4::load);
@@ -306,21 +335,28 @@ impl<P: Products> Tiles<P> {
                 sums[place][half].to_f32().mul(scales[half]).mul_add(units[place], base)
             };
             let values = added(place, [sum(0), sum(1)]);
-            F32x4::store_two([low(values[0]), high(values[1])], output);
+            Number::put([low(values[0]), high(values[1])], output);
         }
     }
 }
 
 /// Where a layer's outputs go.
 pub(super) trait Outputs {
+    /// What they are there.
+    type Number: Number;
+
     /// How many pixels there are.
     fn pixels(&self) -> usize;
 
     /// Where eight channels of a tile's pixels go; `None` if there are fewer channels or pixels.
-    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [f32; CHANNELS]; PIXELS]>;
+    fn places(
+        &mut self,
+        first: usize,
+        channel: usize,
+    ) -> Option<[&mut [Self::Number; CHANNELS]; PIXELS]>;
 
     /// Keeps those of eight channels of a tile's pixels that there are.
-    fn put(&mut self, first: usize, channel: usize, numbers: &Group);
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group<Self::Number>);
 }
 
 /// Pixels with their channels last.
@@ -330,6 +366,8 @@ pub(super) struct Pixels<'a> {
 }
 
 impl Outputs for Pixels<'_> {
+    type Number = f32;
+
     fn pixels(&self) -> usize {
         self.numbers.len() / self.channels
     }
@@ -350,7 +388,7 @@ impl Outputs for Pixels<'_> {
         ])
     }
 
-    fn put(&mut self, first: usize, channel: usize, numbers: &Group) {
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group<f32>) {
         let count = CHANNELS.min(self.channels - channel);
         let pixels = self.numbers.chunks_exact_mut(self.channels).skip(first);
         for (pixel, numbers) in pixels.zip(numbers) {
@@ -359,18 +397,20 @@ impl Outputs for Pixels<'_> {
     }
 }
 
-impl Outputs for Strip<'_> {
+impl<N: Number> Outputs for Strip<'_, N> {
+    type Number = N;
+
     fn pixels(&self) -> usize {
         Strip::pixels(self)
     }
 
     #[inline(always)]
-    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [f32; CHANNELS]; PIXELS]> {
-        let tile: &mut Group = self.from(first, channel / GROUP).first_chunk_mut()?;
+    fn places(&mut self, first: usize, channel: usize) -> Option<[&mut [N; CHANNELS]; PIXELS]> {
+        let tile: &mut Group<N> = self.from(first, channel / GROUP).first_chunk_mut()?;
         Some(tile.each_mut())
     }
 
-    fn put(&mut self, first: usize, channel: usize, numbers: &Group) {
+    fn put(&mut self, first: usize, channel: usize, numbers: &Group<N>) {
         let last = Strip::pixels(self).min(first + PIXELS);
         for (pixel, numbers) in (first..last).zip(numbers) {
             self.from(pixel, channel / GROUP)[0] = *numbers;
@@ -433,13 +473,13 @@ pub(super) fn ranges(rows: [&[f32]; PIXELS]) -> [F32x4; 2] {
 
 /// The same of a line's pixels.
 #[inline(always)]
-pub(super) fn ranges_in_line(pixels: LineTile) -> [F32x4; 2] {
+pub(super) fn ranges_in_line<N: Number>(pixels: LineTile<N>) -> [F32x4; 2] {
     let mut least = [F32x4::splat(0.0); PIXELS];
     let mut most = least;
     for group in 0..pixels.groups {
         let group = pixels.group(group);
         for place in 0..PIXELS {
-            let [low, high] = F32x4::load_two(&group[place]);
+            let [low, high] = N::floats(&group[place]);
             least[place] = least[place].min(low.min(high));
             most[place] = most[place].max(low.max(high));
         }

@@ -43,6 +43,12 @@ impl Windowed {
         Windowed { window, channels, line, kernel: Tiles::new(&padded, bias, activation) }
     }
 
+    /// The same with outputs in whole units, and what a unit stands for.
+    pub(super) fn in_units(&self) -> Option<(Windowed, f32)> {
+        let (kernel, unit) = self.kernel.in_units()?;
+        Some((Windowed { kernel, ..self.clone() }, unit))
+    }
+
     /// How the window moves.
     pub fn window(&self) -> Window {
         self.window
