@@ -134,8 +134,8 @@ pub(super) fn scale_integers(pixels: LineTile<i16>, tile: &mut [PixelStep]) -> U
         let [low, high] = most.to_floats();
         low.max(high)
     });
-    // The factors as fractions of 2¹⁵, rounded down, so that nothing becomes larger than it may; what
-    // the largest numbers that there can be make of the factor is too small for that.
+    // The factors as fractions of 2¹⁵, rounded down, so that nothing becomes larger than it may. Where
+    // all numbers are so small that they would have no such factor, they get the largest one.
     const ONE: f32 = 32_768.0;
     let most = F32x4::largest_of_each(most).max(F32x4::splat(LARGEST * ONE / number::LARGEST));
     let factors = F32x4::splat(LARGEST * ONE).div(most);

@@ -3,8 +3,8 @@
 //!
 //! It is what lies between the layers of a [block](super::block). With channels last, the next pixel
 //! is as far away as there are channels: each address has to be reckoned, and kept in memory, since
-//! there are more of them than registers. Here the next pixel is 32 bytes further, which is a part
-//! of the instruction that loads it.
+//! there are more of them than registers. Here the next pixel is 32 bytes further, or 16 in integers,
+//! which is a part of the instruction that loads it.
 
 use super::number::Number;
 use super::simd::F32x4;

@@ -20,8 +20,9 @@ const PHOTO: &str = "tests/photos/v.jpg";
 /// How often one thing is timed, after some requests that are not.
 const RUNS: usize = 40;
 const WARM_UP: usize = 5;
-/// How long each load lasts.
+/// How long each load lasts, and in how many turns: servers that are compared take turns.
 const LOAD: Duration = Duration::from_secs(8);
+const TURNS: u32 = 8;
 
 /// What to measure.
 pub struct Arguments {
@@ -308,7 +309,7 @@ fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
     });
     let mut rates = Vec::new();
     for server in &servers {
-        rates.push(at_connections(&server.url(), photo, 2)?.1);
+        rates.push(at_connections(&server.url(), photo, 2, LOAD)?.rate());
     }
     for (row, name) in [(2, "on"), (1, "sampled at 10 %")] {
         report.ratio(&format!("tracing {name} / off, p50"), p50[row], p50[0], "ms");
@@ -351,8 +352,14 @@ fn load(report: &mut Report, arguments: &Arguments, photo: &[u8], large: &[u8]) 
     }
     // Turn by turn, so that what the machine does otherwise meets all of them.
     for connections in [1, 2, 4, 8] {
-        for server in &mut servers {
-            server.load(report, photo, connections)?;
+        let mut loads: Vec<Load> = servers.iter().map(|_| Load::default()).collect();
+        for _ in 0..TURNS {
+            for (server, load) in servers.iter().zip(&mut loads) {
+                load.add(server.load(photo, connections)?);
+            }
+        }
+        for (server, load) in servers.iter_mut().zip(loads) {
+            server.report(report, connections, load);
         }
     }
     for server in &mut servers {
@@ -405,13 +412,18 @@ impl Served {
         Ok(Served { name, url, process: Some(process), figures })
     }
 
-    fn load(&mut self, report: &mut Report, photo: &[u8], connections: usize) -> Result<()> {
-        let load = || at_connections(&self.url, photo, connections);
-        let ((times, rate), memory) = match &self.process {
-            Some(process) => process.peak_memory(load)?,
-            None => (load()?, None),
-        };
-        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| quantile(&times, part));
+    /// A turn of load.
+    fn load(&self, photo: &[u8], connections: usize) -> Result<Load> {
+        let load = || at_connections(&self.url, photo, connections, LOAD / TURNS);
+        let Some(process) = &self.process else { return load() };
+        let (load, memory) = process.peak_memory(load)?;
+        Ok(Load { memory, ..load })
+    }
+
+    fn report(&mut self, report: &mut Report, connections: usize, mut load: Load) {
+        load.times.sort_by(f64::total_cmp);
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| quantile(&load.times, part));
+        let rate = load.rate();
         report.add(
             &format!("{connections} connections, {}", self.name),
             json!({"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "requests_per_second": rate}),
@@ -420,11 +432,34 @@ impl Served {
         for (what, unit, figure) in [("p50", "ms", p50), ("p99", "ms", p99), ("rate", "/s", rate)] {
             self.figures.push((format!("{connections} connections, {what}"), unit, figure));
         }
-        if let Some(memory) = memory {
+        if let Some(memory) = load.memory {
             let name = format!("{connections} connections, peak memory (PSS)");
             self.figures.push((name, "MB", memory));
         }
-        Ok(())
+    }
+}
+
+/// What a load came to.
+#[derive(Default)]
+struct Load {
+    /// Of each request, in milliseconds.
+    times: Vec<f64>,
+    seconds: f64,
+    /// The most memory in MB, where the system tells.
+    memory: Option<f64>,
+}
+
+impl Load {
+    /// Another turn of it.
+    fn add(&mut self, turn: Load) {
+        self.times.extend(turn.times);
+        self.seconds += turn.seconds;
+        self.memory = self.memory.into_iter().chain(turn.memory).reduce(f64::max);
+    }
+
+    /// Requests per second.
+    fn rate(&self) -> f64 {
+        self.times.len() as f64 / self.seconds
     }
 }
 
@@ -460,7 +495,7 @@ fn killed(
     Ok(())
 }
 
-fn at_connections(url: &str, photo: &[u8], connections: usize) -> Result<(Vec<f64>, f64)> {
+fn at_connections(url: &str, photo: &[u8], connections: usize, length: Duration) -> Result<Load> {
     let agent = agent();
     for _ in 0..WARM_UP {
         predict(&agent, url, photo)?;
@@ -472,7 +507,7 @@ fn at_connections(url: &str, photo: &[u8], connections: usize) -> Result<(Vec<f6
                 scope.spawn(|| {
                     let agent = self::agent();
                     let mut times = Vec::new();
-                    while start.elapsed() < LOAD {
+                    while start.elapsed() < length {
                         times.push(predict(&agent, url, photo)?.0);
                     }
                     Ok(times)
@@ -481,12 +516,10 @@ fn at_connections(url: &str, photo: &[u8], connections: usize) -> Result<(Vec<f6
             .collect();
         clients.into_iter().map(|client| client.join().expect("no panic")).collect()
     });
-    let elapsed = start.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
     let mut times = Vec::new();
     for result in results {
         times.extend(result?);
     }
-    times.sort_by(f64::total_cmp);
-    let rate = times.len() as f64 / elapsed;
-    Ok((times, rate))
+    Ok(Load { times, seconds, memory: None })
 }
