@@ -74,9 +74,7 @@ impl Padded {
             Activation::Slopes(slopes) => Padded::Slopes(fours(slopes, channels)),
         }
     }
-}
 
-impl Padded {
     /// What the number 1 stands for if the largest one is to be [`LARGEST`]; `None` if there is no
     /// largest one, or if there are negative ones.
     pub fn unit(&self) -> Option<f32> {

@@ -10,7 +10,6 @@
 use std::ops::Range;
 
 use super::depthwise::{Depthwise, Kernel, Output, Rows};
-use super::ends::{Ends, Integers};
 use super::line::Strip;
 use super::number::Number;
 use super::pointwise::{Pointwise, Residual};
@@ -33,8 +32,6 @@ pub enum Before {
 pub struct Block {
     before: Before,
     depthwise: Middle,
-    window: Window,
-    channels: usize,
     /// A projection: fewer channels.
     after: Option<Pointwise>,
 }
@@ -42,8 +39,24 @@ pub struct Block {
 /// The depthwise convolution, and what the numbers are that it reads and writes.
 #[derive(Clone, Debug, PartialEq)]
 enum Middle {
-    Floats(Depthwise),
-    Integers(Kernel<i16, Integers>),
+    Floats(Kernel<f32>),
+    Integers(Kernel<i16>),
+}
+
+impl Middle {
+    fn window(&self) -> Window {
+        match self {
+            Middle::Floats(kernel) => kernel.window(),
+            Middle::Integers(kernel) => kernel.window(),
+        }
+    }
+
+    fn channels(&self) -> usize {
+        match self {
+            Middle::Floats(kernel) => kernel.channels(),
+            Middle::Integers(kernel) => kernel.channels(),
+        }
+    }
 }
 
 impl Block {
@@ -58,12 +71,11 @@ impl Block {
         if made != depthwise.channels() || taken != made {
             return None;
         }
-        let (window, channels) = (depthwise.window(), depthwise.channels());
         let (before, depthwise) = match before.in_integers(&depthwise) {
             Some((before, kernel)) => (before, Middle::Integers(kernel)),
-            None => (before, Middle::Floats(depthwise)),
+            None => (before, Middle::Floats(depthwise.in_floats())),
         };
-        Some(Block { before, depthwise, window, channels, after })
+        Some(Block { before, depthwise, after })
     }
 
     /// Which layers it has.
@@ -80,7 +92,7 @@ impl Block {
 
     /// The shape of what the depthwise convolution reads, if the block fits the input.
     fn between(&self, input: Shape) -> Option<Shape> {
-        let channels = self.channels;
+        let channels = self.depthwise.channels();
         let fits = |expected: usize| (expected == input.channels).then_some(());
         match &self.before {
             Before::Nothing => fits(channels)?,
@@ -95,8 +107,8 @@ impl Block {
 
     /// The shape of what it makes of a picture; `None` if the block does not fit it.
     pub fn output(&self, input: Shape) -> Option<Shape> {
-        let channels = self.after.as_ref().map_or(self.channels, Pointwise::outputs);
-        self.window.output(self.between(input)?, channels)
+        let channels = self.after.as_ref().map_or(self.depthwise.channels(), Pointwise::outputs);
+        self.depthwise.window().output(self.between(input)?, channels)
     }
 
     /// Multiplications with an addition each for a picture.
@@ -109,7 +121,7 @@ impl Block {
             Before::Pointwise(kernel) => kernel.inputs() * between.len(),
             Before::Window(kernel) => kernel.multiply_adds() * between.len(),
         };
-        let depthwise = self.window.side * self.window.side * output.pixels() * self.channels;
+        let depthwise = self.depthwise.window().side.pow(2) * output.pixels() * between.channels;
         let after = self.after.as_ref().map_or(0, |kernel| kernel.inputs() * output.len());
         before + depthwise + after
     }
@@ -120,16 +132,14 @@ impl Block {
     /// If the lengths don't fit.
     pub fn run(&self, input: &[f32], shape: Shape, residual: Option<Residual>, output: &mut [f32]) {
         match &self.depthwise {
-            Middle::Floats(depthwise) => {
-                self.run_with(depthwise.in_floats(), input, shape, residual, output);
-            }
+            Middle::Floats(kernel) => self.run_with(kernel, input, shape, residual, output),
             Middle::Integers(kernel) => self.run_with(kernel, input, shape, residual, output),
         }
     }
 
-    fn run_with<N: Number, E: Ends<N>>(
+    fn run_with<N: Number>(
         &self,
-        depthwise: &Kernel<N, E>,
+        depthwise: &Kernel<N>,
         input: &[f32],
         shape: Shape,
         residual: Option<Residual>,
@@ -165,16 +175,16 @@ impl Block {
     }
 
     /// The same with a function that makes rows of what the depthwise convolution reads.
-    fn rows<N: Number, E: Ends<N>>(
+    fn rows<N: Number>(
         &self,
-        mut rows: Rows<N, E>,
+        mut rows: Rows<N>,
         mut make: impl FnMut(Range<usize>, Strip<N>),
         residual: Option<Residual>,
         output: &mut [f32],
     ) {
         let pixels = rows.pixels();
         let Some(after) = &self.after else {
-            for output in output.chunks_mut(pixels * self.channels) {
+            for output in output.chunks_mut(pixels * self.depthwise.channels()) {
                 rows.next(&mut make, Output::Pixels(output));
             }
             return;
@@ -191,7 +201,7 @@ impl Block {
 impl Before {
     /// The same in units of 16 bits, and the depthwise convolution of these; `None` if the activations
     /// don't say in which range the numbers lie.
-    fn in_integers(&self, depthwise: &Depthwise) -> Option<(Before, Kernel<i16, Integers>)> {
+    fn in_integers(&self, depthwise: &Depthwise) -> Option<(Before, Kernel<i16>)> {
         let (before, unit) = match self {
             Before::Nothing => return None,
             Before::Pointwise(kernel) => {

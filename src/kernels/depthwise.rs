@@ -27,17 +27,17 @@ macro_rules! unrolled {
 
 /// A depthwise convolution's weights, packed, and what is done to the sums at the end.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kernel<N: Number, E> {
+pub(super) struct Kernel<N: Number> {
     window: Window,
     channels: usize,
     /// By vectors of channels, then by the window's rows and columns.
     weights: Vec<N::Vector>,
-    end: E,
+    end: N::Ends,
 }
 
 /// A depthwise convolution's weights, packed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Depthwise(Kernel<f32, Floats>);
+pub struct Depthwise(Kernel<f32>);
 
 impl Depthwise {
     /// Packs weights `[channels][row][column]` with one bias for each channel; `None` for a window
@@ -83,13 +83,13 @@ impl Depthwise {
     }
 
     /// In floats.
-    pub(super) fn in_floats(&self) -> &Kernel<f32, Floats> {
-        &self.0
+    pub(super) fn in_floats(self) -> Kernel<f32> {
+        self.0
     }
 
     /// In integers of 16 bits, for numbers of which none is negative, and of which 1 stands for
     /// `unit`. `None` if the activation does not say in which range the outputs lie.
-    pub(super) fn in_integers(&self, unit: f32) -> Option<Kernel<i16, Integers>> {
+    pub(super) fn in_integers(&self, unit: f32) -> Option<Kernel<i16>> {
         let Kernel { window, channels, weights, end: Floats { bias, activation } } = &self.0;
         let output_unit = activation.unit()?;
         let taps = window.side * window.side;
@@ -113,12 +113,22 @@ impl Depthwise {
     }
 }
 
-impl<N: Number, E: Ends<N>> Kernel<N, E> {
+impl<N: Number> Kernel<N> {
+    /// How the window moves.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// Channels of input and output.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
     /// Starts with a picture of a shape, to be made some rows after the others.
     ///
     /// # Panics
     /// If the shape doesn't fit.
-    pub fn rows(&self, input: Shape) -> Rows<'_, N, E> {
+    pub fn rows(&self, input: Shape) -> Rows<'_, N> {
         assert_eq!(input.channels, self.channels);
         let output = self.window.output(input, self.channels).expect("a window that fits");
         let Window { side, stride, before, .. } = self.window;
@@ -202,8 +212,8 @@ pub(super) enum Output<'a, N> {
 ///
 /// The rows that the window sees lie where they have a border of zeros: with stride 1 one new row for
 /// each row of output, so that they stay in the cache.
-pub(super) struct Rows<'a, N: Number, E> {
-    kernel: &'a Kernel<N, E>,
+pub(super) struct Rows<'a, N: Number> {
+    kernel: &'a Kernel<N>,
     input: Shape,
     output: Shape,
     /// How many rows of output are made together.
@@ -216,7 +226,7 @@ pub(super) struct Rows<'a, N: Number, E> {
     written: usize,
 }
 
-impl<N: Number, E: Ends<N>> Rows<'_, N, E> {
+impl<N: Number> Rows<'_, N> {
     /// What the number 1 of the output stands for.
     pub fn unit(&self) -> f32 {
         self.kernel.end.unit()

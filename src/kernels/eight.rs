@@ -139,10 +139,9 @@ pub(super) fn scale_integers(pixels: LineTile<i16>, tile: &mut [PixelStep]) -> U
     const ONE: f32 = 32_768.0;
     let most = F32x4::largest_of_each(most).max(F32x4::splat(LARGEST * ONE / number::LARGEST));
     let factors = F32x4::splat(LARGEST * ONE).div(most);
-    let integers = I16x8::truncate(factors, factors);
-    let unit = F32x4::splat(ONE).div(integers.to_floats()[0]);
-    let factors =
-        [integers.lane::<0>(), integers.lane::<1>(), integers.lane::<2>(), integers.lane::<3>()];
+    let [factors, _] = I16x8::truncate(factors, factors).to_floats();
+    let unit = F32x4::splat(ONE).div(factors);
+    let factors = factors.lanes().map(|factor| I16x8::truncate(factor, factor));
     each_step(pixels, tile, |place, first, second| {
         let of = |group| I16x8::load(group).times(factors[place]);
         I8x16::narrow(of(first), of(second))

@@ -16,9 +16,9 @@ pub(super) trait End<N: Number> {
 }
 
 /// The end, whatever the activation is.
-pub(super) trait Ends<N: Number>: Sized {
+pub(super) trait Ends<N: Number> {
     /// Writes the next rows of output; `which` says from which row of input on, and how many.
-    fn write(&self, rows: &Rows<N, Self>, which: (usize, usize), output: Output<N>);
+    fn write(&self, rows: &Rows<N>, which: (usize, usize), output: Output<N>);
 
     /// What the number 1 stands for then.
     fn unit(&self) -> f32;
@@ -32,7 +32,7 @@ pub(super) struct Floats {
 }
 
 impl Ends<f32> for Floats {
-    fn write(&self, rows: &Rows<f32, Floats>, which: (usize, usize), output: Output<f32>) {
+    fn write(&self, rows: &Rows<f32>, which: (usize, usize), output: Output<f32>) {
         with_activation!(&self.activation, |activation| {
             rows.write(which, output, &Activated { bias: &self.bias, activation: &activation });
         });
@@ -113,7 +113,7 @@ impl End<i16> for Integers {
 }
 
 impl Ends<i16> for Integers {
-    fn write(&self, rows: &Rows<i16, Integers>, which: (usize, usize), output: Output<i16>) {
+    fn write(&self, rows: &Rows<i16>, which: (usize, usize), output: Output<i16>) {
         rows.write(which, output, self);
     }
 

@@ -8,8 +8,10 @@
 //! and 1,820 photos as many letters as before are right.
 
 use super::eight::{self, PixelStep};
+use super::ends::{Ends, Floats, Integers};
+use super::line::GROUP;
 use super::simd::{F32x4, I16x8};
-use super::tiles::{GROUP, LineTile, Units};
+use super::tiles::{LineTile, Units};
 
 /// A number of a [line](super::line).
 pub(super) trait Number: Copy + Default + 'static {
@@ -17,7 +19,9 @@ pub(super) trait Number: Copy + Default + 'static {
     type Vector: Copy + Default + PartialEq + std::fmt::Debug;
     /// These in a register.
     type Register: Copy;
-    /// How many that are.
+    /// What is done to a depthwise convolution's sums of them at the end.
+    type Ends: Ends<Self>;
+    /// How many an instruction takes.
     const LANES: usize;
 
     /// Groups of channels as vectors.
@@ -62,6 +66,7 @@ pub(super) trait Number: Copy + Default + 'static {
 impl Number for f32 {
     type Vector = [f32; 4];
     type Register = F32x4;
+    type Ends = Floats;
     const LANES: usize = 4;
 
     fn vectors(groups: &[[f32; GROUP]]) -> &[[f32; 4]] {
@@ -126,6 +131,7 @@ pub(super) const LARGEST: f32 = i16::MAX as f32;
 impl Number for i16 {
     type Vector = [i16; 8];
     type Register = I16x8;
+    type Ends = Integers;
     const LANES: usize = 8;
 
     fn vectors(groups: &[[i16; GROUP]]) -> &[[i16; 8]] {

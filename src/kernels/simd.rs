@@ -100,7 +100,7 @@ impl I32x4 {
 ///
 /// In a loop it takes addresses apart, into what changes and what doesn't, and puts each together
 /// where it is needed; an address that it doesn't see through stays one, and what is added to it is a
-/// part of the instruction. It sees through additions.
+/// part of the instruction. It sees through additions, hence the exclusive or.
 #[inline(always)]
 pub(super) fn unknown(number: usize) -> usize {
     static NOTHING: usize = 0;
@@ -355,12 +355,6 @@ mod lanes {
         pub fn to_floats(self) -> [F32x4; 2] {
             let (low, high) = (i32x4_extend_low_i16x8(self.0), i32x4_extend_high_i16x8(self.0));
             [low, high].map(|four| F32x4(f32x4_convert_i32x4(four)))
-        }
-
-        /// One of the lanes, eight times.
-        #[inline(always)]
-        pub fn lane<const LANE: usize>(self) -> I16x8 {
-            I16x8(i16x8_splat(i16x8_extract_lane::<LANE>(self.0)))
         }
 
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.
@@ -647,12 +641,6 @@ mod lanes {
         #[inline(always)]
         pub fn to_floats(self) -> [F32x4; 2] {
             [0, 4].map(|first| F32x4(from_fn(|i| self.0[first + i].into())))
-        }
-
-        /// One of the lanes, eight times.
-        #[inline(always)]
-        pub fn lane<const LANE: usize>(self) -> I16x8 {
-            I16x8([self.0[LANE]; 8])
         }
 
         /// The pair of lanes `2 * PAIR` and `2 * PAIR + 1`, four times.

@@ -5,8 +5,7 @@
 //! [`Products`]; here is what is around them.
 
 use super::activation::{Activate, Activation, Padded, with_activation};
-pub(super) use super::line::GROUP;
-use super::line::{Lines, Strip};
+use super::line::{GROUP, Lines, Strip};
 use super::number::{LARGEST, Number};
 use super::pointwise::Residual;
 use super::simd::{F32x4, I32x4, unknown};
