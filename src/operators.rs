@@ -18,6 +18,8 @@ use crate::kernels::window::Windowed;
 pub enum Kernel {
     /// Mixes the channels of each pixel. A second input is added before the activation.
     Pointwise(Pointwise),
+    /// One row of numbers, `[1, inputs]`, times a matrix.
+    Matrix(Pointwise),
     /// Mixes a window's pixels and channels.
     Window(Windowed),
     /// A window over each channel by itself, with the layers before and after it. A second input is
@@ -30,7 +32,7 @@ pub enum Kernel {
 }
 
 /// One layer: a picture, channels last, becomes another. Both have the shape `[1, height, width,
-/// channels]` and are `f32`.
+/// channels]` (a matrix's rows have `[1, channels]`) and are `f32`.
 #[derive(Clone)]
 pub struct Layer(Arc<Plan>);
 
@@ -45,7 +47,7 @@ impl Layer {
     pub fn new(kernel: Arc<Kernel>, input: Shape) -> Option<Layer> {
         let fits = |channels: usize| (channels == input.channels).then_some(());
         let output = match &*kernel {
-            Kernel::Pointwise(kernel) => {
+            Kernel::Pointwise(kernel) | Kernel::Matrix(kernel) => {
                 fits(kernel.inputs())?;
                 Shape { channels: kernel.outputs(), ..input }
             }
@@ -64,6 +66,17 @@ impl Layer {
         };
         (!input.is_empty() && !output.is_empty())
             .then(|| Layer(Arc::new(Plan { kernel, input, output })))
+    }
+}
+
+impl Plan {
+    /// The shape of the output.
+    fn shape(&self) -> TVec<usize> {
+        let Shape { height, width, channels } = self.output;
+        match &*self.kernel {
+            Kernel::Matrix(_) => tvec!(1, channels),
+            _ => tvec!(1, height, width, channels),
+        }
     }
 }
 
@@ -86,6 +99,7 @@ impl Op for Layer {
     fn name(&self) -> StaticName {
         match &*self.0.kernel {
             Kernel::Pointwise(_) => "pointwise",
+            Kernel::Matrix(_) => "matrix",
             Kernel::Window(_) => "window",
             Kernel::Block(kernel) => kernel.name(),
             Kernel::MaxPool => "max pool",
@@ -111,13 +125,15 @@ impl EvalOp for Layer {
         ensure!(numbers[0].len() == input.len(), "{self:?} got {:?}", inputs[0].shape());
         let second = numbers.get(1).copied();
         // SAFETY: any bits are valid floats, and every kernel writes all of its output.
-        let mut result = unsafe { Tensor::uninitialized::<f32>(&shape(*output))? };
+        let mut result = unsafe { Tensor::uninitialized::<f32>(&self.0.shape())? };
         let mut plain = result.try_as_plain_ram_mut()?;
         let out = plain.as_slice_mut::<f32>()?;
         let residual =
             second.map(|numbers| Residual { numbers, channels: numbers.len() / output.pixels() });
         match &**kernel {
-            Kernel::Pointwise(kernel) => kernel.run(numbers[0], residual, out),
+            Kernel::Pointwise(kernel) | Kernel::Matrix(kernel) => {
+                kernel.run(numbers[0], residual, out);
+            }
             Kernel::Window(kernel) => kernel.run(numbers[0], *input, out),
             Kernel::Block(kernel) => kernel.run(numbers[0], *input, residual, out),
             Kernel::MaxPool => max_pool(numbers[0], *input, out),
@@ -131,14 +147,14 @@ impl TypedOp for Layer {
     as_op!();
 
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(f32::fact(shape(self.0.output))))
+        Ok(tvec!(f32::fact(self.0.shape())))
     }
 
     /// Multiplications with an addition each.
     fn cost(&self, _: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
         let Plan { kernel, input, output } = &*self.0;
         let count = match &**kernel {
-            Kernel::Pointwise(kernel) => kernel.inputs() * output.len(),
+            Kernel::Pointwise(kernel) | Kernel::Matrix(kernel) => kernel.inputs() * output.len(),
             Kernel::Window(kernel) => kernel.multiply_adds() * output.len(),
             Kernel::Block(kernel) => kernel.multiply_adds(*input),
             Kernel::MaxPool => 0,
@@ -146,8 +162,4 @@ impl TypedOp for Layer {
         };
         Ok(tvec!((Cost::FMA(f32::datum_type()), count.to_dim())))
     }
-}
-
-fn shape(Shape { height, width, channels }: Shape) -> [usize; 4] {
-    [1, height, width, channels]
 }

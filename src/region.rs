@@ -3,7 +3,7 @@
 //! Coordinates are in pixels of the upright photo, x to the right, y downwards.
 
 use crate::decode::Photo;
-use crate::kernels::bilinear::{STEPS, between};
+use crate::kernels::bilinear::{self, Grid, Picture};
 
 /// A square of the photo, possibly turned, possibly reaching over the photo's edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,74 +101,12 @@ pub fn sample(
 ) -> Vec<f32> {
     let step = 1.0 / side as f32;
     let origin = region.to_photo([0.0, 0.0]);
-    let right = region.to_photo([step, 0.0]);
-    let down = region.to_photo([0.0, step]);
-    let across = [right[0] - origin[0], right[1] - origin[1]];
-    let downwards = [down[0] - origin[0], down[1] - origin[1]];
-
-    // Colours have room for a fourth number, which the next one overwrites.
-    let mut out = vec![0.0; side * side * 3 + 1];
-    let mut points = vec![[0; 2]; side];
-    for row in 0..side {
-        // By themselves, so that they are reckoned four at a time.
-        for (column, point) in points.iter_mut().enumerate() {
-            // Mirrored, column 0 shows what lies as far right as it lies left otherwise.
-            let i = if mirror { side - column } else { column } as f32;
-            let j = row as f32;
-            *point = std::array::from_fn(|axis| {
-                let at = origin[axis] + i * across[axis] + j * downwards[axis];
-                // A float beyond the integers' range becomes the nearest integer: far outside
-                // either way.
-                (at * STEPS as f32).round_ties_even() as i32
-            });
-        }
-        for (column, point) in points.iter().enumerate() {
-            let at = (row * side + column) * 3;
-            let colour = out[at..].first_chunk_mut().expect("room for four numbers");
-            bilinear(photo, *point, border, colour);
-        }
-    }
-    out.truncate(side * side * 3);
-    out
-}
-
-/// The photo's colour at a point in 1/32 of pixels.
-#[inline(always)]
-fn bilinear(photo: &Photo, [x, y]: [i32; 2], border: Border, colour: &mut [f32; 4]) {
-    let (left, top) = (x.div_euclid(STEPS), y.div_euclid(STEPS));
-    let place = [x.rem_euclid(STEPS), y.rem_euclid(STEPS)];
-    let (width, height) = (photo.width(), photo.height());
-    // Most points lie in the photo, so that both lines have two neighbouring pixels.
-    if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
-        && left + 1 < width
-        && top + 1 < height
-    {
-        let start = (top * width + left) * 3;
-        let line = |start: usize| photo.pixels().get(start..)?.first_chunk();
-        if let (Some(upper), Some(lower)) = (line(start), line(start + 3 * width)) {
-            return between(upper, lower, place, colour);
-        }
-    }
-    let (width, height) = (width as i32, height as i32);
-    // Half of a letterbox is beyond the photo.
-    if border == Border::Black && !((-1..width).contains(&left) && (-1..height).contains(&top)) {
-        *colour = [0.0; 4];
-        return;
-    }
-    let at = |x: i32, y: i32| -> [u8; 3] {
-        let inside = (0..width).contains(&x) && (0..height).contains(&y);
-        if !inside && border == Border::Black {
-            return [0; 3];
-        }
-        let (x, y) = (x.clamp(0, width - 1), y.clamp(0, height - 1));
-        let i = (y as usize * photo.width() + x as usize) * 3;
-        [photo.pixels()[i], photo.pixels()[i + 1], photo.pixels()[i + 2]]
-    };
-    let line = |y: i32| {
-        let ([a, b, c], [d, e, f]) = (at(left, y), at(left.saturating_add(1), y));
-        [a, b, c, d, e, f, 0, 0]
-    };
-    between(&line(top), &line(top.saturating_add(1)), place, colour);
+    let to = |[x, y]: [f32; 2]| [x - origin[0], y - origin[1]];
+    let across = to(region.to_photo([step, 0.0]));
+    let down = to(region.to_photo([0.0, step]));
+    let picture = Picture { pixels: photo.pixels(), width: photo.width(), height: photo.height() };
+    let grid = Grid { origin, across, down, side, mirror };
+    bilinear::sample(picture, &grid, border == Border::Black)
 }
 
 #[cfg(test)]

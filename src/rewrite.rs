@@ -12,6 +12,7 @@ use tract_onnx::tract_core::ops::array::{Pad, PadMode};
 use tract_onnx::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
+use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::{CompGT, Iff};
 use tract_onnx::tract_core::ops::math::{Add, Max, Min, Mul};
@@ -174,18 +175,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A constant's numbers, through casts.
-    fn constant(&self, outlet: OutletId) -> Option<Vec<f32>> {
-        if let Some(tensor) = &self.model.outlet_fact(outlet).ok()?.konst {
-            let tensor = tensor.cast_to::<f32>().ok()?;
-            return Some(tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec());
-        }
-        self.op::<Cast>(outlet.node)?;
-        self.constant(self.model.node(outlet.node).inputs[0])
-    }
-
     fn scalar(&self, outlet: OutletId) -> Option<f32> {
-        match self.constant(outlet)?[..] {
+        match constant(self.model, outlet)?[..] {
             [number] => Some(number),
             _ => None,
         }
@@ -193,7 +184,7 @@ impl Walk<'_> {
 
     /// A constant for each channel, or the same for all.
     fn by_channel(&self, outlet: OutletId, channels: usize) -> Option<Vec<f32>> {
-        let numbers = self.constant(outlet)?;
+        let numbers = constant(self.model, outlet)?;
         let shape = &self.model.outlet_fact(outlet).ok()?.shape;
         match shape.as_concrete()? {
             [] | [1] | [1, 1, 1, 1] => Some(vec![numbers[0]; channels]),
@@ -213,7 +204,7 @@ impl Walk<'_> {
             input: node.inputs[0],
             group: conv.group,
             window: window(&conv.pool_spec)?,
-            weights: self.constant(node.inputs[1])?,
+            weights: constant(self.model, node.inputs[1])?,
             bias: self.by_channel(node.inputs[2], conv.pool_spec.output_channels)?,
         })
     }
@@ -443,6 +434,43 @@ impl Parameters {
     }
 }
 
+/// A constant's numbers, through casts.
+fn constant(model: &TypedModel, outlet: OutletId) -> Option<Vec<f32>> {
+    if let Some(tensor) = &model.outlet_fact(outlet).ok()?.konst {
+        let tensor = tensor.cast_to::<f32>().ok()?;
+        return Some(tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec());
+    }
+    let node = model.node(outlet.node);
+    node.op_as::<Cast>()?;
+    constant(model, node.inputs[0])
+}
+
+/// The product of one row of numbers, `[1, inputs]`, and a constant matrix, if a node is that.
+///
+/// Always of 16 bits: it is the end of a model.
+fn matrix(model: &TypedModel, node: &TypedNode) -> Option<Layer> {
+    let product = node.op_as::<EinSum>()?;
+    let plain = AxesMapping::for_numpy_matmul(2, false, false, false).ok()?;
+    let &[input, weights] = &node.inputs[..] else { return None };
+    let row = model.outlet_fact(input).ok()?;
+    let (Some(&[1, inputs]), Some(&[_, outputs])) =
+        (row.shape.as_concrete(), model.outlet_fact(weights).ok()?.shape.as_concrete())
+    else {
+        return None;
+    };
+    if product.axes != plain || product.q_params.is_some() || row.datum_type != f32::datum_type() {
+        return None;
+    }
+    let weights = constant(model, weights)?;
+    let by_output: Vec<f32> = (0..outputs)
+        .flat_map(|output| weights.iter().skip(output).step_by(outputs).copied())
+        .collect();
+    let bias = vec![0.0; outputs];
+    let kernel = Pointwise::new(&by_output, &bias, &Activation::Linear, Precision::Sixteen);
+    let one = Shape { height: 1, width: 1, channels: inputs };
+    Layer::new(Arc::new(Kernel::Matrix(kernel)), one)
+}
+
 /// From `[outputs][channels][row][column]` to `[outputs][row][column][channels]`.
 fn channels_last(weights: &[f32], window: Window, channels: usize) -> Vec<f32> {
     let taps = window.side * window.side;
@@ -535,7 +563,8 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// A node that stays as it is; or that only moves the channels, or adds up whole pictures.
+    /// A node that stays as it is; or that only moves the channels, or adds up whole pictures; or a
+    /// matrix.
     fn wire_node(&mut self, id: usize) -> TractResult<()> {
         let node = self.source.node(id);
         if node.op_is::<Const>() {
@@ -568,6 +597,12 @@ impl Rewriter<'_> {
             let reduce = Reduce { axes: tvec!(1, 2), ..reduce.clone() };
             let wired = self.target.wire_node(&node.name, reduce, &[input])?[0];
             self.last.insert(id.into(), wired);
+            return Ok(());
+        }
+        if let Some(layer) = matrix(self.source, node) {
+            let input = self.plain(node.inputs[0])?;
+            let wired = self.target.wire_node(&node.name, layer, &[input])?[0];
+            self.plain.insert(id.into(), wired);
             return Ok(());
         }
         let inputs = node

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use hand_gesture_api::decode::{Photo, decode};
 use hand_gesture_api::engine::{Model, ModelError, OnnxModel, Operators, Shapes};
+use hand_gesture_api::kernels::pointwise::Precision;
 use hand_gesture_api::landmarks::{self, Hand, MIDDLE_FINGER_BASE, WRIST};
-use hand_gesture_api::palm;
+use hand_gesture_api::{letter, palm};
 
 #[derive(serde::Deserialize)]
 struct Expected {
@@ -176,7 +177,7 @@ fn no_layer_is_left_to_tract() {
         let model = load(name, landmarks::OPERATORS);
         let input = vec![0.5; model.shapes().input.iter().product()];
         let operators = model.profile(&input).expect("a run");
-        let own = ["pointwise", "window", "depthwise", "max pool", "upsample"];
+        let own = ["pointwise", "matrix", "window", "depthwise", "max pool", "upsample"];
         let own = |name: &str| name.split(", ").all(|layer| own.contains(&layer));
         // What is left: the model's input, and what comes after the last picture.
         let left = operators.iter().filter(|operator| {
@@ -188,6 +189,29 @@ fn no_layer_is_left_to_tract() {
             left.iter().all(|(name, _)| ["Source", "IntoShape", "Concat"].contains(&name.as_str())),
             "{name}: {left:?}"
         );
+    }
+}
+
+/// The classifiers' matrices in 16 bits against tract's floats: the probabilities of every label.
+#[test]
+fn letters_agree() {
+    for kind in ["full", "lite"] {
+        let palm = load("palm_detection_lite.onnx", palm::OPERATORS);
+        let landmark = load(&format!("hand_landmark_{kind}.onnx"), landmarks::OPERATORS);
+        let letters = format!("letters_{kind}.onnx");
+        let own = load(&letters, Operators::Own(Precision::Sixteen));
+        let tract = load(&letters, Operators::Tract);
+        let mut most = 0.0_f32;
+        for expected in expected().values() {
+            let features = letter::features(&hand(&palm, &landmark, &photo(&expected.photo)));
+            let run = |model: &OnnxModel| model.run(features.clone()).expect("a run").remove(0);
+            let (own, tract) = (run(&own), run(&tract));
+            assert_eq!(own.len(), tract.len());
+            let apart = own.iter().zip(&tract).map(|(own, tract)| (own - tract).abs());
+            most = apart.fold(most, f32::max);
+        }
+        println!("{letters}: probabilities are at most {most:.5} apart");
+        assert!(most <= 0.01, "{letters}: {most}");
     }
 }
 

@@ -1,26 +1,212 @@
-//! The colour between four pixels.
+//! A picture sampled at points between its pixels.
 
 use super::simd::{F32x4, I16x8, I32x4};
 
 /// How finely a place between two pixels is told.
-pub const STEPS: i32 = 32;
+const STEPS: i32 = 1 << STEP_BITS;
+const STEP_BITS: u32 = 5;
 
-/// The colour at a place between four pixels: red, green and blue, rounded to 8 bits, from 0 to 1;
-/// the fourth number has no meaning.
+/// A picture of 8 bits: red, green and blue of each pixel, row by row.
+#[derive(Clone, Copy)]
+pub struct Picture<'a> {
+    /// The colours.
+    pub pixels: &'a [u8],
+    /// Pixels of a row, at least 1.
+    pub width: usize,
+    /// How many rows, at least 1.
+    pub height: usize,
+}
+
+/// Points in rows and columns, in pixels of a picture.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    /// Where the first one lies: x and y.
+    pub origin: [f32; 2],
+    /// From one column to the next.
+    pub across: [f32; 2],
+    /// From one row to the next.
+    pub down: [f32; 2],
+    /// How many rows and columns.
+    pub side: usize,
+    /// Whether the columns are counted from the right.
+    pub mirror: bool,
+}
+
+/// Points of a row that are sampled together.
+const TOGETHER: usize = 4;
+
+/// Samples a picture at a grid's points: red, green and blue of each, rounded to 8 bits, from 0 to 1.
 ///
-/// Of each line the first six bytes count: two neighbouring pixels. `place` is the place's x and y,
-/// 0 to [`STEPS`] from the upper left pixel.
+/// Bilinear, at places that are rounded to 1/32 of a pixel. Pixels beyond the edge are those of the
+/// edge, or black.
 ///
-/// Measured in wasmtime 48 on a Zen 5 core: a letterbox of 192 × 192 takes 0.22 ms, a turned region of
-/// 224 × 224 0.34 ms; colour by colour 0.58 and 0.64 ms.
+/// Measured in wasmtime 48 on a Xeon (Sapphire Rapids): a turned region of 224 × 224
+/// takes 0.24 ms, a letterbox of 128 × 128 0.08 ms; point by point, with places and colours of each
+/// together, 0.54 and 0.18 ms.
+///
+/// # Panics
+/// If the picture has not as many numbers as it has to have, or no pixel.
+pub fn sample(picture: Picture, grid: &Grid, black: bool) -> Vec<f32> {
+    let Picture { pixels, width, height } = picture;
+    assert!(!pixels.is_empty() && pixels.len() == 3 * width * height);
+    let side = grid.side;
+    // A colour is written with a fourth number, which the next one overwrites.
+    let mut samples = vec![0.0; 3 * side * side + 1];
+    let mut points = vec![Points::default(); side.div_ceil(TOGETHER)];
+    for row in 0..side {
+        let line = &mut samples[3 * side * row..][..3 * side + 1];
+        // First all points: what has to wait for the one before would keep the processor from the next.
+        for (index, points) in points.iter_mut().enumerate() {
+            *points = Points::of(picture, grid, row, index * TOGETHER);
+        }
+        for (index, points) in points.iter().enumerate() {
+            let colours = &mut line[3 * TOGETHER * index..];
+            match colours.first_chunk_mut() {
+                Some(colours) if points.inside => points.inside(picture, colours),
+                _ => points.anywhere(picture, black, colours),
+            }
+        }
+    }
+    samples.truncate(3 * side * side);
+    samples
+}
+
+/// Some points of a row.
+#[derive(Clone, Default)]
+struct Points {
+    /// Where they are, in steps.
+    x: [i32; TOGETHER],
+    y: [i32; TOGETHER],
+    /// Where the upper left one of the four pixels around each of them begins.
+    starts: [i32; TOGETHER],
+    /// Whether all of these lie in the picture, and two more bytes behind the last one. Else the starts
+    /// are no places.
+    inside: bool,
+}
+
+impl Points {
+    #[inline(always)]
+    fn of(
+        Picture { pixels, width, height }: Picture,
+        grid: &Grid,
+        row: usize,
+        first: usize,
+    ) -> Points {
+        let columns: [f32; TOGETHER] = std::array::from_fn(|i| (first + i) as f32);
+        let columns = F32x4::load(&columns);
+        // Mirrored, column 0 shows what lies as far right as it lies left otherwise.
+        let columns = match grid.mirror {
+            true => F32x4::splat(grid.side as f32).add(columns.mul(F32x4::splat(-1.0))),
+            false => columns,
+        };
+        let [x, y] = [0, 1].map(|axis| {
+            let across = columns.mul(F32x4::splat(grid.across[axis]));
+            let down = F32x4::splat(row as f32 * grid.down[axis]);
+            let at = F32x4::splat(grid.origin[axis]).add(across).add(down);
+            at.mul(F32x4::splat(STEPS as f32)).nearest()
+        });
+        let [column, row] = [x, y].map(|steps| steps.shift_right::<STEP_BITS>());
+        let line = 3 * width;
+        let starts = row.mul(I32x4::splat(line as i32)).add(column.mul(I32x4::splat(3)));
+        // A picture that is too small for it, or too large, has no last place.
+        let last = pixels.len() as i64 - (line + SEEN) as i64;
+        let last = I32x4::splat(i32::try_from(last).unwrap_or(-1));
+        let [width, height] = [width, height].map(|side| I32x4::splat(side as i32 - 2));
+        // The sign of each says whether it is too small, or too large. (The start alone would not do: it
+        // can be any place for a point far away.)
+        let outside = [row, width.sub(column), height.sub(row), last.sub(starts)];
+        let inside = !outside.into_iter().fold(column, I32x4::or).any_negative();
+        Points { x: x.to_array(), y: y.to_array(), starts: starts.to_array(), inside }
+    }
+
+    /// Their colours, if they are inside.
+    #[inline(always)]
+    fn inside(
+        &self,
+        Picture { pixels, width, .. }: Picture,
+        colours: &mut [f32; 3 * TOGETHER + 1],
+    ) {
+        for point in 0..TOGETHER {
+            let start = self.starts[point] as usize;
+            // SAFETY: there are so many bytes from each start on, and from the line below it.
+            let line = |start: usize| unsafe { &*pixels.as_ptr().add(start).cast() };
+            let [across, down] = [self.x, self.y].map(|steps| steps[point] as usize % PLACES);
+            let colour = between(line(start), line(start + 3 * width), across, down);
+            colour.store(colours[3 * point..].first_chunk_mut().expect("room for four numbers"));
+        }
+    }
+
+    /// The colours of those that there is room for.
+    #[cold]
+    #[inline(never)]
+    fn anywhere(&self, picture: Picture, black: bool, colours: &mut [f32]) {
+        let Picture { pixels, width, height } = picture;
+        let (width, height) = (width as i32, height as i32);
+        let pixel = |x: i32, y: i32| -> [i32; 3] {
+            let inside = (0..width).contains(&x) && (0..height).contains(&y);
+            if !inside && black {
+                return [0; 3];
+            }
+            let (x, y) = (x.clamp(0, width - 1) as usize, y.clamp(0, height - 1) as usize);
+            let start = 3 * (y * picture.width + x);
+            [0, 1, 2].map(|colour| i32::from(pixels[start + colour]))
+        };
+        let points = self.x.into_iter().zip(self.y);
+        for ((x, y), colours) in points.zip(colours.as_chunks_mut::<3>().0) {
+            let (left, top) = (x.div_euclid(STEPS), y.div_euclid(STEPS));
+            let (x, y) = (x.rem_euclid(STEPS), y.rem_euclid(STEPS));
+            let corners = [(0, 0), (1, 0), (0, 1), (1, 1)]
+                .map(|(right, below)| pixel(left + right, top + below));
+            let weights = [(STEPS - x) * (STEPS - y), x * (STEPS - y), (STEPS - x) * y, x * y];
+            for (index, colour) in colours.iter_mut().enumerate() {
+                let sum = (0..4).map(|i| corners[i][index] * weights[i]).sum::<i32>();
+                *colour = ((sum + ROUND) >> (2 * STEP_BITS)) as f32 * UNIT;
+            }
+        }
+    }
+}
+
+/// A half of what the pixels around a point count together.
+const ROUND: i32 = STEPS * STEPS / 2;
+/// What one of 8 bits stands for.
+const UNIT: f32 = 1.0 / 255.0;
+
+/// How many places between two pixels are told apart.
+const PLACES: usize = STEPS as usize;
+
+/// What two lines count, the upper and the lower one, by the place between them.
+static LINES: [[[i16; 8]; 2]; PLACES] = {
+    let mut lines = [[[0; 8]; 2]; PLACES];
+    let mut place = 0;
+    while place < PLACES {
+        lines[place] = [[(PLACES - place) as i16; 8], [place as i16; 8]];
+        place += 1;
+    }
+    lines
+};
+
+/// What two pixels of a line count, the left and the right one, by the place between them.
+static PIXELS: [[i16; 8]; PLACES] = {
+    let mut pixels = [[0; 8]; PLACES];
+    let mut place = 0;
+    while place < PLACES {
+        let (left, right) = ((PLACES - place) as i16, place as i16);
+        pixels[place] = [left, right, left, right, left, right, left, right];
+        place += 1;
+    }
+    pixels
+};
+
+/// Bytes that are read of a line; the first six count: two neighbouring pixels.
+const SEEN: usize = 8;
+
+/// The colour between four pixels; the fourth number has no meaning.
 #[inline(always)]
-pub fn between(upper: &[u8; 8], lower: &[u8; 8], place: [i32; 2], colour: &mut [f32; 4]) {
-    let parts = place.map(|part| [(STEPS - part) as i16, part as i16]);
-    let [across, [first, second]] = parts;
-    let upper = I16x8::widen(upper).mul(I16x8::splat(first));
-    let lower = I16x8::widen(lower).mul(I16x8::splat(second));
+fn between(upper: &[u8; SEEN], lower: &[u8; SEEN], across: usize, down: usize) -> F32x4 {
+    let [first, second] = LINES[down].each_ref().map(I16x8::load);
+    let lines = I16x8::colours(upper).mul(first).add(I16x8::colours(lower).mul(second));
     // 8 bits times 32: 13 bits; then times 32 again.
-    let sums = upper.add(lower).colours().dot(I16x8::splat_pair(across));
-    let rounded = sums.add(I32x4::splat(STEPS * STEPS / 2)).shift_right::<{ 2 * STEPS.ilog2() }>();
-    rounded.to_f32().mul(F32x4::splat(1.0 / 255.0)).store(colour);
+    let sums = lines.dot(I16x8::load(&PIXELS[across]));
+    let rounded = sums.add(I32x4::splat(ROUND)).shift_right::<{ 2 * STEP_BITS }>();
+    rounded.to_f32().mul(F32x4::splat(UNIT))
 }

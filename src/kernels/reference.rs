@@ -2,7 +2,7 @@
 //! They run natively and in the sandbox (`cargo xtask test`).
 
 use super::activation::Activation;
-use super::bilinear::{STEPS, between};
+use super::bilinear::{Grid, Picture, sample};
 use super::block::{Before, Block};
 use super::depthwise::Depthwise;
 use super::pointwise::{Pointwise, Precision, Residual};
@@ -417,23 +417,47 @@ fn depthwise_is_for_the_windows_that_the_models_have() {
 }
 
 #[test]
-fn colours_between_pixels_are_what_plain_integers_say() {
+fn samples_are_what_plain_integers_say() {
     let mut random = Random(23);
-    for _ in 0..1000 {
-        let mut line = || std::array::from_fn(|_| (random.next() >> 8) as u8);
-        let (upper, lower): ([u8; 8], [u8; 8]) = (line(), line());
-        let place = [0, 1].map(|_| random.below(STEPS as usize) as i32);
-        let mut found = [f32::NAN; 4];
-        between(&upper, &lower, place, &mut found);
-        for colour in 0..3 {
-            let [x, y] = place;
-            let across = |line: [u8; 8]| {
-                i32::from(line[colour]) * (STEPS - x) + i32::from(line[colour + 3]) * x
-            };
-            let sum = across(upper) * (STEPS - y) + across(lower) * y;
-            let expected = ((sum + STEPS * STEPS / 2) / (STEPS * STEPS)) as u8;
-            assert_eq!(found[colour], f32::from(expected) * (1.0 / 255.0), "{place:?}");
+    for _ in 0..40 {
+        let (width, height) = (1 + random.below(40), 1 + random.below(40));
+        let pixels: Vec<u8> = (0..3 * width * height).map(|_| (random.next() >> 8) as u8).collect();
+        let mut pair = |size: f32| [0, 1].map(|_| size * random.numbers(1)[0]);
+        let (origin, across, down) = (pair(20.0), pair(1.0), pair(1.0));
+        let (mirror, black) = (random.below(2) == 0, random.below(2) == 0);
+        let grid = Grid { origin, across, down, side: 1 + random.below(40), mirror };
+        let found = sample(Picture { pixels: &pixels, width, height }, &grid, black);
+
+        let pixel = |x: i32, y: i32, colour: usize| {
+            let nearest = [x.clamp(0, width as i32 - 1), y.clamp(0, height as i32 - 1)];
+            let [column, row] = nearest.map(|at| at as usize);
+            let inside = nearest == [x, y];
+            if black && !inside {
+                0
+            } else {
+                i32::from(pixels[3 * (row * width + column) + colour])
+            }
+        };
+        let mut expected = Vec::new();
+        for row in 0..grid.side {
+            for column in 0..grid.side {
+                let column = if mirror { grid.side - column } else { column } as f32;
+                let [x, y] = [0, 1].map(|axis| {
+                    let at = origin[axis] + column * across[axis] + row as f32 * down[axis];
+                    (at * 32.0).round_ties_even() as i32
+                });
+                for colour in 0..3 {
+                    let (left, top, right, below) = (x >> 5, y >> 5, x & 31, y & 31);
+                    let line = |y: i32| {
+                        let (near, far) = (pixel(left, y, colour), pixel(left + 1, y, colour));
+                        near * (32 - right) + far * right
+                    };
+                    let sum = line(top) * (32 - below) + line(top + 1) * below;
+                    expected.push(((sum + 512) / 1024) as f32 * (1.0 / 255.0));
+                }
+            }
         }
+        assert_eq!(found, expected, "{width} × {height}, {grid:?}");
     }
 }
 

@@ -221,6 +221,16 @@ mod lanes {
             low.max(F32x4(i32x4_shuffle::<2, 3, 6, 7>(x.0, y.0)))
         }
 
+        /// The nearest integers; where there is none, one that is far from 0.
+        #[inline(always)]
+        pub fn nearest(self) -> I32x4 {
+            let nearest = f32x4_nearest(self.0);
+            #[cfg(target_feature = "relaxed-simd")]
+            return I32x4(i32x4_relaxed_trunc_f32x4(nearest));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            I32x4(i32x4_trunc_sat_f32x4(nearest))
+        }
+
         #[inline(always)]
         pub fn to_array(self) -> [f32; 4] {
             let mut lanes = [0.0; 4];
@@ -249,6 +259,36 @@ mod lanes {
         }
 
         #[inline(always)]
+        pub fn sub(self, other: I32x4) -> I32x4 {
+            I32x4(i32x4_sub(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: I32x4) -> I32x4 {
+            I32x4(i32x4_mul(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn or(self, other: I32x4) -> I32x4 {
+            I32x4(v128_or(self.0, other.0))
+        }
+
+        #[inline(always)]
+        pub fn any_negative(self) -> bool {
+            i32x4_bitmask(self.0) != 0
+        }
+
+        #[inline(always)]
+        pub fn to_array(self) -> [i32; 4] {
+            [
+                i32x4_extract_lane::<0>(self.0),
+                i32x4_extract_lane::<1>(self.0),
+                i32x4_extract_lane::<2>(self.0),
+                i32x4_extract_lane::<3>(self.0),
+            ]
+        }
+
+        #[inline(always)]
         pub fn to_f32(self) -> F32x4 {
             F32x4(f32x4_convert_i32x4(self.0))
         }
@@ -260,28 +300,29 @@ mod lanes {
             I16x8(i16x8_splat(value))
         }
 
-        /// A pair of integers four times.
+        /// The colours of two pixels, each beside the other's; then whatever comes.
         #[inline(always)]
-        pub fn splat_pair([first, second]: [i16; 2]) -> I16x8 {
-            I16x8(i16x8(first, second, first, second, first, second, first, second))
-        }
-
-        /// Eight bytes.
-        #[inline(always)]
-        pub fn widen(from: &[u8; 8]) -> I16x8 {
-            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment.
-            I16x8(unsafe { i16x8_load_extend_u8x8(from.as_ptr()) })
+        pub fn colours(from: &[u8; 8]) -> I16x8 {
+            /// Of each integer the lower byte is one of these; the higher one is 0.
+            static PLACES: [i8; 16] = [0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, 6, -1, 7, -1];
+            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment. A static
+            // can be read at any time; were its numbers known, rustc would make a shuffle of the
+            // swizzle, which takes three micro-operations in the place of one.
+            let (bytes, places) = unsafe {
+                (
+                    v128_load64_zero(from.as_ptr().cast()),
+                    (&raw const PLACES).cast::<v128>().read_volatile(),
+                )
+            };
+            #[cfg(target_feature = "relaxed-simd")]
+            return I16x8(i8x16_relaxed_swizzle(bytes, places));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            I16x8(i8x16_swizzle(bytes, places))
         }
 
         #[inline(always)]
         pub fn mul(self, other: I16x8) -> I16x8 {
             I16x8(i16x8_mul(self.0, other.0))
-        }
-
-        /// Lane 0 beside lane 3, 1 beside 4, 2 beside 5: the colours of two pixels.
-        #[inline(always)]
-        pub fn colours(self) -> I16x8 {
-            I16x8(i16x8_shuffle::<0, 3, 1, 4, 2, 5, 6, 7>(self.0, self.0))
         }
 
         #[inline(always)]
@@ -516,6 +557,12 @@ mod lanes {
             F32x4(vectors.map(|F32x4([a, b, c, d])| a.max(b).max(c.max(d))))
         }
 
+        /// The nearest integers; where there is none, one that is far from 0.
+        #[inline(always)]
+        pub fn nearest(self) -> I32x4 {
+            I32x4(self.0.map(|lane| lane.round_ties_even() as i32))
+        }
+
         #[inline(always)]
         pub fn to_array(self) -> [f32; 4] {
             self.0
@@ -542,6 +589,31 @@ mod lanes {
         }
 
         #[inline(always)]
+        pub fn sub(self, other: I32x4) -> I32x4 {
+            I32x4(from_fn(|i| self.0[i].wrapping_sub(other.0[i])))
+        }
+
+        #[inline(always)]
+        pub fn mul(self, other: I32x4) -> I32x4 {
+            I32x4(from_fn(|i| self.0[i].wrapping_mul(other.0[i])))
+        }
+
+        #[inline(always)]
+        pub fn or(self, other: I32x4) -> I32x4 {
+            I32x4(from_fn(|i| self.0[i] | other.0[i]))
+        }
+
+        #[inline(always)]
+        pub fn any_negative(self) -> bool {
+            self.0.iter().any(|lane| *lane < 0)
+        }
+
+        #[inline(always)]
+        pub fn to_array(self) -> [i32; 4] {
+            self.0
+        }
+
+        #[inline(always)]
         pub fn to_f32(self) -> F32x4 {
             F32x4(self.0.map(|lane| lane as f32))
         }
@@ -553,27 +625,15 @@ mod lanes {
             I16x8([value; 8])
         }
 
-        /// A pair of integers four times.
+        /// The colours of two pixels, each beside the other's; then whatever comes.
         #[inline(always)]
-        pub fn splat_pair(pair: [i16; 2]) -> I16x8 {
-            I16x8(from_fn(|i| pair[i % 2]))
-        }
-
-        /// Eight bytes.
-        #[inline(always)]
-        pub fn widen(from: &[u8; 8]) -> I16x8 {
-            I16x8(from.map(i16::from))
+        pub fn colours(from: &[u8; 8]) -> I16x8 {
+            I16x8([0, 3, 1, 4, 2, 5, 6, 7].map(|place| from[place].into()))
         }
 
         #[inline(always)]
         pub fn mul(self, other: I16x8) -> I16x8 {
             I16x8(from_fn(|i| self.0[i].wrapping_mul(other.0[i])))
-        }
-
-        /// Lane 0 beside lane 3, 1 beside 4, 2 beside 5: the colours of two pixels.
-        #[inline(always)]
-        pub fn colours(self) -> I16x8 {
-            I16x8([0, 3, 1, 4, 2, 5, 6, 7].map(|lane| self.0[lane]))
         }
 
         #[inline(always)]

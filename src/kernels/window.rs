@@ -1,8 +1,8 @@
 //! Convolution in a window over few channels: a model's first layer.
 //!
 //! It is the [pointwise](super::pointwise) kernel of 16 bits over the window's numbers. The whole picture is
-//! scaled to 16 bits once; the window's rows lie side by side in it, so that nothing is gathered
-//! number by number.
+//! scaled to 16 bits once; the window's rows lie side by side in it, so that whole steps of a row need
+//! not be gathered number by number.
 
 use super::activation::Activation;
 use super::simd::{F32x4, I16x8};
@@ -15,8 +15,11 @@ use super::{Shape, Window};
 pub struct Windowed {
     window: Window,
     channels: usize,
-    /// Numbers of a row of the window, and what is beside them and has no weight: whole steps.
-    line: usize,
+    /// Steps of each row of the window.
+    steps: usize,
+    /// Numbers that are left of each row, if they are gathered to steps of their own. Else the last one
+    /// of a row's steps has what is beside the window, too, without a weight.
+    rest: usize,
     kernel: Tiles<Sixteen>,
 }
 
@@ -33,14 +36,25 @@ impl Windowed {
         activation: &Activation,
     ) -> Windowed {
         assert_eq!(weights.len(), bias.len() * window.side * window.side * channels);
-        let numbers = window.side * channels;
-        let line = numbers.next_multiple_of(STEP);
-        let mut padded = Vec::with_capacity(weights.len() / numbers * line);
-        for row in weights.chunks_exact(numbers) {
-            padded.extend_from_slice(row);
-            padded.resize(padded.len() + line - numbers, 0.0);
+        let (side, numbers) = (window.side, window.side * channels);
+        // MediaPipe's 3 × 3 × 3 is 4 steps in the place of 6: its block takes 1.54 ms in that of 1.61.
+        let gathered = (side * (numbers % STEP)).div_ceil(STEP) < side;
+        let (steps, rest) = match gathered {
+            true => (numbers / STEP, numbers % STEP),
+            false => (numbers.div_ceil(STEP), 0),
+        };
+        let whole = numbers - rest;
+        let mut packed = Vec::new();
+        for weights in weights.chunks_exact(side * numbers) {
+            let mut pack = |numbers: &mut dyn Iterator<Item = f32>| {
+                packed.extend(numbers);
+                packed.resize(packed.len().next_multiple_of(STEP), 0.0);
+            };
+            let rows = || weights.chunks_exact(numbers);
+            rows().for_each(|row| pack(&mut row[..whole].iter().copied()));
+            pack(&mut rows().flat_map(|row| row[whole..].iter().copied()));
         }
-        Windowed { window, channels, line, kernel: Tiles::new(&padded, bias, activation) }
+        Windowed { window, channels, steps, rest, kernel: Tiles::new(&packed, bias, activation) }
     }
 
     /// The same with outputs in whole units, and what a unit stands for.
@@ -95,7 +109,7 @@ impl Windowed {
         let (width, height) =
             ((output.width - 1) * stride + side, (output.height - 1) * stride + side);
         let (width, height) = (width.max(before + shape.width), height.max(before + shape.height));
-        let mut picture = vec![0; width * height * shape.channels + self.line];
+        let mut picture = vec![0; width * height * shape.channels + self.steps * STEP];
         let (factor, unit) = self.kernel.products().factor_and_unit(input);
         let rows = picture.chunks_exact_mut(width * shape.channels).skip(before);
         for (row, numbers) in rows.zip(input.chunks_exact(shape.width * shape.channels)) {
@@ -126,15 +140,29 @@ impl Windowed {
         let Scaled { numbers, width, unit, output: place } = picture;
         assert_eq!(outputs.pixels(), place.width);
         let top = row * self.window.stride;
+        let line = width * self.channels;
+        // Where the numbers are that are gathered, from the window's first one on.
+        let first = self.steps * STEP;
+        let gathered: Vec<usize> = (0..self.window.side)
+            .flat_map(|row| (0..self.rest).map(move |number| row * line + first + number))
+            .collect();
         let fill = |first: usize, tile: &mut [PixelStep]| {
             for at in 0..PIXELS {
                 let left = (first + at).min(place.width - 1) * self.window.stride;
-                for (row, tile) in tile.chunks_exact_mut(self.line / STEP).enumerate() {
-                    let start = ((top + row) * width + left) * self.channels;
-                    let line = &numbers[start..][..self.line];
-                    for (step, numbers) in tile.iter_mut().zip(line.as_chunks::<STEP>().0) {
+                let window = &numbers[(top * width + left) * self.channels..];
+                let mut steps = tile.iter_mut();
+                for row in 0..self.window.side {
+                    let row = &window[row * line..][..self.steps * STEP];
+                    for (numbers, step) in row.as_chunks().0.iter().zip(&mut steps) {
                         I16x8::load(numbers).store_pairs(&mut step[at]);
                     }
+                }
+                for (places, step) in gathered.chunks(STEP).zip(&mut steps) {
+                    let mut numbers = [0; STEP];
+                    for (number, place) in numbers.iter_mut().zip(places) {
+                        *number = window[*place];
+                    }
+                    I16x8::load(&numbers).store_pairs(&mut step[at]);
                 }
             }
             Units { unit: F32x4::splat(*unit), zero: F32x4::splat(0.0) }
