@@ -8,7 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use wasmtime::component::Component;
 use wasmtime::error::Context;
-use wasmtime::{Config, Engine, OptLevel, Result, bail};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Result,
+    bail,
+};
 
 /// How often the epoch advances.
 const TICK: Duration = Duration::from_millis(250);
@@ -18,6 +21,13 @@ const TICK: Duration = Duration::from_millis(250);
 /// served one after the other, as in Spin, and not in turns, which would only delay them all;
 /// but a guest that never ends cannot keep a thread, and the server can stop.
 pub(crate) const SLICE_TICKS: u64 = 2;
+
+/// How much of an ended instance's memory stays with the process at most, set back to what it was at
+/// first, for the next instance that gets its place.
+///
+/// A prediction writes to 3.4 MB of it. Measured: a new instance's first prediction takes 4 to 5 % longer
+/// than a warm one's then, 8 % (863 page faults in the place of 35) if it gets each page anew.
+const KEPT_MEMORY: usize = 8 << 20;
 
 /// Compiled components that are kept; older ones are deleted. Each is tens of megabytes.
 const KEPT: usize = 4;
@@ -33,7 +43,15 @@ pub(crate) fn serving_engine() -> Result<Engine> {
     // component begins with megabytes of models, and copying them for each instance would take
     // longer than answering a request.
     config.memory_guaranteed_dense_image_size(u64::MAX);
-    let engine = Engine::new(&config)?;
+    // As Spin does, instances get their memory from a pool, if the system lets the process have the
+    // addresses for it.
+    let mut pool = PoolingAllocationConfig::new();
+    pool.linear_memory_keep_resident(KEPT_MEMORY).pagemap_scan(Enabled::Auto);
+    // Spin's number: a component with a larger table is refused there, too.
+    pool.table_elements(100_000);
+    let mut pooled = config.clone();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&pooled).or_else(|_| Engine::new(&config))?;
     let weak = engine.weak();
     std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
         loop {
