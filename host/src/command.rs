@@ -25,7 +25,7 @@ use crate::outbound::AllowedHosts;
 pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let engine = serving_engine()?;
+        let engine = serving_engine(1)?;
         let component = Component::from_file(&engine, file)?;
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(arguments).preopened_dir(".", ".", FsPerms::ReadOnly)?;

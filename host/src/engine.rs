@@ -1,6 +1,9 @@
 //! The engine that runs components, and compiled code that is kept between starts.
 
+use crate::options::{ComponentSource, Limits};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,8 +35,9 @@ const KEPT_MEMORY: usize = 8 << 20;
 /// Compiled components that are kept; older ones are deleted. Each is tens of megabytes.
 const KEPT: usize = 4;
 
-/// The engine for serving, with a thread that advances its epoch for as long as it lives.
-pub(crate) fn serving_engine() -> Result<Engine> {
+/// The engine for serving so many requests at a time, with a thread that advances its epoch for as long
+/// as it lives.
+pub(crate) fn serving_engine(requests: usize) -> Result<Engine> {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
     config.cranelift_opt_level(OptLevel::Speed);
@@ -47,6 +51,13 @@ pub(crate) fn serving_engine() -> Result<Engine> {
     // addresses for it.
     let mut pool = PoolingAllocationConfig::new();
     pool.linear_memory_keep_resident(KEPT_MEMORY).pagemap_scan(Enabled::Auto);
+    // Beside the instances with requests there are those that still send spans.
+    let places = u32::try_from(2 * requests)?;
+    pool.total_component_instances(places)
+        .total_core_instances(4 * places)
+        .total_memories(places)
+        .total_tables(2 * places)
+        .total_stacks(places);
     // Spin's number: a component with a larger table is refused there, too.
     pool.table_elements(100_000);
     let mut pooled = config.clone();
@@ -76,7 +87,11 @@ pub(crate) struct Loaded {
 
 /// Compiles a component, or takes its compiled code from `cache`, a folder that is created if
 /// need be.
-pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result<Loaded> {
+pub(crate) fn load(
+    engine: &Engine,
+    source: &ComponentSource,
+    cache: Option<&Path>,
+) -> Result<Loaded> {
     let start = Instant::now();
     let loaded = |component, from_cache, cache_problem| Loaded {
         component,
@@ -85,13 +100,13 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
         cache_problem,
     };
     let Some(folder) = cache else {
-        return Ok(loaded(Component::new(engine, wasm)?, false, None));
+        return Ok(loaded(Component::new(engine, read(source)?)?, false, None));
     };
     // One at a time: servers of one process that start at once compile their component once, and
     // don't write the same unfinished file.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = folder.join(file_name(engine, wasm));
+    let file = folder.join(file_name(engine, source)?);
     let mut problem = None;
     match private_folder(folder) {
         Ok(()) if file.is_file() => {
@@ -104,7 +119,7 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
             match unsafe { Component::deserialize_file(engine, &file) } {
                 Ok(component) => {
                     // The age decides what is deleted first.
-                    let _ = std::fs::File::options()
+                    let _ = File::options()
                         .append(true)
                         .open(&file)
                         .and_then(|file| file.set_modified(SystemTime::now()));
@@ -115,11 +130,11 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
         }
         Ok(()) => {}
         Err(error) => {
-            let component = Component::new(engine, wasm)?;
+            let component = Component::new(engine, read(source)?)?;
             return Ok(loaded(component, false, Some(error.to_string())));
         }
     }
-    let code = engine.precompile_component(wasm)?;
+    let code = engine.precompile_component(&read(source)?)?;
     if let Err(error) = keep(&file, &code) {
         problem = Some(format!("{}: {error}", file.display()));
     }
@@ -141,29 +156,54 @@ pub(crate) fn load(engine: &Engine, wasm: &[u8], cache: Option<&Path>) -> Result
 ///
 /// If the component can't be read or compiled, or its compiled code can't be kept.
 pub fn compile(component: &Path) -> Result<PathBuf> {
-    let wasm = std::fs::read(component)
-        .with_context(|| format!("cannot read the component {}", component.display()))?;
     let Some(folder) = cache_folder(component) else {
         bail!("{} is in no folder `target`, where compiled code is kept", component.display());
     };
-    let engine = serving_engine()?;
-    match load(&engine, &wasm, Some(&folder))?.cache_problem {
-        None => Ok(folder.join(file_name(&engine, &wasm))),
+    let engine = serving_engine(Limits::default().concurrent_requests)?;
+    let source = ComponentSource::File(component.to_owned());
+    match load(&engine, &source, Some(&folder))?.cache_problem {
+        None => Ok(folder.join(file_name(&engine, &source)?)),
         Some(problem) => bail!("the compiled code is not kept: {problem}"),
     }
 }
 
+/// All of a component.
+fn read(source: &ComponentSource) -> Result<Bytes> {
+    match source {
+        ComponentSource::Bytes(bytes) => Ok(bytes.clone()),
+        ComponentSource::File(path) => {
+            Ok(std::fs::read(path).with_context(|| unreadable(path))?.into())
+        }
+    }
+}
+
+fn unreadable(component: &Path) -> String {
+    format!("cannot read the component {}", component.display())
+}
+
 /// `HASH-OF-COMPONENT.HASH-OF-ENGINE.cwasm`.
-fn file_name(engine: &Engine, wasm: &[u8]) -> String {
+///
+/// A file is read piece by piece: as a whole it takes 9 ms of memory that is needed for nothing else if
+/// there is compiled code.
+fn file_name(engine: &Engine, source: &ComponentSource) -> Result<String> {
     use std::fmt::Write;
+    let mut digest = Sha256::new();
+    match source {
+        ComponentSource::Bytes(bytes) => digest.update(bytes),
+        ComponentSource::File(path) => {
+            let copied =
+                File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut digest));
+            copied.with_context(|| unreadable(path))?;
+        }
+    }
     let mut name = String::new();
-    for byte in Sha256::digest(wasm) {
+    for byte in digest.finalize() {
         let _ = write!(name, "{byte:02x}");
     }
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let _ = write!(name, ".{:016x}.cwasm", hasher.finish());
-    name
+    Ok(name)
 }
 
 /// Creates the folder, for the user alone, or checks that others cannot write to it.
@@ -187,7 +227,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 /// Writes the file whole or not at all, and deletes the oldest ones.
 fn keep(file: &Path, code: &[u8]) -> std::io::Result<()> {
     let unfinished = file.with_extension(format!("{}.tmp", std::process::id()));
-    let written = std::fs::File::create(&unfinished)
+    let written = File::create(&unfinished)
         .and_then(|mut file| file.write_all(code))
         .and_then(|()| std::fs::rename(&unfinished, file));
     if written.is_err() {

@@ -116,7 +116,9 @@ impl Server {
         let cache = options.cache;
         let component = options.component;
         let log = options.log.clone();
-        let loading = guests.spawn_blocking(move || load(&component, cache.as_deref(), &log));
+        let requests = options.limits.concurrent_requests;
+        let loading =
+            guests.spawn_blocking(move || load(&component, requests, cache.as_deref(), &log));
         let (service, startup) = loading.await??;
         server.startup = startup;
 
@@ -235,17 +237,12 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
 /// Reads, compiles and links the component.
 fn load(
     source: &ComponentSource,
+    requests: usize,
     cache: Option<&Path>,
     log: &LogSink,
 ) -> anyhow::Result<(ServicePre<GuestState>, Startup)> {
-    let bytes = match source {
-        ComponentSource::Bytes(bytes) => bytes.clone(),
-        ComponentSource::File(path) => std::fs::read(path)
-            .with_context(|| format!("cannot read the component {}", path.display()))?
-            .into(),
-    };
-    let engine = engine::serving_engine()?;
-    let loaded = engine::load(&engine, &bytes, cache)
+    let engine = engine::serving_engine(requests)?;
+    let loaded = engine::load(&engine, source, cache)
         .map_err(anyhow::Error::from)
         .context("cannot compile the component")?;
     if let Some(problem) = loaded.cache_problem {
