@@ -13,6 +13,7 @@ use crate::engine::serving_engine;
 use crate::guest::{GuestState, Shared, linker};
 use crate::log::{LogSink, Source};
 use crate::outbound::AllowedHosts;
+use crate::registers::clear_upper_halves;
 
 /// Runs a command component with these arguments (the first is its own name) and gives back its
 /// exit code.
@@ -44,6 +45,7 @@ pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
         // Far away: it is added to the present epoch.
         store.set_epoch_deadline(u64::MAX / 2);
         let command = Command::instantiate_async(&mut store, &component, &linker(&engine)?).await?;
+        clear_upper_halves();
         match command.wasi_cli_run().call_run(&mut store).await {
             Ok(Ok(())) => Ok(0),
             Ok(Err(())) => Ok(1),

@@ -19,6 +19,7 @@ pub mod options;
 pub mod outbound;
 pub mod preinit;
 mod prune;
+mod registers;
 pub mod routes;
 pub mod serve;
 pub mod trace;

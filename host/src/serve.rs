@@ -23,6 +23,7 @@ use crate::guest::{GuestState, Shared, linker};
 use crate::instances::{Counters, Instances};
 use crate::log::LogSink;
 use crate::options::{ComponentSource, Options};
+use crate::registers::clear_upper_halves;
 use anyhow::Context as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -230,6 +231,7 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .thread_name(name)
         .worker_threads(threads)
+        .on_thread_start(clear_upper_halves)
         .enable_all()
         .build()
 }
