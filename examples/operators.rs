@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hand_gesture_api::engine::{Model, OnnxModel, OperatorTime, Operators};
+use hand_gesture_api::engine::{Input, Model, OnnxModel, OperatorTime, Operators};
 use hand_gesture_api::{landmarks, palm};
 
 /// How often each model runs; the median counts.
@@ -26,7 +26,7 @@ fn main() {
     for _ in 0..RUNS {
         for (_, model, runs, whole) in &mut subjects {
             let length = model.shapes().input.iter().product();
-            let input: Vec<f32> = (0..length).map(|i| (i % 251) as f32 / 250.0).collect();
+            let input = Input::Picture((0..length).map(|i: usize| (i % 251) as u8).collect());
             runs.push(model.profile(&input).expect("a run"));
             let start = Instant::now();
             model.run(input).expect("a run");

@@ -5,25 +5,49 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::format_err;
+use tract_onnx::tract_core::internal::{bail, format_err};
 use tract_onnx::tract_core::plan::eval;
 
 use crate::frozen::{FrozenPlan, freeze};
 use crate::kernels::pointwise::Precision;
 use crate::rewrite::{Kernels, rewrite};
 
-/// A neural network with one input and some outputs, all `f32`.
+/// What a model gets to see, flattened in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Numbers.
+    Numbers(Vec<f32>),
+    /// A picture of 8 bits, channels last: 255 stands for the number 1.
+    Picture(Vec<u8>),
+}
+
+impl Input {
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        match self {
+            Input::Numbers(numbers) => numbers.len(),
+            Input::Picture(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A neural network with one input and some outputs.
 ///
 /// The pipeline knows models only by this trait, so that a test can put in a fake.
 pub trait Model: Send + Sync {
     /// Runs the model.
     ///
-    /// `input` has the model's input shape, flattened in row-major order. The outputs come in the
-    /// model's order, flattened likewise.
+    /// `input` has the model's input shape. The outputs come in the model's order, flattened likewise.
     ///
     /// # Errors
-    /// [`ModelError::Run`] if the engine fails, or if the input's length is not the shape's.
-    fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError>;
+    /// [`ModelError::Run`] if the engine fails, if the input's length is not the shape's, or if there are
+    /// numbers where the model takes pictures.
+    fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError>;
 }
 
 /// Why a model can't be loaded or run.
@@ -106,6 +130,8 @@ pub struct OnnxModel {
 
 struct Plan {
     shapes: Shapes,
+    /// Whether it takes pictures as they are.
+    bytes: bool,
     plan: Arc<FrozenPlan>,
 }
 
@@ -227,14 +253,16 @@ fn plan(
     let [input] = model.inputs.as_slice() else {
         return Err(shape(format!("one input expected, {} found", model.inputs.len())));
     };
-    let input = fixed(model.outlet_fact(*input).map_err(load)?)?;
+    let input = model.outlet_fact(*input).map_err(load)?;
+    let bytes = input.datum_type == u8::datum_type();
+    let input = fixed(input)?;
     let outputs = model
         .outputs
         .iter()
         .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
         .collect::<Result<_, _>>()?;
     let plan = freeze(model).map_err(load)?;
-    Ok(Plan { shapes: Shapes { input, outputs }, plan })
+    Ok(Plan { shapes: Shapes { input, outputs }, bytes, plan })
 }
 
 impl OnnxModel {
@@ -243,22 +271,33 @@ impl OnnxModel {
     }
 
     /// The input as a tensor, and the plan for its shape.
-    fn prepare(&self, input: &[f32]) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
+    fn prepare(&self, input: &Input) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
         let length = |plan: &Plan| plan.shapes.input.iter().product::<usize>();
-        let Some(Plan { shapes, plan }) =
+        let Some(Plan { shapes, bytes, plan }) =
             self.plans.iter().find(|plan| length(plan) == input.len())
         else {
             let shapes: Vec<_> = self.plans.iter().map(|plan| &plan.shapes.input).collect();
             return Err(format_err!("{} numbers fit none of the inputs {shapes:?}", input.len()));
         };
-        Ok((Tensor::from_shape(&shapes.input, input)?, plan))
+        let shape = &shapes.input;
+        let tensor = match input {
+            Input::Picture(numbers) if *bytes => Tensor::from_shape(shape, numbers)?,
+            Input::Numbers(_) if *bytes => bail!("numbers for a model that takes pictures"),
+            Input::Numbers(numbers) => Tensor::from_shape(shape, numbers)?,
+            Input::Picture(numbers) => {
+                let number = |byte: &u8| f32::from(*byte) / f32::from(u8::MAX);
+                let numbers: Vec<f32> = numbers.iter().map(number).collect();
+                Tensor::from_shape(shape, &numbers)?
+            }
+        };
+        Ok((tensor, plan))
     }
 
     /// Runs the model and tells what each of its operators took, in the order of their turns.
     ///
     /// # Errors
     /// As [`Model::run`].
-    pub fn profile(&self, input: &[f32]) -> Result<Vec<OperatorTime>, ModelError> {
+    pub fn profile(&self, input: &Input) -> Result<Vec<OperatorTime>, ModelError> {
         let mut times = Vec::new();
         let mut profiled = || {
             let (input, plan) = self.prepare(input)?;
@@ -285,7 +324,7 @@ impl OnnxModel {
 }
 
 impl Model for OnnxModel {
-    fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+    fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
         let failed = self.failed();
         let (tensor, plan) = self.prepare(&input).map_err(&failed)?;
         // Its room is the first layer's.

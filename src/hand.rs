@@ -192,6 +192,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::engine::Input;
     use crate::landmarks::LANDMARKS;
 
     /// A palm detector that finds a palm in the middle from its n-th run on.
@@ -207,7 +208,7 @@ mod tests {
     }
 
     impl Model for PalmFrom {
-        fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+        fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
             let anchors = palm::anchor_count((input.len() / 3).isqrt());
             let mut boxes = vec![0.0; anchors * 18];
             let mut scores = vec![-100.0; anchors];
@@ -226,7 +227,7 @@ mod tests {
     }
 
     impl Model for Says {
-        fn run(&self, _: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+        fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
             let points: Vec<f32> = (0..LANDMARKS)
                 .flat_map(|i| [80.0 + i as f32, 150.0 - 3.0 * i as f32, 0.0])
                 .collect();

@@ -2,7 +2,7 @@
 //! (presence), which one it is (handedness), and what the model saw on its way (features).
 
 use crate::decode::Photo;
-use crate::engine::{Model, ModelError, Operators};
+use crate::engine::{Input, Model, ModelError, Operators};
 use crate::kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample, upright_rotation};
 
@@ -107,7 +107,8 @@ pub fn find(
         name: "hand landmarks".into(),
         reason: "outputs of other sizes, or not finite".into(),
     };
-    let outputs: [Vec<f32>; 5] = model.run(input)?.try_into().map_err(|_| wrong())?;
+    let outputs: [Vec<f32>; 5] =
+        model.run(Input::Picture(input))?.try_into().map_err(|_| wrong())?;
     let [points, presence, handedness, world, features] = outputs;
     let (Some(&presence), Some(&handedness)) = (presence.first(), handedness.first()) else {
         return Err(wrong());

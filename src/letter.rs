@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::engine::{Model, ModelError, OnnxModel};
+use crate::engine::{Input, Model, ModelError, OnnxModel};
 use crate::landmarks::{Hand, INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, WRIST};
 
 /// The landmarks of the fingers' bases and tips, thumb first.
@@ -168,7 +168,7 @@ impl Classifier {
     /// # Errors
     /// [`ModelError::Run`].
     pub fn classify(&self, features: Vec<f32>) -> Result<Letters, ModelError> {
-        let outputs = self.model.run(features)?;
+        let outputs = self.model.run(Input::Numbers(features))?;
         let probabilities = match outputs.as_slice() {
             [only] if only.len() == self.labels.len() => only,
             _ => {
@@ -260,7 +260,7 @@ mod tests {
     struct Says(Vec<f32>);
 
     impl Model for Says {
-        fn run(&self, _: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+        fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
             Ok(vec![self.0.clone()])
         }
     }

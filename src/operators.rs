@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tract_onnx::prelude::tract_itertools::Itertools;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
-use crate::kernels::Shape;
 use crate::kernels::block::Block;
 use crate::kernels::pointwise::{Pointwise, Residual};
 use crate::kernels::resample::{Upsample, max_pool};
 use crate::kernels::window::Windowed;
+use crate::kernels::{Numbers, Shape};
 
 /// What a layer does.
 #[derive(PartialEq)]
@@ -32,7 +31,7 @@ pub enum Kernel {
 }
 
 /// One layer: a picture, channels last, becomes another. Both have the shape `[1, height, width,
-/// channels]` (a matrix's rows have `[1, channels]`) and are `f32`.
+/// channels]` (a matrix's rows have `[1, channels]`) and are `f32`; some can read `u8`, too.
 #[derive(Clone)]
 pub struct Layer(Arc<Plan>);
 
@@ -66,6 +65,17 @@ impl Layer {
         };
         (!input.is_empty() && !output.is_empty())
             .then(|| Layer(Arc::new(Plan { kernel, input, output })))
+    }
+}
+
+impl Layer {
+    /// Whether it can read a picture of 8 bits.
+    pub fn reads_bytes(&self) -> bool {
+        match &*self.0.kernel {
+            Kernel::Window(_) => true,
+            Kernel::Block(kernel) => kernel.reads_bytes(),
+            _ => false,
+        }
     }
 }
 
@@ -120,10 +130,14 @@ impl EvalOp for Layer {
             .iter()
             .map(|input| input.try_as_plain_ram())
             .collect::<TractResult<TVec<_>>>()?;
-        let numbers: TVec<&[f32]> =
-            plain.iter().map(|input| input.as_slice::<f32>()).try_collect()?;
-        ensure!(numbers[0].len() == input.len(), "{self:?} got {:?}", inputs[0].shape());
-        let second = numbers.get(1).copied();
+        let numbers = match plain[0].datum_type() {
+            DatumType::U8 => Numbers::Bytes(plain[0].as_slice()?),
+            _ => Numbers::Floats(plain[0].as_slice()?),
+        };
+        let fits = numbers.len() == input.len();
+        let readable = matches!(numbers, Numbers::Floats(_)) || self.reads_bytes();
+        ensure!(fits && readable, "{self:?} got {:?}", inputs[0]);
+        let second = plain.get(1).map(|second| second.as_slice::<f32>()).transpose()?;
         // SAFETY: any bits are valid floats, and every kernel writes all of its output.
         let mut result = unsafe { Tensor::uninitialized::<f32>(&self.0.shape())? };
         let mut plain = result.try_as_plain_ram_mut()?;
@@ -132,12 +146,12 @@ impl EvalOp for Layer {
             second.map(|numbers| Residual { numbers, channels: numbers.len() / output.pixels() });
         match &**kernel {
             Kernel::Pointwise(kernel) | Kernel::Matrix(kernel) => {
-                kernel.run(numbers[0], residual, out);
+                kernel.run(numbers.floats(), residual, out);
             }
-            Kernel::Window(kernel) => kernel.run(numbers[0], *input, out),
-            Kernel::Block(kernel) => kernel.run(numbers[0], *input, residual, out),
-            Kernel::MaxPool => max_pool(numbers[0], *input, out),
-            Kernel::Upsample(kernel) => kernel.run(numbers[0], *input, second, out),
+            Kernel::Window(kernel) => kernel.run(numbers, *input, out),
+            Kernel::Block(kernel) => kernel.run(numbers, *input, residual, out),
+            Kernel::MaxPool => max_pool(numbers.floats(), *input, out),
+            Kernel::Upsample(kernel) => kernel.run(numbers.floats(), *input, second, out),
         }
         Ok(tvec!(result.into_tvalue()))
     }

@@ -2,7 +2,7 @@
 //! hand, has always the same shape.
 
 use crate::decode::Photo;
-use crate::engine::{Model, ModelError, OnnxModel, Operators, Shapes};
+use crate::engine::{Input, Model, ModelError, OnnxModel, Operators, Shapes};
 use crate::kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample};
 
@@ -97,7 +97,7 @@ pub fn detect(
 ) -> Result<Vec<Palm>, ModelError> {
     let letterbox = Region::letterbox(photo, view.border);
     let input = sample(photo, &letterbox, view.side, Border::Black, false);
-    let outputs = model.run(input)?;
+    let outputs = model.run(Input::Picture(input))?;
     let [boxes, scores] = outputs.as_slice() else {
         return Err(wrong_outputs());
     };
@@ -227,7 +227,7 @@ mod tests {
     struct Fake(Vec<(usize, f32)>);
 
     impl Model for Fake {
-        fn run(&self, input: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+        fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
             let side = (input.len() / 3).isqrt();
             let mut boxes = vec![0.0; anchor_count(side) * VALUES];
             let mut scores = vec![-100.0; anchor_count(side)];
@@ -306,7 +306,7 @@ mod tests {
     fn outputs_of_other_sizes_are_an_error() {
         struct Other;
         impl Model for Other {
-            fn run(&self, _: Vec<f32>) -> Result<Vec<Vec<f32>>, ModelError> {
+            fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
                 Ok(vec![vec![0.0; 3]])
             }
         }

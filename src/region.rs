@@ -83,7 +83,7 @@ pub enum Border {
     Replicate,
 }
 
-/// Samples a region into `side × side` RGB values, 0 to 1, channels last: a model's input.
+/// Samples a region into `side × side` RGB values of 8 bits, channels last: a model's input.
 ///
 /// Bilinear, with pixel centres at whole coordinates and the region's corner at the first sample,
 /// rounded to 8 bits: what MediaPipe's converter does. `mirror` gives the region as a mirror shows
@@ -98,7 +98,7 @@ pub fn sample(
     side: usize,
     border: Border,
     mirror: bool,
-) -> Vec<f32> {
+) -> Vec<u8> {
     let step = 1.0 / side as f32;
     let origin = region.to_photo([0.0, 0.0]);
     let to = |[x, y]: [f32; 2]| [x - origin[0], y - origin[1]];
@@ -148,13 +148,13 @@ mod tests {
         let samples = sample(&photo, &region, 10, Border::Black, false);
         let pixel = |row: usize, column: usize| {
             let at = (row * 10 + column) * 3;
-            [0, 1, 2].map(|c| (samples[at + c] * 255.0).round() as u8)
+            [0, 1, 2].map(|c| samples[at + c])
         };
         assert_eq!(pixel(0, 0), [15, 15, 7]);
         assert_eq!(pixel(3, 8), [23, 18, 7]);
         // Mirrored around the region's middle, x = 20.
         let mirrored = sample(&photo, &region, 10, Border::Black, true);
-        assert_eq!((mirrored[3] * 255.0).round() as u8, 24);
+        assert_eq!(mirrored[3], 24);
     }
 
     #[test]
@@ -162,9 +162,9 @@ mod tests {
         let photo = Photo::from_rgb(1, 1, vec![200, 100, 50]).expect("a photo");
         let region = Region { center: [0.0, 0.0], size: 1000.0, rotation: 1.0 };
         let black = sample(&photo, &region, 4, Border::Black, false);
-        assert_eq!(&black[..3], &[0.0; 3]);
+        assert_eq!(&black[..3], &[0; 3]);
         let edge = sample(&photo, &region, 4, Border::Replicate, false);
-        assert!(edge.chunks(3).all(|pixel| (pixel[0] * 255.0).round() as u8 == 200));
+        assert!(edge.chunks(3).all(|pixel| pixel[0] == 200));
     }
 
     #[test]

@@ -87,7 +87,28 @@ pub fn rewrite(
         .map(|outlet| rewriter.plain(*outlet))
         .collect::<TractResult<Vec<_>>>()?;
     rewriter.target.select_output_outlets(&outputs)?;
+    pictures_as_they_are(&mut rewriter.target);
     Ok(rewriter.target)
+}
+
+/// Makes an input one of bytes, if only layers read it that can read these: its pictures need not become
+/// floats only to become integers again.
+fn pictures_as_they_are(model: &mut TypedModel) {
+    for input in model.inputs.clone() {
+        let readers = &model.node(input.node).outputs[input.slot].successors;
+        let reads_bytes = |reader: &InletId| {
+            let layer = model.node(reader.node).op_as::<Layer>();
+            reader.slot == 0 && layer.is_some_and(Layer::reads_bytes)
+        };
+        if readers.is_empty() || !readers.iter().all(reads_bytes) || model.outputs.contains(&input)
+        {
+            continue;
+        }
+        let node = &mut model.nodes[input.node];
+        let fact = u8::fact(node.outputs[input.slot].fact.shape.clone());
+        node.op = Box::new(TypedSource::new(fact.clone()));
+        node.outputs[input.slot].fact = fact;
+    }
 }
 
 /// A layer to be wired: what it reads, apart from the layer before it, and what it does.

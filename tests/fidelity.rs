@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hand_gesture_api::decode::{Photo, decode};
-use hand_gesture_api::engine::{Model, ModelError, OnnxModel, Operators, Shapes};
+use hand_gesture_api::engine::{Input, Model, ModelError, OnnxModel, Operators, Shapes};
 use hand_gesture_api::kernels::pointwise::Precision;
 use hand_gesture_api::landmarks::{self, Hand, MIDDLE_FINGER_BASE, WRIST};
 use hand_gesture_api::{letter, palm};
@@ -145,11 +145,12 @@ fn palm_detection_takes_pictures_of_two_sizes() {
     for name in ["palm_detection_lite.onnx", "palm_detection_full.onnx"] {
         let model = load(name, palm::OPERATORS);
         for (side, anchors) in [(palm::SMALL_SIDE, 896), (palm::FULL_SIDE, 2016)] {
-            let outputs = model.run(vec![0.5; side * side * 3]).expect("a run");
+            let outputs = model.run(Input::Picture(vec![128; side * side * 3])).expect("a run");
             let lengths: Vec<usize> = outputs.iter().map(Vec::len).collect();
             assert_eq!(lengths, [anchors * 18, anchors], "{name} {side}");
         }
-        let error = model.run(vec![0.5; 160 * 160 * 3]).expect_err("not loaded for it");
+        let error =
+            model.run(Input::Picture(vec![128; 160 * 160 * 3])).expect_err("not loaded for it");
         assert!(error.to_string().contains("76800 numbers fit none of the inputs"), "{error}");
     }
 }
@@ -175,8 +176,8 @@ fn no_layer_is_left_to_tract() {
         "hand_landmark_full.onnx",
     ] {
         let model = load(name, landmarks::OPERATORS);
-        let input = vec![0.5; model.shapes().input.iter().product()];
-        let operators = model.profile(&input).expect("a run");
+        let input = vec![128; model.shapes().input.iter().product()];
+        let operators = model.profile(&Input::Picture(input)).expect("a run");
         let own = ["pointwise", "matrix", "window", "depthwise", "max pool", "upsample"];
         let own = |name: &str| name.split(", ").all(|layer| own.contains(&layer));
         // What is left: the model's input, and what comes after the last picture.
@@ -204,7 +205,8 @@ fn letters_agree() {
         let mut most = 0.0_f32;
         for expected in expected().values() {
             let features = letter::features(&hand(&palm, &landmark, &photo(&expected.photo)));
-            let run = |model: &OnnxModel| model.run(features.clone()).expect("a run").remove(0);
+            let input = Input::Numbers(features);
+            let run = |model: &OnnxModel| model.run(input.clone()).expect("a run").remove(0);
             let (own, tract) = (run(&own), run(&tract));
             assert_eq!(own.len(), tract.len());
             let apart = own.iter().zip(&tract).map(|(own, tract)| (own - tract).abs());

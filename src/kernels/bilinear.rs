@@ -1,6 +1,6 @@
 //! A picture sampled at points between its pixels.
 
-use super::simd::{F32x4, I16x8, I32x4};
+use super::simd::{F32x4, I8x16, I16x8, I32x4};
 
 /// How finely a place between two pixels is told.
 const STEPS: i32 = 1 << STEP_BITS;
@@ -34,8 +34,10 @@ pub struct Grid {
 
 /// Points of a row that are sampled together.
 const TOGETHER: usize = 4;
+/// Bytes that are written then; the last ones have no meaning.
+const WRITTEN: usize = 16;
 
-/// Samples a picture at a grid's points: red, green and blue of each, rounded to 8 bits, from 0 to 1.
+/// Samples a picture at a grid's points: red, green and blue of each, rounded to 8 bits.
 ///
 /// Bilinear, at places that are rounded to 1/32 of a pixel. Pixels beyond the edge are those of the
 /// edge, or black.
@@ -46,24 +48,24 @@ const TOGETHER: usize = 4;
 ///
 /// # Panics
 /// If the picture has not as many numbers as it has to have, or no pixel.
-pub fn sample(picture: Picture, grid: &Grid, black: bool) -> Vec<f32> {
+pub fn sample(picture: Picture, grid: &Grid, black: bool) -> Vec<u8> {
     let Picture { pixels, width, height } = picture;
     assert!(!pixels.is_empty() && pixels.len() == 3 * width * height);
     let side = grid.side;
-    // A colour is written with a fourth number, which the next one overwrites.
-    let mut samples = vec![0.0; 3 * side * side + 1];
+    // What is written behind colours is overwritten by the next ones.
+    let mut samples = vec![0; 3 * side * side + WRITTEN - 3 * TOGETHER];
     let mut points = vec![Points::default(); side.div_ceil(TOGETHER)];
     for row in 0..side {
-        let line = &mut samples[3 * side * row..][..3 * side + 1];
+        let line = &mut samples[3 * side * row..];
         // First all points: what has to wait for the one before would keep the processor from the next.
         for (index, points) in points.iter_mut().enumerate() {
             *points = Points::of(picture, grid, row, index * TOGETHER);
         }
         for (index, points) in points.iter().enumerate() {
-            let colours = &mut line[3 * TOGETHER * index..];
-            match colours.first_chunk_mut() {
+            let first = 3 * TOGETHER * index;
+            match line[first..].first_chunk_mut() {
                 Some(colours) if points.inside => points.inside(picture, colours),
-                _ => points.anywhere(picture, black, colours),
+                _ => points.anywhere(picture, black, &mut line[first..3 * side]),
             }
         }
     }
@@ -121,25 +123,21 @@ impl Points {
 
     /// Their colours, if they are inside.
     #[inline(always)]
-    fn inside(
-        &self,
-        Picture { pixels, width, .. }: Picture,
-        colours: &mut [f32; 3 * TOGETHER + 1],
-    ) {
-        for point in 0..TOGETHER {
+    fn inside(&self, Picture { pixels, width, .. }: Picture, colours: &mut [u8; WRITTEN]) {
+        let colour = |point: usize| {
             let start = self.starts[point] as usize;
             // SAFETY: there are so many bytes from each start on, and from the line below it.
             let line = |start: usize| unsafe { &*pixels.as_ptr().add(start).cast() };
             let [across, down] = [self.x, self.y].map(|steps| steps[point] as usize % PLACES);
-            let colour = between(line(start), line(start + 3 * width), across, down);
-            colour.store(colours[3 * point..].first_chunk_mut().expect("room for four numbers"));
-        }
+            between(line(start), line(start + 3 * width), across, down)
+        };
+        I8x16::store_colours([colour(0), colour(1), colour(2), colour(3)], colours);
     }
 
     /// The colours of those that there is room for.
     #[cold]
     #[inline(never)]
-    fn anywhere(&self, picture: Picture, black: bool, colours: &mut [f32]) {
+    fn anywhere(&self, picture: Picture, black: bool, colours: &mut [u8]) {
         let Picture { pixels, width, height } = picture;
         let (width, height) = (width as i32, height as i32);
         let pixel = |x: i32, y: i32| -> [i32; 3] {
@@ -160,7 +158,7 @@ impl Points {
             let weights = [(STEPS - x) * (STEPS - y), x * (STEPS - y), (STEPS - x) * y, x * y];
             for (index, colour) in colours.iter_mut().enumerate() {
                 let sum = (0..4).map(|i| corners[i][index] * weights[i]).sum::<i32>();
-                *colour = ((sum + ROUND) >> (2 * STEP_BITS)) as f32 * UNIT;
+                *colour = ((sum + ROUND) >> (2 * STEP_BITS)) as u8;
             }
         }
     }
@@ -168,8 +166,6 @@ impl Points {
 
 /// A half of what the pixels around a point count together.
 const ROUND: i32 = STEPS * STEPS / 2;
-/// What one of 8 bits stands for.
-const UNIT: f32 = 1.0 / 255.0;
 
 /// How many places between two pixels are told apart.
 const PLACES: usize = STEPS as usize;
@@ -200,13 +196,12 @@ static PIXELS: [[i16; 8]; PLACES] = {
 /// Bytes that are read of a line; the first six count: two neighbouring pixels.
 const SEEN: usize = 8;
 
-/// The colour between four pixels; the fourth number has no meaning.
+/// The colour between four pixels: three numbers, of 8 bits; the fourth one has no meaning.
 #[inline(always)]
-fn between(upper: &[u8; SEEN], lower: &[u8; SEEN], across: usize, down: usize) -> F32x4 {
+fn between(upper: &[u8; SEEN], lower: &[u8; SEEN], across: usize, down: usize) -> I32x4 {
     let [first, second] = LINES[down].each_ref().map(I16x8::load);
     let lines = I16x8::colours(upper).mul(first).add(I16x8::colours(lower).mul(second));
     // 8 bits times 32: 13 bits; then times 32 again.
     let sums = lines.dot(I16x8::load(&PIXELS[across]));
-    let rounded = sums.add(I32x4::splat(ROUND)).shift_right::<{ 2 * STEP_BITS }>();
-    rounded.to_f32().mul(F32x4::splat(UNIT))
+    sums.add(I32x4::splat(ROUND)).shift_right::<{ 2 * STEP_BITS }>()
 }

@@ -14,7 +14,7 @@ use super::line::Strip;
 use super::number::Number;
 use super::pointwise::{Pointwise, Residual};
 use super::window::Windowed;
-use super::{Shape, Window};
+use super::{Numbers, Shape, Window};
 
 /// What makes the rows that a depthwise convolution reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,11 +126,22 @@ impl Block {
         before + depthwise + after
     }
 
+    /// Whether it can read bytes.
+    pub fn reads_bytes(&self) -> bool {
+        matches!(self.before, Before::Window(_))
+    }
+
     /// The whole picture; `residual` is added to what comes after the depthwise convolution.
     ///
     /// # Panics
-    /// If the lengths don't fit.
-    pub fn run(&self, input: &[f32], shape: Shape, residual: Option<Residual>, output: &mut [f32]) {
+    /// If the lengths don't fit, or if there are bytes that it can't read.
+    pub fn run(
+        &self,
+        input: Numbers,
+        shape: Shape,
+        residual: Option<Residual>,
+        output: &mut [f32],
+    ) {
         match &self.depthwise {
             Middle::Floats(kernel) => self.run_with(kernel, input, shape, residual, output),
             Middle::Integers(kernel) => self.run_with(kernel, input, shape, residual, output),
@@ -140,7 +151,7 @@ impl Block {
     fn run_with<N: Number>(
         &self,
         depthwise: &Kernel<N>,
-        input: &[f32],
+        input: Numbers,
         shape: Shape,
         residual: Option<Residual>,
         output: &mut [f32],
@@ -151,12 +162,14 @@ impl Block {
         let length = shape.width * shape.channels;
         match &self.before {
             Before::Nothing => {
+                let input = input.floats();
                 let copy = |rows: Range<usize>, mut strip: Strip<N>| {
                     strip.copy(&input[rows.start * length..rows.end * length], shape.channels);
                 };
                 self.rows(rows, copy, residual, output);
             }
             Before::Pointwise(kernel) => {
+                let input = input.floats();
                 let expand = |rows: Range<usize>, strip: Strip<N>| {
                     kernel.run_to_strip(&input[rows.start * length..rows.end * length], strip);
                 };

@@ -48,6 +48,41 @@ impl Shape {
     }
 }
 
+/// What a layer reads: numbers, channels last.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// Any.
+    Floats(&'a [f32]),
+    /// A picture of 8 bits, in which 255 stands for 1: what a model's first layer reads.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Numbers<'a> {
+    /// How many there are.
+    pub fn len(self) -> usize {
+        match self {
+            Numbers::Floats(numbers) => numbers.len(),
+            Numbers::Bytes(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The floats.
+    ///
+    /// # Panics
+    /// If they are bytes.
+    pub fn floats(self) -> &'a [f32] {
+        match self {
+            Numbers::Floats(numbers) => numbers,
+            Numbers::Bytes(_) => panic!("bytes for a layer that reads floats"),
+        }
+    }
+}
+
 /// How a square window moves over a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {

@@ -8,7 +8,7 @@ use super::depthwise::Depthwise;
 use super::pointwise::{Pointwise, Precision, Residual};
 use super::resample::{Upsample, max_pool};
 use super::window::Windowed;
-use super::{Shape, Window};
+use super::{Numbers, Shape, Window};
 
 /// Random numbers that are the same in every run (Marsaglia's xorshift32).
 struct Random(u32);
@@ -201,21 +201,26 @@ fn windows_over_few_channels_are_what_the_plain_loops_say() {
         };
         let outputs = 1 + random.below(40);
         let inputs = side * side * shape.channels;
-        let (input, weights, bias) = (
-            random.numbers(shape.len()),
-            random.numbers(inputs * outputs),
-            random.numbers(outputs),
-        );
+        let (weights, bias) = (random.numbers(inputs * outputs), random.numbers(outputs));
         let activation = random.activation(outputs);
-        let mut expected = convolution(&input, shape, window, (&weights, &bias, shape.channels));
-        let tolerance = SIXTEEN_BITS * most(&expected);
-        for (i, value) in expected.iter_mut().enumerate() {
-            *value = activate(&activation, i % outputs, *value);
-        }
-        let mut found = vec![f32::NAN; expected.len()];
         let kernel = Windowed::new(&weights, &bias, window, shape.channels, &activation);
-        kernel.run(&input, shape, &mut found);
-        assert_near(&found, &expected, tolerance, &format!("{shape:?}, {window:?}"));
+        let is_near = |input: Numbers, floats: &[f32], tolerance: f32| {
+            let weights = (&weights[..], &bias[..], shape.channels);
+            let mut expected = convolution(floats, shape, window, weights);
+            let tolerance = tolerance * most(&expected);
+            for (i, value) in expected.iter_mut().enumerate() {
+                *value = activate(&activation, i % outputs, *value);
+            }
+            let mut found = vec![f32::NAN; expected.len()];
+            kernel.run(input, shape, &mut found);
+            assert_near(&found, &expected, tolerance, &format!("{shape:?}, {window:?}"));
+        };
+        let floats = random.numbers(shape.len());
+        is_near(Numbers::Floats(&floats), &floats, 2.0 * SIXTEEN_BITS);
+        // Of a picture's numbers none is rounded.
+        let bytes: Vec<u8> = (0..shape.len()).map(|_| (random.next() >> 8) as u8).collect();
+        let floats: Vec<f32> = bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+        is_near(Numbers::Bytes(&bytes), &floats, SIXTEEN_BITS / 4.0);
     }
 }
 
@@ -248,7 +253,7 @@ fn depthwise_is_what_the_plain_loops_say() {
         let mut found = vec![f32::NAN; expected.len()];
         let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
         let block = Block::new(Before::Nothing, kernel, None).expect("a block");
-        block.run(&input, shape, None, &mut found);
+        block.run(Numbers::Floats(&input), shape, None, &mut found);
         assert_near(&found, &expected, FLOATS, &format!("{shape:?}, {window:?}"));
     }
 }
@@ -301,7 +306,7 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
                 let kernel = Windowed::new(&weights, &bias, first_window, channels, &activation);
                 let between = first_window.output(shape, wide).expect("it fits");
                 let mut picture = vec![f32::NAN; between.len()];
-                kernel.run(&input, shape, &mut picture);
+                kernel.run(Numbers::Floats(&input), shape, &mut picture);
                 rounded = bounded(&activation);
                 (Before::Window(kernel), between, picture)
             }
@@ -314,13 +319,13 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
         let alone = Block::new(Before::Nothing, kernel.clone(), None).expect("a block");
         let mut deep = vec![f32::NAN; place.len()];
-        alone.run(&picture, between, None, &mut deep);
+        alone.run(Numbers::Floats(&picture), between, None, &mut deep);
 
         let what = format!("{turn}: {shape:?}, {first_window:?}, {window:?}");
         let block = Block::new(before.clone(), kernel.clone(), None).expect("a block");
         assert_eq!(block.output(shape), Some(place), "{what}");
         let mut found = vec![f32::NAN; deep.len()];
-        block.run(&input, shape, None, &mut found);
+        block.run(Numbers::Floats(&input), shape, None, &mut found);
         assert_near(&found, &deep, if rounded { SIXTEEN_BITS } else { 0.0 }, &what);
 
         let [narrower, wider] = projections;
@@ -333,7 +338,7 @@ fn a_block_is_what_its_layers_are_one_after_the_other() {
         let block = Block::new(before, kernel, Some(projection)).expect("a block");
         assert_eq!(block.output(shape), Some(Shape { channels: narrow, ..place }), "{what}");
         let mut found = vec![f32::NAN; expected.len()];
-        block.run(&input, shape, residual, &mut found);
+        block.run(Numbers::Floats(&input), shape, residual, &mut found);
         let tolerance = if rounded { EIGHT_BITS * most(&expected) } else { 0.0 };
         assert_near(&found, &expected, tolerance, &what);
     }
@@ -383,7 +388,7 @@ fn integers_between_layers_do_not_overflow() {
         let kernel = Depthwise::new(&weights, &bias, window, &activation).expect("a kernel");
         let block = Block::new(Before::Pointwise(expansion), kernel, None).expect("a block");
         let mut found = vec![f32::NAN; expected.len()];
-        block.run(&input, shape, None, &mut found);
+        block.run(Numbers::Floats(&input), shape, None, &mut found);
         // The larger the weights, the coarser the sums; what had overflown would be off by the most.
         let tolerance = most * [2e-4, 2e-3, 0.1][turn % 3];
         assert_near(&found, &expected, tolerance, &format!("{turn}: {shape:?}, {window:?}"));
@@ -453,7 +458,7 @@ fn samples_are_what_plain_integers_say() {
                         near * (32 - right) + far * right
                     };
                     let sum = line(top) * (32 - below) + line(top + 1) * below;
-                    expected.push(((sum + 512) / 1024) as f32 * (1.0 / 255.0));
+                    expected.push(((sum + 512) / 1024) as u8);
                 }
             }
         }

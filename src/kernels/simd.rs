@@ -118,6 +118,20 @@ mod lanes {
 
     use super::ROUNDING;
 
+    /// Bytes from other places; from none for a negative one.
+    ///
+    /// Were the places known to it, rustc would make a shuffle of the swizzle, which names a second vector
+    /// even where nothing of it is taken, and takes three micro-operations in the place of one.
+    #[inline(always)]
+    fn swizzle(bytes: v128, places: &'static v128) -> v128 {
+        // SAFETY: a static can be read at any time.
+        let places = unsafe { std::ptr::read_volatile(places) };
+        #[cfg(target_feature = "relaxed-simd")]
+        return i8x16_relaxed_swizzle(bytes, places);
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        i8x16_swizzle(bytes, places)
+    }
+
     /// Four floats.
     #[derive(Clone, Copy)]
     pub struct F32x4(v128);
@@ -300,24 +314,20 @@ mod lanes {
             I16x8(i16x8_splat(value))
         }
 
+        /// Eight bytes.
+        #[inline(always)]
+        pub fn widen(from: &[u8; 8]) -> I16x8 {
+            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment.
+            I16x8(unsafe { i16x8_load_extend_u8x8(from.as_ptr()) })
+        }
+
         /// The colours of two pixels, each beside the other's; then whatever comes.
         #[inline(always)]
         pub fn colours(from: &[u8; 8]) -> I16x8 {
             /// Of each integer the lower byte is one of these; the higher one is 0.
-            static PLACES: [i8; 16] = [0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, 6, -1, 7, -1];
-            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment. A static
-            // can be read at any time; were its numbers known, rustc would make a shuffle of the
-            // swizzle, which takes three micro-operations in the place of one.
-            let (bytes, places) = unsafe {
-                (
-                    v128_load64_zero(from.as_ptr().cast()),
-                    (&raw const PLACES).cast::<v128>().read_volatile(),
-                )
-            };
-            #[cfg(target_feature = "relaxed-simd")]
-            return I16x8(i8x16_relaxed_swizzle(bytes, places));
-            #[cfg(not(target_feature = "relaxed-simd"))]
-            I16x8(i8x16_swizzle(bytes, places))
+            static PLACES: v128 = i8x16(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, 6, -1, 7, -1);
+            // SAFETY: the reference is to 8 readable bytes; the instruction needs no alignment.
+            I16x8(swizzle(unsafe { v128_load64_zero(from.as_ptr().cast()) }, &PLACES))
         }
 
         #[inline(always)]
@@ -436,6 +446,16 @@ mod lanes {
             let low = I16x8::scale_from(a, b, factor, zero);
             let high = I16x8::scale_from(c, d, factor, zero);
             I8x16(i8x16_narrow_i16x8(low.0, high.0))
+        }
+
+        /// The first three of four integers each, which fit, and then whatever comes.
+        #[inline(always)]
+        pub fn store_colours([a, b, c, d]: [I32x4; 4], to: &mut [u8; 16]) {
+            static PLACES: v128 = i8x16(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 7, 11, 15);
+            let (low, high) = (i16x8_narrow_i32x4(a.0, b.0), i16x8_narrow_i32x4(c.0, d.0));
+            let colours = swizzle(u8x16_narrow_i16x8(low, high), &PLACES);
+            // SAFETY: the reference is to 16 writable bytes; the instruction needs no alignment.
+            unsafe { v128_store(to.as_mut_ptr().cast(), colours) }
         }
 
         /// Sixteen integers that fit.
@@ -625,6 +645,12 @@ mod lanes {
             I16x8([value; 8])
         }
 
+        /// Eight bytes.
+        #[inline(always)]
+        pub fn widen(from: &[u8; 8]) -> I16x8 {
+            I16x8(from.map(i16::from))
+        }
+
         /// The colours of two pixels, each beside the other's; then whatever comes.
         #[inline(always)]
         pub fn colours(from: &[u8; 8]) -> I16x8 {
@@ -736,6 +762,14 @@ mod lanes {
             let high = I16x8::scale_from(c, d, factor, zero);
             let lane = |i: usize| if i < 8 { low.0[i] } else { high.0[i - 8] };
             I8x16(from_fn(|i| lane(i).clamp(i8::MIN.into(), i8::MAX.into()) as i8))
+        }
+
+        /// The first three of four integers each, which fit, and then whatever comes.
+        #[inline(always)]
+        pub fn store_colours(four: [I32x4; 4], to: &mut [u8; 16]) {
+            for (I32x4(colours), to) in four.into_iter().zip(to.as_chunks_mut::<3>().0) {
+                *to = from_fn(|i| colours[i] as u8);
+            }
         }
 
         /// Sixteen integers that fit.

@@ -35,36 +35,13 @@ impl Products for Sixteen {
     type Step = PixelStep;
 
     fn pack(weights: &[f32], inputs: usize) -> (Sixteen, Vec<Worth>) {
-        let outputs = weights.len() / inputs;
-        let steps = inputs.div_ceil(STEP);
-        let mut packed = vec![WeightStep::default(); outputs.div_ceil(CHANNELS) * steps];
-        let mut worth = vec![Worth::default(); outputs];
-        // How many weights as large as the largest one a channel's weights are together.
-        let many = weights.chunks_exact(inputs).map(|row| sum(row) / most(row)).fold(1.0, f64::max);
-        let largest = (f64::from(i32::MAX) / many).sqrt().min(i16::MAX.into()).floor();
-        for (output, row) in weights.chunks_exact(inputs).enumerate() {
-            if most(row) == 0.0 {
-                continue;
-            }
-            // No weight beyond 16 bits, and all of them times the largest number within 32; each
-            // may be rounded up by a half.
-            let room = f64::from(i32::MAX) / largest - inputs as f64;
-            let factor = (f64::from(i16::MAX) / most(row)).min(room / sum(row));
-            worth[output].scale = (1.0 / factor) as f32;
-            for (input, weight) in row.iter().enumerate() {
-                let step = &mut packed[output / CHANNELS * steps + input / STEP];
-                let (pair, lane) = (input % STEP / 2, input % 2);
-                let (four, place) = (output % CHANNELS / 4, output % 4);
-                step[four][pair][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
-            }
-        }
-        (Sixteen { largest: largest as f32, steps, weights: packed }, worth)
+        // As large as the largest weight may be then.
+        Sixteen::pack_for(weights, inputs, |many| (f64::from(i32::MAX) / many).sqrt())
     }
 
     fn steps(&self) -> usize {
         self.steps
     }
-
     #[inline(always)]
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
         let (factors, units) = self.factors(ranges(rows));
@@ -114,12 +91,60 @@ impl Products for Sixteen {
 }
 
 impl Sixteen {
+    /// Packs weights for pictures of 8 bits: whatever the largest number becomes, none is rounded, so that
+    /// the weights get all the bits that they can have.
+    pub fn pack_for_bytes(weights: &[f32], inputs: usize) -> (Sixteen, Vec<Worth>) {
+        let finest = f64::from(i16::MAX);
+        Sixteen::pack_for(weights, inputs, |many| f64::from(i32::MAX) / (many * finest))
+    }
+
+    /// Packs weights. `largest` says what the largest number becomes where a channel's weights are together
+    /// so many times its largest one.
+    fn pack_for(
+        weights: &[f32],
+        inputs: usize,
+        largest: impl Fn(f64) -> f64,
+    ) -> (Sixteen, Vec<Worth>) {
+        let outputs = weights.len() / inputs;
+        let steps = inputs.div_ceil(STEP);
+        let mut packed = vec![WeightStep::default(); outputs.div_ceil(CHANNELS) * steps];
+        let mut worth = vec![Worth::default(); outputs];
+        // How many weights as large as the largest one a channel's weights are together.
+        let many = weights.chunks_exact(inputs).map(|row| sum(row) / most(row)).fold(1.0, f64::max);
+        let largest = largest(many).min(i16::MAX.into()).floor();
+        for (output, row) in weights.chunks_exact(inputs).enumerate() {
+            if most(row) == 0.0 {
+                continue;
+            }
+            // No weight beyond 16 bits, and all of them times the largest number within 32; each
+            // may be rounded up by a half.
+            let room = f64::from(i32::MAX) / largest - inputs as f64;
+            let factor = (f64::from(i16::MAX) / most(row)).min(room / sum(row));
+            worth[output].scale = (1.0 / factor) as f32;
+            for (input, weight) in row.iter().enumerate() {
+                let step = &mut packed[output / CHANNELS * steps + input / STEP];
+                let (pair, lane) = (input % STEP / 2, input % 2);
+                let (four, place) = (output % CHANNELS / 4, output % 4);
+                step[four][pair][2 * place + lane] = (f64::from(*weight) * factor).round() as i16;
+            }
+        }
+        (Sixteen { largest: largest as f32, steps, weights: packed }, worth)
+    }
+
     /// By what numbers are multiplied to become integers, and what a unit is worth then.
     pub fn factor_and_unit(&self, numbers: &[f32]) -> (f32, f32) {
         let [least, most] = range(numbers);
         let largest = F32x4::largest_of_each([most.max(least.abs()); 4]);
         let (factors, units) = self.factors([largest; 2]);
         (factors.to_array()[0], units.to_array()[0])
+    }
+
+    /// The same for bytes of which 255 is the number 1: a whole factor, so that nothing is rounded.
+    pub fn factor_and_unit_of_bytes(&self) -> (i16, f32) {
+        let most = f32::from(u8::MAX);
+        // With so many weights that it were none, sums could overflow; no window has thousands of them.
+        let factor = (self.largest / most).floor().max(1.0);
+        (factor as i16, 1.0 / (factor * most))
     }
 
     /// Factors and units for four ranges.

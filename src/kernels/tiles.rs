@@ -148,10 +148,20 @@ impl<P: Products> Tiles<P> {
     /// # Panics
     /// If the lengths don't fit.
     pub fn new(weights: &[f32], bias: &[f32], activation: &Activation) -> Tiles<P> {
+        Tiles::packed_by(P::pack, weights, bias, activation)
+    }
+
+    /// The same with another way to pack them.
+    pub fn packed_by(
+        pack: impl FnOnce(&[f32], usize) -> (P, Vec<Worth>),
+        weights: &[f32],
+        bias: &[f32],
+        activation: &Activation,
+    ) -> Tiles<P> {
         let outputs = bias.len();
         let inputs = weights.len() / outputs;
         assert_eq!(weights.len(), outputs * inputs);
-        let (products, worth) = P::pack(weights, inputs);
+        let (products, worth) = pack(weights, inputs);
         let mut endings = vec![Ending::default(); outputs.div_ceil(CHANNELS)];
         for (channel, (bias, worth)) in bias.iter().zip(worth).enumerate() {
             let (four, place) = (channel % CHANNELS / 4, channel % 4);

@@ -8,7 +8,7 @@ use super::activation::Activation;
 use super::simd::{F32x4, I16x8};
 use super::sixteen::{PixelStep, STEP, Sixteen};
 use super::tiles::{Outputs, PIXELS, Pixels, Tiles, Units};
-use super::{Shape, Window};
+use super::{Numbers, Shape, Window};
 
 /// A convolution's weights, packed.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +54,8 @@ impl Windowed {
             rows().for_each(|row| pack(&mut row[..whole].iter().copied()));
             pack(&mut rows().flat_map(|row| row[whole..].iter().copied()));
         }
-        Windowed { window, channels, steps, rest, kernel: Tiles::new(&packed, bias, activation) }
+        let kernel = Tiles::packed_by(Sixteen::pack_for_bytes, &packed, bias, activation);
+        Windowed { window, channels, steps, rest, kernel }
     }
 
     /// The same with outputs in whole units, and what a unit stands for.
@@ -87,7 +88,7 @@ impl Windowed {
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub fn run(&self, input: &[f32], shape: Shape, output: &mut [f32]) {
+    pub fn run(&self, input: Numbers, shape: Shape, output: &mut [f32]) {
         let picture = self.scale(input, shape);
         let rows = output.chunks_exact_mut(picture.output.width * self.outputs());
         let channels = self.outputs();
@@ -100,7 +101,7 @@ impl Windowed {
     ///
     /// # Panics
     /// If the lengths don't fit.
-    pub(super) fn scale(&self, input: &[f32], shape: Shape) -> Scaled {
+    pub(super) fn scale(&self, input: Numbers, shape: Shape) -> Scaled {
         let Window { side, stride, before, .. } = self.window;
         assert_eq!(self.channels, shape.channels);
         assert_eq!(input.len(), shape.len());
@@ -110,25 +111,30 @@ impl Windowed {
             ((output.width - 1) * stride + side, (output.height - 1) * stride + side);
         let (width, height) = (width.max(before + shape.width), height.max(before + shape.height));
         let mut picture = vec![0; width * height * shape.channels + self.steps * STEP];
-        let (factor, unit) = self.kernel.products().factor_and_unit(input);
+        let length = shape.width * shape.channels;
         let rows = picture.chunks_exact_mut(width * shape.channels).skip(before);
-        for (row, numbers) in rows.zip(input.chunks_exact(shape.width * shape.channels)) {
-            let row = &mut row[before * shape.channels..][..numbers.len()];
-            let (steps, rest) = numbers.as_chunks::<STEP>();
-            let (scaled, last) = row.as_chunks_mut::<STEP>();
-            let scale = |numbers: &[f32; STEP]| {
-                let [low, high] = F32x4::load_two(numbers);
-                I16x8::scale(low, high, F32x4::splat(factor))
-            };
-            for (scaled, numbers) in scaled.iter_mut().zip(steps) {
-                scale(numbers).store(scaled);
+        let rows = rows.map(|row| &mut row[before * shape.channels..][..length]);
+        let unit = match input {
+            Numbers::Floats(numbers) => {
+                let (factor, unit) = self.kernel.products().factor_and_unit(numbers);
+                for (row, numbers) in rows.zip(numbers.chunks_exact(length)) {
+                    each_step(row, numbers, |numbers| {
+                        let [low, high] = F32x4::load_two(numbers);
+                        I16x8::scale(low, high, F32x4::splat(factor))
+                    });
+                }
+                unit
             }
-            let mut numbers = [0.0; STEP];
-            numbers[..rest.len()].copy_from_slice(rest);
-            let mut scaled = [0; STEP];
-            scale(&numbers).store(&mut scaled);
-            last.copy_from_slice(&scaled[..rest.len()]);
-        }
+            Numbers::Bytes(numbers) => {
+                let (factor, unit) = self.kernel.products().factor_and_unit_of_bytes();
+                for (row, numbers) in rows.zip(numbers.chunks_exact(length)) {
+                    each_step(row, numbers, |numbers| {
+                        I16x8::widen(numbers).mul(I16x8::splat(factor))
+                    });
+                }
+                unit
+            }
+        };
         Scaled { numbers: picture, width, unit, output }
     }
 
@@ -169,6 +175,25 @@ impl Windowed {
         };
         self.kernel.run_filled(fill, None, outputs);
     }
+}
+
+/// Turns numbers into integers, a step after the other.
+#[inline(always)]
+fn each_step<N: Copy + Default>(
+    row: &mut [i16],
+    numbers: &[N],
+    scale: impl Fn(&[N; STEP]) -> I16x8,
+) {
+    let (steps, rest) = numbers.as_chunks::<STEP>();
+    let (scaled, last) = row.as_chunks_mut::<STEP>();
+    for (scaled, numbers) in scaled.iter_mut().zip(steps) {
+        scale(numbers).store(scaled);
+    }
+    let mut numbers = [N::default(); STEP];
+    numbers[..rest.len()].copy_from_slice(rest);
+    let mut scaled = [0; STEP];
+    scale(&numbers).store(&mut scaled);
+    last.copy_from_slice(&scaled[..rest.len()]);
 }
 
 /// A picture in 16 bits, with its border.
