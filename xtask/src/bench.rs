@@ -162,13 +162,16 @@ fn instances(report: &mut Report, photo: &[u8]) -> Result<()> {
     let often = serve(&runtime, Limits::default())?;
     // Turn by turn, so that what the machine does otherwise meets both.
     let agent = agent();
-    let (mut first, mut warm) = (Vec::new(), Vec::new());
+    let (mut first, mut warm, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..WARM_UP + RUNS {
-        let times =
-            (predict(&agent, &once.url(), photo)?.0, predict(&agent, &often.url(), photo)?.0);
+        let before = page_faults();
+        let time = predict(&agent, &once.url(), photo)?.0;
+        let after = page_faults();
+        let warm_time = predict(&agent, &often.url(), photo)?.0;
         if i >= WARM_UP {
-            first.push(times.0);
-            warm.push(times.1);
+            first.push(time);
+            warm.push(warm_time);
+            faults.extend(before.zip(after).map(|(before, after)| (after - before) as f64));
         }
     }
     if (once.instances_started() as usize) < WARM_UP + RUNS {
@@ -178,11 +181,23 @@ fn instances(report: &mut Report, photo: &[u8]) -> Result<()> {
     warm.sort_by(f64::total_cmp);
     let (first, warm) = (quantile(&first, 0.5), quantile(&warm, 0.5));
     report.ratio("first prediction of an instance / warm", first, warm, "ms");
+    if !faults.is_empty() {
+        faults.sort_by(f64::total_cmp);
+        let faults = quantile(&faults, 0.5);
+        report.add("first prediction, page faults", json!(faults), format!("{faults:8.0}"));
+    }
     runtime.block_on(async {
         _ = once.stop().await;
         _ = often.stop().await;
     });
     Ok(())
+}
+
+/// How many pages of memory this process has had to ask for, where the system tells.
+fn page_faults() -> Option<u64> {
+    // proc(5): the tenth field; the second one ends with the last bracket.
+    let fields = std::fs::read_to_string("/proc/self/stat").ok()?;
+    fields.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
 /// Each stage in the sandbox against the same native code.
