@@ -66,9 +66,7 @@ impl Layer {
         (!input.is_empty() && !output.is_empty())
             .then(|| Layer(Arc::new(Plan { kernel, input, output })))
     }
-}
 
-impl Layer {
     /// Whether it can read a picture of 8 bits.
     pub fn reads_bytes(&self) -> bool {
         match &*self.0.kernel {

@@ -28,8 +28,9 @@ pub(crate) const SLICE_TICKS: u64 = 2;
 /// How much of an ended instance's memory stays with the process at most, set back to what it was at
 /// first, for the next instance that gets its place.
 ///
-/// A prediction of a small photo writes to 2 MB of it. Measured: a new instance's first prediction takes 2 to 4 % longer
-/// than a warm one's then, 9 % (660 page faults in the place of 35) if it gets each page anew.
+/// A prediction of a small photo writes to 2 MB of it. Measured: a new instance's first prediction takes
+/// 2 to 4 % longer than a warm one's then, 9 % (660 page faults in the place of 35) if it gets each page
+/// anew.
 const KEPT_MEMORY: usize = 8 << 20;
 
 /// Compiled components that are kept; older ones are deleted. Each is tens of megabytes.
@@ -134,7 +135,10 @@ pub(crate) fn load(
             return Ok(loaded(component, false, Some(error.to_string())));
         }
     }
-    let code = engine.precompile_component(&read(source)?)?;
+    // By what is compiled, which may have been written since.
+    let wasm = read(source)?;
+    let file = folder.join(file_name(engine, &ComponentSource::Bytes(wasm.clone()))?);
+    let code = engine.precompile_component(&wasm)?;
     if let Err(error) = keep(&file, &code) {
         problem = Some(format!("{}: {error}", file.display()));
     }

@@ -42,9 +42,9 @@ const WRITTEN: usize = 16;
 /// Bilinear, at places that are rounded to 1/32 of a pixel. Pixels beyond the edge are those of the
 /// edge, or black.
 ///
-/// Measured in wasmtime 48 on a Xeon (Sapphire Rapids): a turned region of 224 × 224
-/// takes 0.24 ms, a letterbox of 128 × 128 0.08 ms; point by point, with places and colours of each
-/// together, 0.54 and 0.18 ms.
+/// Measured in wasmtime 48 on a Xeon (Sapphire Rapids): a turned region of 224 × 224 takes 0.24 ms, a
+/// letterbox of 128 × 128 0.08 ms; point by point, with places and colours of each together, 0.54 and
+/// 0.18 ms.
 ///
 /// # Panics
 /// If the picture has not as many numbers as it has to have, or no pixel.
@@ -126,7 +126,8 @@ impl Points {
     fn inside(&self, Picture { pixels, width, .. }: Picture, colours: &mut [u8; WRITTEN]) {
         let colour = |point: usize| {
             let start = self.starts[point] as usize;
-            // SAFETY: there are so many bytes from each start on, and from the line below it.
+            // SAFETY: they are inside: `of` has seen that this picture has so many bytes from each start
+            // on, and from the line below it.
             let line = |start: usize| unsafe { &*pixels.as_ptr().add(start).cast() };
             let [across, down] = [self.x, self.y].map(|steps| steps[point] as usize % PLACES);
             between(line(start), line(start + 3 * width), across, down)

@@ -216,7 +216,7 @@ fn windows_over_few_channels_are_what_the_plain_loops_say() {
             assert_near(&found, &expected, tolerance, &format!("{shape:?}, {window:?}"));
         };
         let floats = random.numbers(shape.len());
-        is_near(Numbers::Floats(&floats), &floats, 2.0 * SIXTEEN_BITS);
+        is_near(Numbers::Floats(&floats), &floats, SIXTEEN_BITS);
         // Of a picture's numbers none is rounded.
         let bytes: Vec<u8> = (0..shape.len()).map(|_| (random.next() >> 8) as u8).collect();
         let floats: Vec<f32> = bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();

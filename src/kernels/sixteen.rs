@@ -42,6 +42,7 @@ impl Products for Sixteen {
     fn steps(&self) -> usize {
         self.steps
     }
+
     #[inline(always)]
     fn scale(&self, rows: [&[f32]; PIXELS], tile: &mut [PixelStep]) -> Units {
         let (factors, units) = self.factors(ranges(rows));
