@@ -198,7 +198,7 @@ impl BodyKind {
         match essence.to_ascii_lowercase().as_str() {
             "image/jpeg" | "image/jpg" | "image/png" | "image/webp" => Ok(BodyKind::Photo),
             // Their bytes are looked at: the answer to a HEIC photo says what to do.
-            "image/heic" | "image/heif" => Err(Problem::Decode(crate::decode::DecodeError::Heic)),
+            "image/heic" | "image/heif" => Err(Problem::Decode(vision::decode::DecodeError::Heic)),
             "multipart/form-data" => multer::parse_boundary(&*content_type)
                 .map(BodyKind::Multipart)
                 .map_err(|error| Problem::Multipart(error.to_string())),

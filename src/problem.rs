@@ -7,7 +7,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::decode::DecodeError;
+use vision::decode::DecodeError;
 
 /// The media types that `POST /predict` takes.
 pub const ACCEPTED: &str = "image/jpeg, image/png, image/webp or multipart/form-data";
@@ -148,8 +148,8 @@ impl From<DecodeError> for Problem {
     }
 }
 
-impl From<crate::engine::ModelError> for Problem {
-    fn from(error: crate::engine::ModelError) -> Problem {
+impl From<vision::engine::ModelError> for Problem {
+    fn from(error: vision::engine::ModelError) -> Problem {
         Problem::Internal(error.to_string())
     }
 }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::decode::Photo;
-use crate::landmarks::{Hand, LANDMARKS};
-use crate::letter::{Guess, Letters};
-use crate::pipeline::ModelVersion;
+use vision::decode::Photo;
+use vision::landmarks::{Hand, LANDMARKS};
+use vision::letter::{Guess, Letters};
+use vision::pipeline::ModelVersion;
 
 /// How many guesses are told.
 const TOP: usize = 5;

@@ -1,9 +1,9 @@
 //! The service's settings: Spin variables with defaults. Those of tracing are in
-//! [`crate::telemetry::settings`].
+//! [`telemetry::settings`].
 
 use http::{HeaderMap, HeaderName};
 
-use crate::values::Values;
+use telemetry::values::Values;
 
 /// What the application had that this one follows.
 const LOW_CONFIDENCE_THRESHOLD: f64 = 0.7;
@@ -86,7 +86,7 @@ impl Settings {
                     list.split(',').map(|o| o.trim().trim_end_matches('/').to_owned()).collect(),
                 ),
             },
-            user_id_header: values.user_id_header(),
+            user_id_header: user_id_header(&mut values),
         };
         (settings, values.into_complaints())
     }
@@ -98,16 +98,14 @@ impl Settings {
     }
 }
 
-impl<L: Fn(&str) -> Option<String>> Values<L> {
-    fn user_id_header(&mut self) -> Option<HeaderName> {
-        let value = self.value("user_id_header")?;
-        let name = HeaderName::try_from(&value).ok();
-        if name.is_none() {
-            let reason = format!("{value:?} is not the name of a header; it is ignored");
-            self.complain("user_id_header", reason);
-        }
-        name
+fn user_id_header<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Option<HeaderName> {
+    let value = values.value("user_id_header")?;
+    let name = HeaderName::try_from(&value).ok();
+    if name.is_none() {
+        let reason = format!("{value:?} is not the name of a header; it is ignored");
+        values.complain("user_id_header", reason);
     }
+    name
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use hand_gesture_api::decode::decode;
+use vision::decode::decode;
 use serde_json::{Value, json};
 use support::{Answer, Service, photo, plain_png, root};
 

@@ -5,9 +5,8 @@ mod support;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use hand_gesture_api::telemetry;
-use hand_gesture_host::collector::{Behaviour, Collector};
-use hand_gesture_host::trace::Span;
+use host::collector::{Behaviour, Collector};
+use host::trace::Span;
 use http::StatusCode;
 use support::traced::{assert_trace, collector, service, service_at, spans, wait_until};
 use support::{Answer, Service, photo, plain_png, root};
@@ -81,7 +80,7 @@ fn an_error_of_the_server() {
     let collector = collector();
     let service = service_at(&collector.endpoint(), &[], |options| {
         let file = root().join("target/wasm32-wasip2/release/hand_gesture_api.wasm");
-        options.component = hand_gesture_host::ComponentSource::File(file);
+        options.component = host::ComponentSource::File(file);
     });
     assert_eq!(service.predict("image/png", &grey()).status, 500);
     assert_trace(&spans(&collector, 2), "server-error");
@@ -348,7 +347,7 @@ fn https_is_spoken_to_https() {
 fn every_setting_is_declared_and_explained() {
     let names = || telemetry::settings::NAMES.into_iter().chain(hand_gesture_api::settings::NAMES);
     let manifest =
-        hand_gesture_host::Manifest::read(&root().join("spin.toml")).expect("a manifest");
+        host::Manifest::read(&root().join("spin.toml")).expect("a manifest");
     let sorted = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
     let expected = sorted(names().collect());
     assert_eq!(sorted(manifest.variables.keys().map(String::as_str).collect()), expected);

@@ -7,7 +7,7 @@ pub mod traced;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use hand_gesture_host::{LogSink, Manifest, Options, Server};
+use host::{LogSink, Manifest, Options, Server};
 use serde_json::Value;
 
 /// The repository's root.

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hand_gesture_host::Options;
-use hand_gesture_host::collector::Collector;
-use hand_gesture_host::trace::{Attributes, Span, tree};
+use host::Options;
+use host::collector::Collector;
+use host::trace::{Attributes, Span, tree};
 
 use super::{Service, root};
 

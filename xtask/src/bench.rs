@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_api::decode::decode;
-use hand_gesture_api::response::Prediction;
-use hand_gesture_host::{Collector, Limits, LogSink, Manifest, Options, Server};
+use host::{Collector, Limits, LogSink, Manifest, Options, Server};
 use serde_json::{Map, Value, json};
 
 use self::process::Process;
@@ -71,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report.add("component size", json!(size), format!("{size:8.1} MB"));
 
     instances(&mut report, &photo)?;
-    stages(&mut report, &arguments.models, &photo)?;
+    stages(&mut report, &photo)?;
     let large_photo = phone_photo(&photo)?;
     large(&mut report, &photo, &large_photo)?;
     tracing(&mut report, &photo)?;
@@ -200,67 +198,43 @@ fn page_faults() -> Option<u64> {
     fields.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
-/// Each stage in the sandbox against the same native code.
-fn stages(report: &mut Report, models: &Models, photo: &[u8]) -> Result<()> {
+/// Each stage of a prediction, by the response's `Server-Timing`.
+fn stages(report: &mut Report, photo: &[u8]) -> Result<()> {
     let runtime = runtime()?;
     let server = serve(&runtime, Limits::default())?;
     let agent = agent();
-    let pipeline = models.stage(&root().join("target/models"))?;
-    let mut sandbox: Vec<(String, Vec<f64>)> = Vec::new();
-    let mut native: [Vec<f64>; 4] = Default::default();
+    let mut stages: Vec<(String, Vec<f64>)> = Vec::new();
     for i in 0..WARM_UP + RUNS {
         let (_, timing) = predict(&agent, &server.url(), photo)?;
-        let now = native_stages(&pipeline, photo)?;
         if i < WARM_UP {
             continue;
         }
         for (stage, entry) in timing.split(", ").enumerate() {
             let (name, time) = entry.split_once(";dur=").context("no Server-Timing")?;
-            if sandbox.len() <= stage {
-                sandbox.push((name.to_owned(), Vec::new()));
+            if stages.len() <= stage {
+                stages.push((name.to_owned(), Vec::new()));
             }
-            sandbox[stage].1.push(time.parse()?);
-        }
-        for (times, time) in native.iter_mut().zip(now) {
-            times.push(time);
+            stages[stage].1.push(time.parse()?);
         }
     }
-    let (mut in_sandbox, mut natively) = (0.0, 0.0);
-    for ((name, mut times), mut native) in sandbox.into_iter().zip(native) {
+    let mut sum = 0.0;
+    for (name, mut times) in stages {
         times.sort_by(f64::total_cmp);
-        native.sort_by(f64::total_cmp);
-        let (time, native) = (quantile(&times, 0.5), quantile(&native, 0.5));
-        report.ratio(&format!("{name}: sandbox / native"), time, native, "ms");
-        in_sandbox += time;
-        natively += native;
+        let time = quantile(&times, 0.5);
+        report.add(&name, json!(time), format!("{time:8.2} ms"));
+        sum += time;
     }
-    report.ratio("all stages: sandbox / native", in_sandbox, natively, "ms");
+    report.add("all stages", json!(sum), format!("{sum:8.2} ms"));
     runtime.block_on(async { _ = server.stop().await });
     Ok(())
 }
 
-fn native_stages(
-    pipeline: &hand_gesture_api::pipeline::Pipeline,
-    photo: &[u8],
-) -> Result<[f64; 4]> {
-    let mut marks = vec![Instant::now()];
-    let decoded = decode(photo, u64::MAX)?;
-    marks.push(Instant::now());
-    let found = pipeline.find_hand(&decoded.photo)?;
-    marks.push(Instant::now());
-    let hand = found.hand.as_ref();
-    let letters = hand.map(|hand| pipeline.read_letter(hand)).transpose()?;
-    marks.push(Instant::now());
-    let answer = hand.zip(letters.flatten());
-    let prediction = Prediction::new(&decoded.photo, answer, 0.7, pipeline.version());
-    std::hint::black_box(serde_json::to_vec(&prediction)?);
-    marks.push(Instant::now());
-    Ok(std::array::from_fn(|i| (marks[i + 1] - marks[i]).as_secs_f64() * 1000.0))
-}
-
 /// A 12-megapixel photo as phones make it, 4032 × 3024 with EXIF orientation 6, from a sample.
 pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
-    let small = decode(sample, u64::MAX)?.photo;
+    let mut small = jpeg_decoder::Decoder::new(sample);
+    let small_pixels = small.decode()?;
+    let small = small.info().context("a JPEG")?;
+    let (small_width, small_height) = (usize::from(small.width), usize::from(small.height));
     let (width, height) = (4032usize, 3024usize);
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -268,8 +242,8 @@ pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
             // The upright photo's right is what the sensor has at its top.
             let (u, v) = (1.0 - y as f32 / height as f32, x as f32 / width as f32);
             let at = |part: f32, side: usize| ((part * side as f32) as usize).min(side - 1);
-            let i = (at(v, small.height()) * small.width() + at(u, small.width())) * 3;
-            pixels.extend_from_slice(&small.pixels()[i..i + 3]);
+            let i = (at(v, small_height) * small_width + at(u, small_width)) * 3;
+            pixels.extend_from_slice(&small_pixels[i..i + 3]);
         }
     }
     let mut jpeg = Vec::new();

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_api::pipeline::{ModelVersion, Pipeline, files};
 use lexopt::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -14,6 +13,16 @@ use crate::{cargo, root};
 
 /// The target that the component is compiled for.
 pub const TARGET: &str = "wasm32-wasip2";
+
+/// Names of the files that the component reads while it is frozen: `vision::pipeline::files`.
+mod files {
+    pub const PALM: &str = "palm.onnx";
+    pub const LANDMARKS: &str = "landmarks.onnx";
+    pub const LETTERS: &str = "letters.onnx";
+    pub const LABELS: &str = "letters.txt";
+    pub const VERSION: &str = "model.json";
+    pub const ALL: [&str; 5] = [PALM, LANDMARKS, LETTERS, LABELS, VERSION];
+}
 
 /// Which models go into the component.
 #[derive(Clone, Debug)]
@@ -80,9 +89,9 @@ impl Models {
         format!("hand_landmark_{}.onnx", self.landmarks.name())
     }
 
-    /// Puts the chosen model files into a folder, under the names that the component reads, and
-    /// checks that they fit together.
-    pub fn stage(&self, folder: &Path) -> Result<Pipeline> {
+    /// Copies the chosen model files into a folder, under the names that the component reads. The
+    /// component checks that they fit together when it is frozen.
+    pub fn stage(&self, folder: &Path) -> Result<()> {
         if self.letters.is_some() != self.labels.is_some() {
             bail!("--letters and --labels go together: a classifier and the names of its outputs");
         }
@@ -106,21 +115,15 @@ impl Models {
             digest.update(&bytes);
             std::fs::write(folder.join(name), bytes)?;
         }
-        let version = ModelVersion {
-            name: match &self.letters {
-                None => "asl-letters".into(),
-                Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            },
-            version: format!(
-                "{}-{}-{}",
-                self.palm.name(),
-                self.landmarks.name(),
-                &hex(&digest.finalize())[..8]
-            ),
+        let name = match &self.letters {
+            None => "asl-letters".into(),
+            Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        std::fs::write(folder.join(files::VERSION), serde_json::to_vec(&version)?)?;
-        Pipeline::load(|name| std::fs::read(folder.join(name)))
-            .context("the models don't fit together")
+        let digest = hex(&digest.finalize());
+        let version = format!("{}-{}-{}", self.palm.name(), self.landmarks.name(), &digest[..8]);
+        let version = serde_json::json!({"name": name, "version": version});
+        std::fs::write(folder.join(files::VERSION), version.to_string())?;
+        Ok(())
     }
 }
 
@@ -171,7 +174,7 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     } else {
         println!("[2/2] Freezing the models into it (half a minute)");
         let start = Instant::now();
-        let done = hand_gesture_host::preinitialize(&wasm, &folder)?;
+        let done = host::preinitialize(&wasm, &folder)?;
         let [all, kept] = done.functions.context(
             "the compiled component has no records of its linker: build.rs has not asked for them",
         )?;

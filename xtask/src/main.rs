@@ -2,7 +2,6 @@
 
 mod bench;
 mod build;
-mod features;
 mod operators;
 mod test;
 mod tools;
@@ -136,12 +135,24 @@ fn run() -> Result<()> {
         }
         "tools" => tools::run(&names(&mut parser)?),
         "up" => up::run(&up_options(&mut parser)?),
-        "features" => features::run(&features_options(&mut parser)?),
+        "features" => {
+            let arguments: Vec<String> =
+                parser.raw_args()?.map(|argument| argument.string()).collect::<Result<_, _>>()?;
+            let status = cargo()
+                .args(["run", "--quiet", "--package", "vision", "--example", "features", "--"])
+                .args(arguments)
+                .status()
+                .context("cannot run cargo")?;
+            if !status.success() {
+                bail!("the example `features` failed; see above");
+            }
+            Ok(())
+        }
         "run" => {
             let arguments: Vec<String> =
                 parser.raw_args()?.map(|argument| argument.string()).collect::<Result<_, _>>()?;
             let file = arguments.first().context("run FILE.wasm [ARGUMENT]...")?;
-            let code = hand_gesture_host::command::run_command(Path::new(file), &arguments)?;
+            let code = host::command::run_command(Path::new(file), &arguments)?;
             std::process::exit(code)
         }
         "help" => {
@@ -203,7 +214,7 @@ fn up_options(parser: &mut lexopt::Parser) -> Result<up::Up> {
             "listen" => up.listen = parser.value()?.parse().context("--listen")?,
             "variable" => {
                 let text = parser.value()?.string()?;
-                up.variables.push(hand_gesture_host::variables::parse_argument(&text)?);
+                up.variables.push(host::variables::parse_argument(&text)?);
             }
             "spin" => up.spin = true,
             "no-build" => up.build = false,
@@ -211,32 +222,4 @@ fn up_options(parser: &mut lexopt::Parser) -> Result<up::Up> {
         }
     }
     Ok(up)
-}
-
-fn features_options(parser: &mut lexopt::Parser) -> Result<features::Arguments> {
-    let (mut data, mut output) = (None, None);
-    let (mut palm, mut landmarks) = (build::Size::Lite, build::Size::Full);
-    let mut only = String::new();
-    let (mut tract, mut found) = (false, false);
-    while let Some(option) = next_option(parser)? {
-        match option.as_str() {
-            "data" => data = Some(parser.value()?.into()),
-            "output" => output = Some(parser.value()?.into()),
-            "palm" => palm = build::Size::parse(&parser.value()?.string()?)?,
-            "landmarks" => landmarks = build::Size::parse(&parser.value()?.string()?)?,
-            "only" => only = parser.value()?.string()?,
-            "tract" => tract = true,
-            "found" => found = true,
-            other => bail!("there is no option --{other}\n\n{USAGE}"),
-        }
-    }
-    Ok(features::Arguments {
-        data: data.context("--data is missing: the folder with the photos")?,
-        output: output.context("--output is missing: where to write, without an extension")?,
-        palm: palm.name().into(),
-        landmark: landmarks.name().into(),
-        only,
-        tract,
-        found,
-    })
 }

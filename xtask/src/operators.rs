@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_host::command::run_command;
+use host::command::run_command;
 
 use crate::build::{Models, TARGET};
 use crate::{cargo, root};
@@ -11,7 +11,7 @@ use crate::{cargo, root};
 /// Builds the example `operators` for the sandbox and runs it there with the chosen models.
 pub fn run(models: &Models) -> Result<()> {
     let status = cargo()
-        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
+        .args(["build", "--release", "--target", TARGET, "--package", "vision"])
         .args(["--example", "operators"])
         .status()
         .context("cannot run cargo")?;

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_host::collector::{Collector, Export};
-use hand_gesture_host::trace::{Span, tree};
+use host::collector::{Collector, Export};
+use host::trace::{Span, tree};
 
 use crate::root;
 

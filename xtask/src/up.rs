@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use hand_gesture_host::{LogSink, Manifest, Options, ResponseHook, Server};
+use host::{LogSink, Manifest, Options, ResponseHook, Server};
 
 use crate::build::Models;
 use crate::traces::{Traces, sampled_trace};
