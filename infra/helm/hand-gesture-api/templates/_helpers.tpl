@@ -29,7 +29,7 @@ labels:
   {{- end }}
 {{- end -}}
 
-{{/* An image by digest or tag. Takes image and version, the tag of an image without one. */}}
+{{/* Image reference by digest or tag. Takes image and version, the default tag. */}}
 {{- define "api.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
@@ -38,7 +38,7 @@ labels:
 {{- end -}}
 {{- end -}}
 
-{{/* Where spans go: scheme://host:port, empty if nowhere. */}}
+{{/* Endpoint of the collector as scheme://host:port; empty if the service sends no spans. */}}
 {{- define "api.collector" -}}
 {{- $settings := .Values.settings -}}
 {{- $endpoint := coalesce $settings.otelExporterOtlpTracesEndpoint $settings.otelExporterOtlpEndpoint -}}
@@ -51,13 +51,13 @@ http://{{ $settings.jaegerCollectorHost }}:4318
 {{- end -}}
 {{- end -}}
 
-{{/* The settings that are set, by their names in spin.toml. As YAML. */}}
+{{/* Settings with a value, by their names in spin.toml, as YAML. */}}
 {{- define "api.variables" -}}
 {{- $settings := deepCopy .Values.settings -}}
 {{- if not $settings.collectorAllowedHost }}{{ $_ := set $settings "collectorAllowedHost" (include "api.collector" .) }}{{ end -}}
 {{- range $name, $value := $settings }}
 {{- $text := toString $value }}
-{{- /* Every number of a file is a float64: a large one would be written as 1.048576e+07. */}}
+{{- /* Helm reads each number of a file as float64, which prints a large one as 1.048576e+07. */}}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $text = int64 $value | toString }}{{ end }}
 {{- if $text }}
 {{ snakecase $name }}: {{ $text | quote }}
@@ -79,8 +79,8 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What can't work is refused here, with what to do instead. */}}
-{{- define "api.refusals" -}}
+{{/* Rejects values that cannot work together, with the remedy. */}}
+{{- define "api.validate" -}}
 {{- $values := .Values -}}
 {{- if not $values.image.repository -}}
 {{- fail "\n\nimage.repository is empty. Make an image and name it here:\n  runtime=container:  podman build -f infra/Containerfile -t REGISTRY/hand-gesture-api:0.1.0 . && podman push …\n  runtime=spinkube:   spin registry push REGISTRY/hand-gesture-api:0.1.0" -}}
@@ -109,12 +109,12 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 
-{{/* The port of the service. SpinKube's is 80. */}}
+{{/* Port of the Service; SpinKube always uses 80. */}}
 {{- define "api.servicePort" -}}
 {{ ternary 80 (int .Values.service.port) (eq .Values.runtime "spinkube") }}
 {{- end -}}
 
-{{/* Where the way in leads: the service, or KEDA's interceptor. As YAML. */}}
+{{/* Backend of Ingress and HTTPRoute, the service or KEDA's interceptor, as YAML. */}}
 {{- define "api.backend" -}}
 {{- if .Values.scaleToZero.enabled -}}
 {name: {{ include "api.fullname" . }}-interceptor, port: {{ .Values.scaleToZero.interceptor.port }}}

@@ -1,9 +1,9 @@
-# Sends one span to the collector and reads it back through query: what `helm test` runs.
-# COLLECTOR_URL, QUERY_URL; COLLECTOR_USER, COLLECTOR_PASSWORD, QUERY_USER, QUERY_PASSWORD if they
-# ask for a login; CA_FILE if the collector's certificate is its own.
+# Sends one span to the collector and reads it back through query. `helm test` runs it.
+# Environment: COLLECTOR_URL and QUERY_URL; COLLECTOR_USER, COLLECTOR_PASSWORD, QUERY_USER and
+# QUERY_PASSWORD if they require authentication; CA_FILE if a private CA signed the certificate.
 set -eu
 
-# curl with a login that no process list shows.
+# Runs curl with credentials from standard input, so that no process list shows them.
 curl_as() {
   if [ -n "$1" ]; then
     printf 'user = "%s:%s"\n' "$1" "$2"
@@ -45,7 +45,7 @@ until is_found; do
     exit 1
   fi
   sleep 1
-  # Right after an upgrade a pod of before may have taken it, and kept it to itself.
+  # Right after an upgrade an old pod may have received the span and kept it in its memory.
   [ $((tries % 10)) -ne 0 ] || send || true
 done
 echo "Found it through $QUERY_URL"

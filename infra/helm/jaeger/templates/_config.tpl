@@ -1,4 +1,4 @@
-{{/* Jaeger's configuration of each role. */}}
+{{/* Configuration of Jaeger, by role. */}}
 
 {{- define "jaeger.telemetry" -}}
 telemetry:
@@ -25,11 +25,11 @@ jaeger_storage:
       {{- include "jaeger.backend" . | nindent 6 }}
 {{- end -}}
 
-{{/* Queue and retry of what is written. Takes the queue's size. */}}
+{{/* Exporter to the storage, with its queue and retries. Takes the queue's size. */}}
 {{- define "jaeger.storageExporter" -}}
 jaeger_storage_exporter:
   trace_storage: traces
-  # 10 consumers, as OpenTelemetry's exporters have by default.
+  # num_consumers: the default of OpenTelemetry's exporters.
   queue: {enabled: true, num_consumers: 10, queue_size: {{ . | int64 }}, sizer: requests}
   retry_on_failure: {enabled: true, max_elapsed_time: 300s}
 {{- end -}}
@@ -50,7 +50,7 @@ jaeger_query:
   {{- with $values.query.basePath }}
   base_path: {{ . }}
   {{- end }}
-  # Query would trace itself into a collector on its own address.
+  # Query would send its own traces to a collector on its own address.
   enable_tracing: false
   http:
     endpoint: "0.0.0.0:16686"
@@ -64,8 +64,7 @@ jaeger_query:
     {{- end }}
 {{- end -}}
 
-{{/* remote_sampling wants jaeger_storage beside it, even where it reads a file and nothing is
-     stored. */}}
+{{/* Placeholder storage: remote_sampling requires the extension jaeger_storage even if it reads a file. */}}
 {{- define "jaeger.noStorageExtension" -}}
 jaeger_storage:
   backends:
@@ -82,7 +81,7 @@ remote_sampling:
   grpc: {endpoint: "0.0.0.0:5779"}
 {{- end -}}
 
-{{/* TLS and login of one OTLP protocol, indented below its endpoint. */}}
+{{/* TLS and authentication of one OTLP protocol, beside its endpoint. */}}
 {{- define "jaeger.otlpProtection" -}}
 {{- if .Values.collector.otlp.tls.existingSecret }}
 tls:
@@ -96,13 +95,13 @@ auth: {authenticator: basicauth/otlp}
 {{- end }}
 {{- end -}}
 
-{{/* Whether the receivers of older clients are open. */}}
+{{/* True if the receivers of older clients are open. */}}
 {{- define "jaeger.legacyReceivers" -}}
 {{- $collector := .Values.collector -}}
 {{- if and $collector.legacyReceivers (not $collector.otlp.tls.existingSecret) (not $collector.otlp.auth.htpasswdSecret) }}true{{ end -}}
 {{- end -}}
 
-{{/* What Kafka's receiver and exporter share. */}}
+{{/* Connection to Kafka, shared by receiver and exporter. */}}
 {{- define "jaeger.kafkaConnection" -}}
 {{- $kafka := .Values.storage.kafka -}}
 {{- $brokers := kindIs "string" $kafka.brokers | ternary (toString $kafka.brokers | splitList ",") $kafka.brokers -}}
@@ -186,7 +185,7 @@ exporters:
     partition_traces_by_id: true
     producer: {required_acks: all, compression: zstd}
     sending_queue: {enabled: true, queue_size: {{ $values.collector.queueSize | int64 }}}
-    # Short: while it lasts, a collector with wrong credentials does not stop.
+    # Short: a collector with wrong credentials does not stop while it retries.
     retry_on_failure: {enabled: true, max_elapsed_time: 60s}
   {{- else }}
   {{- include "jaeger.storageExporter" $values.collector.queueSize | nindent 2 }}
@@ -203,7 +202,7 @@ exporters:
       {{ $header }}: ${env:{{ include "jaeger.headerVariable" (dict "name" $destination.name "header" $header) }}}
       {{- end }}
     {{- end }}
-    # Its own queue and retry: one destination that is down does not hold back the others.
+    # A queue and retries of its own: a destination that is down does not delay the others.
     sending_queue: {enabled: true, queue_size: {{ $values.collector.queueSize | int64 }}}
     retry_on_failure: {enabled: true, max_elapsed_time: 300s}
   {{- end }}
@@ -231,7 +230,7 @@ service:
   pipelines:
     traces:
       receivers: [kafka]
-      # No batch here: an offset is kept until its spans are written.
+      # No batch: the offset is committed only after its spans are written.
       processors: [memory_limiter]
       exporters: [jaeger_storage_exporter]
   {{- include "jaeger.telemetry" "jaeger-ingester" | nindent 2 }}
@@ -253,7 +252,7 @@ receivers:
 processors:
   memory_limiter: {check_interval: 1s, limit_percentage: 80, spike_limit_percentage: 20}
 exporters:
-  # No queue: it would take a span from Kafka before the storage has it.
+  # No queue: it would commit a span's offset before the storage has the span.
   jaeger_storage_exporter:
     trace_storage: traces
     queue: {enabled: false}
@@ -290,7 +289,7 @@ receivers:
 processors:
   {{- include "jaeger.processors" . | nindent 2 }}
 exporters:
-  # Not by gRPC, which sends a login by TLS only and ends where it has one without.
+  # OTLP/HTTP: the gRPC exporter sends credentials over TLS only, and exits if it has some without TLS.
   otlphttp:
     endpoint: {{ ternary "http" "https" (empty $otlp.tls.existingSecret) }}://{{ include "jaeger.fullname" . }}-collector.{{ .Release.Namespace }}.svc:4318
     {{- if $otlp.tls.existingSecret }}

@@ -11,14 +11,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What a selector of one role's pods asks for. Takes root and role. */}}
+{{/* Labels that select one role's pods. Takes root and role. */}}
 {{- define "jaeger.selector" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 
-{{/* The name, namespace and labels of a resource. Takes root, role and optionally name. */}}
+{{/* Name, namespace and labels of a resource. Takes root, role and optionally name. */}}
 {{- define "jaeger.metadata" -}}
 name: {{ .name | default (printf "%s-%s" (include "jaeger.fullname" .root) .role) }}
 namespace: {{ .root.Release.Namespace }}
@@ -36,7 +36,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end -}}
 
-{{/* An image by digest or tag. Takes image and version, the tag of an image without one. */}}
+{{/* Image reference by digest or tag. Takes image and version, the default tag. */}}
 {{- define "jaeger.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
@@ -45,7 +45,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* The form of Jaeger's configuration: 2.13 or 2.20. */}}
+{{/* Format of Jaeger's configuration: 2.13 or 2.20. */}}
 {{- define "jaeger.form" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{- if .Values.configurationForm -}}
@@ -57,7 +57,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* Four fifths of a memory limit, for Go's garbage collector. Takes 512Mi, 1Gi, 1.5Gi. */}}
+{{/* GOMEMLIMIT, four fifths of a memory limit. Takes 512Mi, 1Gi, 1.5Gi. */}}
 {{- define "jaeger.gomemlimit" -}}
 {{- $text := toString . -}}
 {{- if hasSuffix "Gi" $text -}}
@@ -69,12 +69,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* The role whose pods answer queries: with storage in one process, the collector's. */}}
+{{/* Role whose pods answer queries: the collector if the storage lives in one process. */}}
 {{- define "jaeger.queryRole" -}}
 {{ ternary "collector" "query" (has .Values.storage.type (list "memory" "badger")) }}
 {{- end -}}
 
-{{/* What restricted pod security asks of a pod, and of a container. */}}
+{{/* Security contexts of a pod and of a container under restricted pod security. */}}
 {{- define "jaeger.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -89,7 +89,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* One variable whose value is in a secret. Takes name, secret, key. */}}
+{{/* Environment variable from a secret. Takes name, secret, key. */}}
 {{- define "jaeger.secretVariable" -}}
 - name: {{ .name }}
   valueFrom:

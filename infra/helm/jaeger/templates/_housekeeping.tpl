@@ -1,6 +1,6 @@
-{{/* Jobs that look after the indices. */}}
+{{/* Jobs that maintain the indices. */}}
 
-{{/* A job's spec. Takes root, role, values (with its image), arguments, and optionally command and
+{{/* Spec of a Job. Takes root, role, values (with its image), arguments, and optionally command and
      environment. */}}
 {{- define "jaeger.housekeepingJob" -}}
 {{- $elasticsearch := include "jaeger.elasticsearch" .root | fromYaml -}}
@@ -72,7 +72,7 @@ template:
         {{- end }}
 {{- end -}}
 
-{{/* The same on a schedule. */}}
+{{/* CronJob around that spec. */}}
 {{- define "jaeger.cronJob" -}}
 apiVersion: batch/v1
 kind: CronJob
@@ -88,7 +88,7 @@ spec:
       {{- include "jaeger.housekeepingJob" . | nindent 6 }}
 {{- end -}}
 
-{{/* The job that puts the lifecycle policy into the store: the hook before rollover-init. */}}
+{{/* Job that puts the lifecycle policy into the storage, in a hook before rollover-init. */}}
 {{- define "jaeger.lifecyclePolicy" -}}
 {{- $elasticsearch := include "jaeger.elasticsearch" . | fromYaml -}}
 {{- $rollover := .Values.rollover -}}

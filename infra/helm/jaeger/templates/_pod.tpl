@@ -1,6 +1,6 @@
-{{/* The pod of a role, and the Deployment around it. */}}
+{{/* Pod of a role, and the Deployment around it. */}}
 
-{{/* Ports of a role's container: name and number, as YAML. Takes root and role. */}}
+{{/* Ports of a role's container, name and number, as YAML. Takes root and role. */}}
 {{- define "jaeger.ports" -}}
 {{- if or (eq .role "collector") (eq .role "agent") }}
 otlp-grpc: 4317
@@ -34,7 +34,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    # A change of the configuration restarts the pods.
+    # A changed configuration restarts the pods.
     checksum/config: {{ sha256sum $config }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -92,7 +92,7 @@ spec:
         periodSeconds: 10
         failureThreshold: 6
       lifecycle:
-        # The pod leaves its service before it stops, so that nobody still sends to it.
+        # Endpoints drop the pod before it stops, so that no client still sends to it.
         preStop: {sleep: {seconds: 5}}
       resources:
         {{- toYaml $values.resources | nindent 8 }}
@@ -134,7 +134,7 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{/* A role's configuration. Takes root and role. */}}
+{{/* ConfigMap with a role's configuration. Takes root and role. */}}
 {{- define "jaeger.configMap" -}}
 apiVersion: v1
 kind: ConfigMap
@@ -145,7 +145,7 @@ data:
     {{- include (printf "jaeger.config.%s" .role) .root | nindent 4 }}
 {{- end -}}
 
-{{/* A role's Deployment, its autoscaler and its disruption budget. Takes root and role. */}}
+{{/* Deployment, HorizontalPodAutoscaler and PodDisruptionBudget of a role. Takes root and role. */}}
 {{- define "jaeger.deployment" -}}
 {{- $values := index .root.Values .role -}}
 {{- $badger := and (eq .role "collector") (eq .root.Values.storage.type "badger") -}}
@@ -157,7 +157,7 @@ spec:
   {{- if not $values.autoscaling.enabled }}
   replicas: {{ $values.replicas }}
   {{- end }}
-  # A new pod is ready before an old one goes; two can't share badger's volume.
+  # A new pod is ready before an old one stops. Badger's volume allows one pod only.
   strategy: {{ $badger | ternary "{type: Recreate}" "{type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}" }}
   selector:
     matchLabels:

@@ -1,6 +1,6 @@
-{{/* Storage: where it is, who may use it, and Jaeger's configuration of it. */}}
+{{/* Storage: address, credentials and Jaeger's configuration of it. */}}
 
-{{/* Elasticsearch or OpenSearch as the values say, or as ECK provisions it. As YAML. */}}
+{{/* Elasticsearch or OpenSearch, as given or as provisioned by ECK, as YAML. */}}
 {{- define "jaeger.elasticsearch" -}}
 {{- $given := .Values.storage.elasticsearch -}}
 {{- $prefix := eq $given.indexPrefix "jaeger" | ternary "" $given.indexPrefix -}}
@@ -18,16 +18,16 @@ secret: {{ $given.existingSecret | quote }}
 key: {{ $given.existingSecretKey }}
 tls: {secret: {{ $given.tls.existingSecret | quote }}, key: {{ $given.tls.key }}, insecure: {{ $given.tls.insecureSkipVerify }}}
 {{- end }}
-# Jaeger puts its own "jaeger-" before an index's name, after the prefix.
+# Jaeger inserts its own "jaeger-" between the prefix and an index's name.
 prefix: {{ $prefix | quote }}
 {{- end -}}
 
-{{/* Whether the storage has indices. */}}
+{{/* True if the storage has indices. */}}
 {{- define "jaeger.hasIndices" -}}
 {{- if has .Values.storage.type (list "elasticsearch" "opensearch") }}true{{ end -}}
 {{- end -}}
 
-{{/* The backend of Jaeger's extension jaeger_storage. */}}
+{{/* Backend of the extension jaeger_storage. */}}
 {{- define "jaeger.backend" -}}
 {{- $storage := .Values.storage -}}
 {{- if eq $storage.type "memory" -}}
@@ -50,11 +50,11 @@ cassandra:
     dependencies_ttl: {{ $cassandra.ttl }}
     compaction_window: 4h
   connection:
-    # Jaeger refuses a name without a dot.
+    # Jaeger rejects a host name without a dot.
     servers: [{{ contains "." $cassandra.host | ternary $cassandra.host (printf "%s.%s.svc" $cassandra.host .Release.Namespace) }}]
     port: {{ $cassandra.port }}
     local_dc: {{ $cassandra.datacenter }}
-    # Making the tables takes a loaded Cassandra long.
+    # A loaded Cassandra needs long to create the tables.
     timeout: 30s
     {{- if $cassandra.existingSecret }}
     auth:
@@ -90,7 +90,7 @@ cassandra:
     {{- end }}
   {{- end }}
   {{- if .Values.rollover.enabled }}
-  # es-rollover makes the templates and the aliases.
+  # es-rollover creates the templates and the aliases.
   create_mappings: false
   {{- if eq (include "jaeger.form" .) "2.13" }}
   use_aliases: true
@@ -109,7 +109,7 @@ cassandra:
 {{- end -}}
 {{- end -}}
 
-{{/* Secrets that a role's pod mounts: a list of {name, secret, only: one key} as YAML. Takes root and role. */}}
+{{/* Secrets mounted by a role's pod: a list of {name, secret, only: one key} as YAML. Takes root and role. */}}
 {{- define "jaeger.mountedSecrets" -}}
 {{- $values := .root.Values -}}
 {{- $store := has .role (list "collector" "query" "ingester") -}}
@@ -149,7 +149,8 @@ cassandra:
 {{- end }}
 {{- end -}}
 
-{{/* Variables from secrets, for what Jaeger can't read from a file. Takes root and role. */}}
+{{/* Environment variables from secrets, for credentials that Jaeger cannot read from a file. Takes root
+     and role. */}}
 {{- define "jaeger.secretVariables" -}}
 {{- $values := .root.Values -}}
 {{- $cassandra := $values.storage.cassandra -}}
@@ -175,12 +176,12 @@ cassandra:
 {{- end }}
 {{- end -}}
 
-{{/* The variable that has a destination's header. Takes name and header. */}}
+{{/* Name of the environment variable with a destination's header. Takes name and header. */}}
 {{- define "jaeger.headerVariable" -}}
 DESTINATION_{{ printf "%s_%s" .name .header | upper | replace "-" "_" }}
 {{- end -}}
 
-{{/* Ports that a role's pods must reach: egress rules. Takes root and role. */}}
+{{/* Egress rules for the ports that a role's pods must reach. Takes root and role. */}}
 {{- define "jaeger.storageEgress" -}}
 {{- $values := .root.Values -}}
 {{- $ports := list -}}

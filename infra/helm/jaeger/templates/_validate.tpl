@@ -1,6 +1,6 @@
-{{/* What can't work is refused here, with what to do instead. (Types and spelling are
-     values.schema.json's matter.) */}}
-{{- define "jaeger.refusals" -}}
+{{/* Rejects values that cannot work together, with the remedy. values.schema.json checks types and
+     spelling. */}}
+{{- define "jaeger.validate" -}}
 {{- $values := .Values -}}
 {{- $storage := $values.storage -}}
 {{- $namespace := .Release.Namespace -}}
