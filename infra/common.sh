@@ -1,4 +1,4 @@
-# What setup-jaeger.sh and doctor.sh share.
+# Functions shared by setup-jaeger.sh and doctor.sh.
 # shellcheck shell=bash
 
 : "${PROBE_IMAGE:=curlimages/curl:8.16.0}"
@@ -8,8 +8,8 @@ need() { # PROGRAM WHERE-FROM
   command -v "$1" >/dev/null || stop 1 "$1 is missing" "install it: $2"
 }
 
-# Ends with a code, what is broken and what to do.
-stop() { # CODE WHAT REPAIR
+# Exits with a code after printing the fault and its remedy.
+stop() { # CODE FAULT REMEDY
   printf '\nBROKEN: %s\n' "$2" >&2
   printf 'REPAIR: %s\n' "$3" >&2
   exit "$1"
@@ -27,12 +27,12 @@ check_right() { # NAMESPACE VERB RESOURCE
   kubectl auth can-i "$2" "$3" --namespace "$1" >/dev/null 2>&1 ||
     stop_without_rights "$1" "you may not $2 $3 in the namespace $1"
 }
-stop_without_rights() { # NAMESPACE WHAT
+stop_without_rights() { # NAMESPACE FAULT
   stop 1 "$2" "ask its administrator: kubectl create rolebinding you-admin --clusterrole=admin --user=YOU --namespace $1"
 }
 
-# Runs a shell script in a pod of a namespace that enforces restricted pod security, prints what it
-# wrote. Further arguments become the container's env and the pod's volumes, as JSON lists.
+# Runs a shell script in a pod that meets restricted pod security, and prints its output. ENV, MOUNTS
+# and VOLUMES are JSON lists for the pod's spec.
 probe() { # NAMESPACE SCRIPT [ENV] [MOUNTS] [VOLUMES]
   local name phase
   name=probe-$RANDOM$RANDOM
@@ -61,26 +61,27 @@ JSON
   esac
 }
 
-# An entry of a container's env.
+# Prints an entry of a container's env.
 from_secret() { # VARIABLE SECRET KEY
   printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
 }
 
-# A function for a probe: curl, with a login if the probe has a PASSWORD, what came of it at the end.
-asking() { # USER as the probe's shell reads it, OPTIONS
+# Prints a shell function `ask` for a probe: curl, with credentials if PASSWORD is set, and the outcome
+# as its last words.
+asking() { # USER, quoted for the probe's shell; OPTIONS
   printf '%s' "ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' $1 \"\$PASSWORD\"; } | curl --config - $2 --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }"
 }
 
-# What Jaeger's configuration, or a chart as it is rendered, says of Elasticsearch or OpenSearch.
+# Prints the Elasticsearch or OpenSearch part of Jaeger's configuration or of a rendered chart.
 backend() { sed -n '/server_urls:/,/index_prefix:/p; /index_prefix:/q' <<<"$1"; }
-# A field of that.
+# Print a field of that part.
 backend_url() { sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$1"; }
 backend_user() { sed -n 's/.*username: //p' <<<"$1"; }
 backend_key() { sed -n 's|.*password_file: /etc/jaeger/storage-password/||p' <<<"$1"; }
 backend_prefix() { sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$1"; }
 
-# Asks a storage as Jaeger does, with the password of one secret and the authority of another: what
-# came of each path.
+# Sends requests to a storage as Jaeger does, with the password of one secret and the CA of another.
+# Prints the outcome of each path.
 ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
   local namespace=$1 backend=$2 secret=$3 ca=$4 env='[]' mounts='[]' volumes='[]' options='' script path
   shift 4
@@ -97,7 +98,7 @@ ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
   probe "$namespace" "$script" "$env" "$mounts" "$volumes"
 }
 
-# Text as a JSON string.
+# Prints text as a JSON string.
 json() {
   local text=$1
   text=${text//\\/\\\\}

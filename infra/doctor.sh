@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# "No traces appear": follows one real request from the service to Jaeger's page and names the first
-# hop that is broken, the evidence and the repair.
+# Diagnoses missing traces: follows one real request from the service to Jaeger's UI and prints the
+# first broken hop, the evidence and the remedy.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=infra/common.sh
@@ -13,17 +13,17 @@ infra/doctor.sh [OPTIONS]
     --release NAME           of the service [hand-gesture-api]
     --jaeger-namespace NAME  [tracing]
     --jaeger-release NAME    [jaeger]
-    --client NAME            a secret in Jaeger's namespace with a login for query, if it asks for one
+    --client NAME            secret in Jaeger's namespace with credentials for query, if it requires them
                              (keys: username, password)
-    --header NAME=VALUE      a header for the service, if what stands before it asks for one
-    --wait SECONDS           how long at most it waits while pods are being replaced [60]
-Exit codes: 0 the trace arrived; 1 the doctor can't work (no cluster, no rights); else the hop:
-    2 the service does not answer          7 the collector may not write to the storage (login)
-    3 tracing is off                       8 the storage is down or not healthy
+    --header NAME=VALUE      header for the service, if a proxy in front of it requires one
+    --wait SECONDS           longest wait for pods that are being replaced [60]
+Exit codes: 0 the trace arrived; 1 the doctor cannot run (no cluster, no rights); else the broken hop:
+    2 the service does not answer          7 the storage rejects the collector (credentials)
+    3 tracing is off                       8 the storage is down or unhealthy
     4 the collector's name is unknown      9 query does not answer or reads elsewhere
-    5 nobody answers at its port          10 the service's own spans are missing
-    6 the collector refuses spans
-PROBE_IMAGE names another image with sh and curl for the probes.
+    5 nothing answers at its port         10 the service's own spans are missing
+    6 the collector rejects spans
+PROBE_IMAGE names another image for the probes; it needs sh and curl.
 TEXT
 }
 
@@ -49,13 +49,13 @@ done
 field() { # NAMESPACE KIND NAME JSONPATH
   kubectl --namespace "$1" get "$2" "$3" --output "jsonpath=$4" 2>/dev/null || true
 }
-first_named() { # NAMESPACE KIND RELEASE COMPONENT: the name of a release's resource
+first_named() { # NAMESPACE KIND RELEASE COMPONENT: name of a release's resource
   kubectl --namespace "$1" get "$2" --output name \
     --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null | head -n 1 | cut -d/ -f2
 }
 ok() { say "ok      $*"; }
-# Rollouts that are not finished, then pods on their way out: in this order, for a rollout ends when
-# its last old pod is told to go.
+# Prints unfinished rollouts, then terminating pods. The order matters: a rollout ends when its last
+# old pod starts to terminate.
 replaced() {
   {
     kubectl --namespace "$namespace" rollout status "deployment/$service" --watch=false
@@ -69,7 +69,7 @@ leaving() { # NAMESPACE RELEASE
   kubectl --namespace "$1" get pods --selector "app.kubernetes.io/instance=$2" 2>/dev/null --output \
     'jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name} is on its way out{"\n"}{end}' || true
 }
-# Until the old pods are gone one of them may answer, and be taken for the new one.
+# An old pod could answer instead of a new one, so the checks wait until the old pods are gone.
 wait_for_new_pods() {
   local left said=''
   while left=$(replaced) && [[ $left ]]; do
@@ -87,7 +87,7 @@ check_cluster
 check_right "$namespace" create pods
 check_right "$jaeger_namespace" create pods
 
-# What the cluster knows of the service and of Jaeger.
+# Names and settings, from the cluster.
 service=$(first_named "$namespace" services "$release" '')
 [[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
 [[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
@@ -113,13 +113,13 @@ if [[ ! $endpoint ]]; then
   endpoint=${endpoint%/}/v1/traces
 fi
 
-# Hops 2 to 6, from a pod beside the service: one request that is to be traced, and one span sent as
-# the service would send it.
+# Hops 2 to 6, from a pod beside the service: one request that must be traced, and one span sent as
+# the service sends it.
 span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"doctor"}}]},"scopeSpans":[{"spans":[{"traceId":"'$direct'","spanId":"'${direct:0:16}'","name":"doctor","kind":1,"startTimeUnixNano":"'$(date +%s)'000000000","endTimeUnixNano":"'$(date +%s)'001000000"}]}]}]}'
 env='[]'
 [[ $headers_secret == ' ' || ! $headers_secret ]] ||
   env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }")]"
-# Services follow their pods within a second or two: what is refused is tried again for so long.
+# Endpoints follow the pods after a second or two, so a refused connection is retried.
 again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
 asked=$SECONDS
 seen=$(probe "$namespace" "
@@ -152,7 +152,7 @@ case $sent in
 esac
 ok "4  the collector's name resolves: $host"
 
-# What stores: the ingester where there is Kafka, else the collector.
+# The role that writes to the storage: the ingester if there is one, else the collector.
 store=ingester
 [[ $(first_named "$jaeger_namespace" deployments "$jaeger_release" ingester) ]] || store=collector
 deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$store")
@@ -162,8 +162,9 @@ url=$(backend_url "$stored")
 prefix=$(backend_prefix "$stored")
 volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
 
-# Asks the storage as Jaeger does: hops 7 and 8. An answer that comes late, or that a user without all
-# rights gets, proves nothing while spans may still arrive: then only what is certain ends the doctor.
+# Checks hops 7 and 8: sends requests to the storage as Jaeger does. While spans may still arrive
+# (`certain`), only faults that are beyond doubt end the doctor: a late answer or one for a user
+# without all rights proves nothing.
 check_storage() { # certain|likely
   local user key secret answer log
   [[ $url ]] || return 0
@@ -175,7 +176,7 @@ check_storage() { # certain|likely
   case $1$answer in
     *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
-    # curl's 6: no such name; 7: the connection is refused.
+    # curl's exit codes 6: unknown host; 7: connection refused.
     *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
       'start it, or correct storage.elasticsearch; spans wait in the collector as long as its queue has room' ;;
     certain*) return 0 ;;
@@ -193,7 +194,7 @@ replicas=$(field "$jaeger_namespace" deployment "$collector" '{.spec.replicas} w
 case $sent in
   *' span=0') ;;
   *)
-    # A collector whose storage is away or refuses it does not start: then that is the cause.
+    # A collector does not start if its storage is down or rejects it: that is then the cause.
     [[ $replicas == 0* || ! $deployment ]] || check_storage likely
     stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
       "kubectl --namespace $jaeger_namespace scale deployment $collector --replicas 1; a network policy may stand between the namespaces, too"
@@ -214,7 +215,7 @@ read_prefix=$(backend_prefix "$read_from")
 path=$(sed -n 's/.*base_path: //p' <<<"$read_config" | head -n 1)
 login='[]'
 [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
-look_for_traces() { # SECONDS: ends the doctor if the service's trace arrives, or a login is asked for
+look_for_traces() { # SECONDS: exits if the service's trace arrives or query requires credentials
   found=$(probe "$jaeger_namespace" "
 $(asking "\"\$NAME\"" '')
 end=\$((\$(date +%s) + $1))
@@ -236,11 +237,11 @@ echo \"service: \$service\"; echo \"direct: \$direct\"
   [[ $found != *status=401* ]] ||
     stop 9 "query asks for a login: $(tail -n 1 <<<"$found" | cut -c1-200)" "--client SECRET (keys username, password) lets the doctor in"
 }
-only_others_arrive() { # LOG OF THE SERVICE
+only_others_arrive() { # LOG of the service
   stop 10 "spans of others arrive, those of $service don't. Its log: ${1:-no warning about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
     'settings.collectorAllowedHost must be scheme://host:port of the endpoint; settings.otelTracesSampler decides what is recorded'
 }
-last_warning() { # [OPTIONS OF KUBECTL LOGS]: the service's last line about traces
+last_warning() { # [OPTIONS] of kubectl logs: the service's last line about traces
   kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 "$@" 2>/dev/null |
     grep 'warning: traces' | tail -n 1 || true
 }
@@ -252,8 +253,8 @@ reads_elsewhere() {
     "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values --force-conflicts writes both configurations anew (Helm 3 knows no --force-conflicts and needs none); then kubectl --namespace $jaeger_namespace rollout restart deployment/$query_deployment"
 }
 
-# Elasticsearch shows after a second what it took. What is not there after four may be on its way, or
-# waiting is in vain: what makes that certain ends the doctor.
+# Elasticsearch shows a span about a second after it was written. A trace that is missing after four
+# may still be on its way; only faults that are beyond doubt end the doctor here.
 look_for_traces 4
 [[ $found != *' curl=7;'* ]] || query_is_silent
 if grep -q '^direct: .*spanId' <<<"$found"; then
@@ -267,7 +268,7 @@ if [[ $read_prefix != "$prefix" ]]; then
   reads_elsewhere
 fi
 
-# Nothing is certain: the storage may be slow.
+# No fault is beyond doubt: the storage may be slow.
 look_for_traces 20
 [[ $found != *status=000* ]] || query_is_silent
 ! grep -q '^direct: .*spanId' <<<"$found" || only_others_arrive "$(last_warning)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts Jaeger on a Kubernetes cluster, or changes the one that is there, and proves that it works:
-# a span is sent to the collector and found through query. Can be run again.
+# Installs or upgrades Jaeger on a Kubernetes cluster and verifies it: sends a span to the collector
+# and reads it back through query. Idempotent.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=infra/common.sh
@@ -12,19 +12,19 @@ infra/setup-jaeger.sh [OPTIONS] [-- OPTIONS OF HELM]
     --namespace NAME      [tracing]
     --release NAME        [jaeger]; the collector is NAME-collector, or NAME-jaeger-collector where
                           NAME does not have "jaeger" in it
-    --elasticsearch URL   keep spans in this Elasticsearch, such as https://elasticsearch.elastic.svc:9200
-    --opensearch URL      … or OpenSearch [spans are kept in memory]
-    --user NAME           its user
-    --secret NAME         the secret with the user's password (key: password)
-    --ca NAME             the secret with the authority's certificate (key: ca.crt), for https
-    --address IP          the ingress controller's address: the page is at http://jaeger.IP.nip.io
-    --login NAME          the secret with the logins for the page (key: htpasswd)
-    --client NAME         a secret with one of these logins (keys: username, password), for the proof
-    --anonymous           expose the page without a login
+    --elasticsearch URL   store spans in this Elasticsearch, such as https://elasticsearch.elastic.svc:9200
+    --opensearch URL      … or in this OpenSearch [default: in memory]
+    --user NAME           user of the storage
+    --secret NAME         secret with the user's password (key: password)
+    --ca NAME             secret with the CA certificate (key: ca.crt), for https
+    --address IP          address of the ingress controller: the UI is at http://jaeger.IP.nip.io
+    --login NAME          secret with the users of the UI (key: htpasswd)
+    --client NAME         secret with one of these users (keys: username, password), for the verification
+    --anonymous           expose the UI without authentication
     --values FILE         further values; repeatable
-    --timeout DURATION    how long to wait until it is ready [5m]
-Everything after -- goes to helm, for instance: -- --set collector.replicas=2
-Give all options in each run: what is left out is as at first.
+    --timeout DURATION    time to wait for readiness [5m]
+Arguments after -- go to helm, for instance: -- --set collector.replicas=2
+Repeat all options in each run: an omitted one returns to its default.
 TEXT
 }
 
@@ -77,7 +77,7 @@ rendered=$(helm template "$release" "$here/helm/jaeger" --namespace "$namespace"
   stop 1 "the values can't work: $rendered" 'change them as it says'
 secrets=$(printf '%s' "$rendered" | { grep -oE '(secret: \{secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
 for secret in $secrets; do
-  [[ $secret == *-es-elastic-user || $secret == *-es-http-certs-public ]] && continue # ECK makes them
+  [[ $secret == *-es-elastic-user || $secret == *-es-http-certs-public ]] && continue # ECK creates them
   kubectl --namespace "$namespace" get secret "$secret" >/dev/null 2>&1 ||
     stop 1 "the secret $secret is missing in the namespace $namespace" \
       "make it: kubectl --namespace $namespace create secret generic $secret --from-file=KEY=FILE (which keys: infra/helm/jaeger/values.yaml)"
@@ -98,18 +98,18 @@ if [[ $storage_url ]]; then
 fi
 
 say "Jaeger"
-# Without --reset-values a run without options would keep those of the run before.
+# Helm keeps the previous run's values if a run sets none, unless --reset-values is given.
 if ! error=$(helm upgrade --install "$release" "$here/helm/jaeger" --namespace "$namespace" --reset-values \
   --wait --timeout "$timeout" "${options[@]}" 2>&1); then
   say "$error"
   kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release"
-  # A pod that has not started has no lines.
+  # A pod that has not started has no log.
   kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 5 --prefix |
     cut -c1-300 || true
   stop 1 'Jaeger does not become ready' 'the pods and their last lines are above; infra/README.md has the usual causes'
 fi
 
-say "The proof: a span is sent and found"
+say "The verification: a span is sent and found"
 helm test "$release" --namespace "$namespace" --logs | grep -E '^(Sent|Found|The collector|Query)' ||
   stop 1 'no span came through' "infra/doctor.sh tells where it stops; helm test $release --namespace $namespace --logs"
 

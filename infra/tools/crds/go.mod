@@ -1,4 +1,4 @@
-// Where the tests take the definitions of custom resources from: nothing is built, files are read.
+// Modules with the definitions of custom resources. The tests read their files; nothing is built.
 module hand-gesture-api/infra/tools/crds
 
 go 1.26.0
