@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""More pictures without a hand, from those there are: turned, cropped, shaded, blurred. For training alone.
+"""Makes more pictures without a hand from existing ones: rotated, cropped, shaded, blurred. For training alone.
 
     pip install pillow==13.0.0
     python models/alter.py DATA/no-hand OUTPUT     # writes OUTPUT/no-hand and empty folders beside it
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-# Dogs, cats and faces look most like hands to the landmark model: three versions of them, one of the others.
+# The landmark model mistakes dogs, cats and faces for hands most often. They get three versions, other classes one.
 LIKE_HANDS = ["Faces_easy", "Leopards", "beaver", "cougar_face", "dalmatian", "hedgehog", "kangaroo", "llama", "okapi",
               "panda", "rhino", "wild_cat"]
 
 
 def altered(picture, chance, version):
+    """Returns one altered version (0, 1 or 2) of a picture."""
     if version != 1:
         picture = ImageOps.mirror(picture)
     angle = [chance.uniform(-20, 20), chance.choice([90, 270]) + chance.uniform(-20, 20), 180 + chance.uniform(-30, 30)]
@@ -38,8 +39,8 @@ def altered(picture, chance, version):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("pictures", type=Path, help="folder of JPEG pictures without a hand")
+    parser.add_argument("output", type=Path, help="folder to write to, laid out as `cargo xtask features` expects")
     arguments = parser.parse_args()
     for name in ["no-hand", "asl-hg", "asl-digits", "asl-letters/train"]:
         (arguments.output / name).mkdir(parents=True, exist_ok=True)

@@ -8,16 +8,16 @@
 Source:   the PyPI wheel mediapipe 0.10.21, mediapipe/modules/{palm_detection,hand_landmark}/*.tflite
 Licence:  Apache License 2.0, Copyright The MediaPipe Authors. The ONNX files stay under it.
 Changes:  the file format; inputs, outputs and inner tensors are renamed; the landmark models have one
-          more output, `features`, the numbers after the global average pooling that feed the four heads.
-          The weights are the same: MediaPipe keeps them as 16-bit floats, and so do the ONNX files (every
-          large tensor that fits float16 exactly is stored that way, with a Cast in front of its use).
+          more output, `features`: the values after the global average pooling, which feed the four heads.
+          The weights are unchanged. MediaPipe stores them as 16-bit floats, and so do the ONNX files: every
+          large tensor that float16 represents exactly is stored as float16, with a Cast before its use.
 
 Input     `image`, RGB 0..1, channels last: [1,192,192,3] (palm), [1,224,224,3] (landmarks)
 Outputs   palm:      `boxes` [1,2016,18], `scores` [1,2016,1]
           landmarks: `landmarks` [1,63], `presence` [1,1], `handedness` [1,1], `world_landmarks` [1,63],
                      `features` [1,N] (N = 672 for lite, 1152 for full)
 
-The files are the same, byte by byte, on every run.
+Every run writes the same bytes.
 """
 
 import argparse
@@ -44,17 +44,17 @@ import tf2onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 13
-IR_VERSION = 7  # the one that belongs to opset 13
+IR_VERSION = 7  # released together with opset 13
 WHEEL = "mediapipe==0.10.21"
-# All wheels of this version hold the same models; naming one makes the download work on any system.
+# All wheels of this version hold the same models. A fixed one makes the download work on any system.
 WHEEL_TAGS = ["--python-version", "3.11", "--abi", "cp311", "--platform", "manylinux_2_28_x86_64"]
-FLOAT16_FROM = 256  # elements; smaller tensors stay in float32
-TOLERANCE = 5e-4  # of the output's scale
+FLOAT16_FROM = 256  # elements; tensors up to this size stay in float32
+TOLERANCE = 5e-4  # largest difference from TFLite, relative to the output's scale
 HERE = Path(__file__).resolve().parent
 SUMS = HERE / "SHA256SUMS"
 
-# Outputs in the order of the TFLite file: name and the scale that differences are measured against
-# (None: the largest number of that output).
+# Outputs in the order of the TFLite file: the name, and the scale that differences are relative to
+# (None: the largest value of that output).
 PALM = {"boxes": 192.0, "scores": None}
 LANDMARKS = {"landmarks": 224.0, "presence": 1.0, "handedness": 1.0, "world_landmarks": 0.1}
 
@@ -65,7 +65,7 @@ class Model:
     folder: str  # in mediapipe/modules
     sha256: str  # of the TFLite file
     outputs: dict
-    features: int = 0  # how many, 0: none
+    features: int = 0  # number of pooled features; 0: no such output
 
 
 MODELS = [
@@ -89,12 +89,12 @@ def download_wheel(folder):
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
                "--only-binary", ":all:", *WHEEL_TAGS, "--dest", str(folder), WHEEL]
     if subprocess.run(command).returncode != 0:
-        sys.exit(f"error: pip could not download {WHEEL}; pass a wheel you have with --wheel")
+        sys.exit(f"error: cannot download {WHEEL}: pip failed; pass a wheel with --wheel")
     return next(Path(folder).glob("mediapipe-*.whl"))
 
 
 def read_tflite(wheel, model):
-    """The model's bytes from the wheel, checked against the known hash."""
+    """Returns the model's bytes from the wheel, checked against the known hash."""
     member = f"mediapipe/modules/{model.folder}/{model.name}.tflite"
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -102,13 +102,16 @@ def read_tflite(wheel, model):
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         sys.exit(f"error: cannot read {member} in {wheel}: {error}")
     if sha256(data) != model.sha256:
-        sys.exit(f"error: {member} in {wheel} is not the file of {WHEEL}:\n"
+        sys.exit(f"error: cannot use {member} in {wheel}: it is not the file of {WHEEL}\n"
                  f"  expected sha256 {model.sha256}\n  found    sha256 {sha256(data)}")
     return data
 
 
 def convert(model, tflite):
-    """The ONNX model with our names, in one fixed order of nodes and without anything else in it."""
+    """Converts a model to ONNX with this project's names and a fixed order of nodes.
+
+    Returns the serialised model and the model itself.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{model.name}.tflite")
         path.write_bytes(tflite)
@@ -117,7 +120,7 @@ def convert(model, tflite):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     producer = {output: node for node in graph.node for output in node.output}
 
-    # What keeps its name or gets a known one.
+    # The input and the outputs get fixed names.
     (image,) = graph.input
     names = {"": "", image.name: "image"}
     outputs = [(value.name, name, shape_of(value)) for value, name in zip(graph.output, model.outputs, strict=True)]
@@ -130,11 +133,12 @@ def convert(model, tflite):
         assert old not in names and 0 not in shape, (old, shape)
         names[old] = new
 
-    # From the outputs back to the input: neither the order of the nodes nor any name depends on tf2onnx's.
+    # Nodes are visited from the outputs back to the input, so that neither their order nor any name depends on
+    # tf2onnx.
     nodes, tensors, counts = [], [], Counter()
 
     def name_input(label, op, index, name):
-        """The new name of a node's input; a constant gets it, and its place in the file, at its first use."""
+        """Returns the new name of a node's input. A constant is named and stored at its first use."""
         if name in names:
             return names[name]
         inputs = {"Conv": "xwb", "Gemm": "xwb", "PRelu": "xw"}.get(op, "0123")
@@ -184,7 +188,7 @@ def shape_of(value):
 
 
 def store(name, array):
-    """The initializer for a constant and, if it is kept in float16, the Cast that gives it back in float32."""
+    """Returns the initializer for a constant and, if it is stored as float16, the Cast to float32."""
     if array.dtype == np.float32 and array.size > FLOAT16_FROM:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
@@ -195,7 +199,7 @@ def store(name, array):
 
 
 def test_images(size):
-    """Noise of several strengths, flat grey, and smooth pictures, all from fixed seeds."""
+    """Yields black, flat grey, noise and smooth pictures, all from fixed seeds."""
     yield np.zeros((size, size, 3))
     yield np.full((size, size, 3), 0.5)
     for seed in range(3):
@@ -209,7 +213,10 @@ def test_images(size):
 
 
 def verify(model, tflite, onnx_bytes):
-    """Runs both models on the same pictures; returns each output's largest difference and that over its scale."""
+    """Runs both models on the same pictures.
+
+    Returns each output's largest difference, absolute and relative to its scale.
+    """
     reference = tf.lite.Interpreter(
         model_content=tflite, num_threads=1, experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
@@ -245,7 +252,7 @@ def read_sums():
 
 
 def write(path, data):
-    """Writes all or nothing."""
+    """Writes a file atomically."""
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(data)
     os.replace(partial, path)
@@ -253,8 +260,8 @@ def write(path, data):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheel", type=Path, help="a mediapipe 0.10.21 wheel; without it pip downloads one")
-    parser.add_argument("--out", type=Path, default=HERE, help="where the ONNX files go (default: beside this script)")
+    parser.add_argument("--wheel", type=Path, help="a mediapipe 0.10.21 wheel (default: pip downloads one)")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for the ONNX files (default: beside this script)")
     parser.add_argument("--update", action="store_true", help="rewrite SHA256SUMS instead of comparing with it")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -277,14 +284,16 @@ def main():
             for name, (difference, relative) in verify(model, tflite, data).items():
                 print(f"  {name}: largest difference {difference:.2g}, {relative:.2g} of its scale")
                 if relative > TOLERANCE:
-                    wrong.append(f"{file}: {name} differs from TFLite by {relative:.2g} of its scale")
+                    wrong.append(f"{file}: {name} differs from TFLite by {relative:.2g} of its scale, "
+                                 f"expected {TOLERANCE:.2g} at most")
             if not arguments.update and expected.get(file) != sums[file]:
-                wrong.append(f"{file}: its sha256 is not the one in {SUMS.name} (--update rewrites that)")
+                wrong.append(f"{file}: sha256 is {sums[file]}, {SUMS.name} has {expected.get(file, 'none')}; "
+                             "--update rewrites it")
             if not wrong:
                 write(arguments.out / file, data)
             failures += wrong
     if failures:
-        sys.exit("\nerror: " + "\nerror: ".join(failures) + "\nThe files named here were not written.")
+        sys.exit("\nerror: " + "\nerror: ".join(failures) + "\nThese files were not written.")
     if arguments.update:
         write(SUMS, "".join(f"{digest}  {file}\n" for file, digest in sorted(sums.items())).encode())
     print("\nAll four models are as expected.")

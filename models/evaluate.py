@@ -1,34 +1,34 @@
 #!/usr/bin/env python3
-"""Prints the model card's tables, from the tables of features alone.
+"""Prints the tables of the model card, from the tables of features alone.
 
     pip install -r models/requirements-train.txt
-    python models/evaluate.py full            # and: lite; some minutes each
+    python models/evaluate.py full            # or lite; a few minutes each
     python models/evaluate.py full --quick    # without the no-hand tables
     cargo xtask features --data DATA --output dumps/today --found
-    python models/evaluate.py full --today dumps/today    # the component's search and operators, alone
+    python models/evaluate.py full --today dumps/today    # the component's search and operators alone
 
-Every figure is of hands that were held out: by source photo (asl-letters, 5 parts), by signer (asl-hg; P5 and P6
-share photos and are one), by class (no-hand, 2 halves).
+Every figure is of held-out hands: by source photo (asl-letters, 5 parts), by signer (asl-hg; P5 and P6 share photos
+and count as one), by class (no-hand, 2 halves).
 """
 
 import argparse
 import hashlib
 
-import train  # first: it says how many threads there are
+import train  # first: it sets the number of threads
 import numpy as np
 import table as tables
 from scipy.optimize import minimize_scalar
 from table import GEOMETRY, LANDMARKS, LETTERS
 
-# The service's own (src/hand.rs, src/letter.rs): the least presence of a hand, the presence that ends the search,
-# and the probability of no hand from which on the answer is null.
-PRESENCE, SURE, NO_HAND_LIMIT = 0.3, 0.98, 0.5
+# The service's thresholds (crates/vision/src/search.rs, letter.rs): the least presence of a hand, the presence that
+# stops the search, and the least probability of no hand that makes the answer null.
+PRESENCE, STOP_PRESENCE, NO_HAND_LIMIT = 0.3, 0.98, 0.5
 MOVING = [LETTERS.index("J"), LETTERS.index("Z")]
 CHOSEN, OTHERS = "asl-letters", "asl-hg"
 
 
 class Upright:
-    """The plain baseline: landmarks turned upright, logistic regression, no jitter."""
+    """The baseline: logistic regression on upright landmarks, without jitter."""
 
     def fit(self, table, chosen, landmarks=None):
         rows = chosen & train.hands(table) & (table.kind == "found")
@@ -46,12 +46,12 @@ class Upright:
 
 
 def part_of(name, parts):
-    """A part that depends on nothing but the name."""
+    """Returns a part, 0 to parts - 1, that depends on the name alone."""
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts
 
 
 def folds(table):
-    """Each row's part: a fifth of the source photos, the signer, a half of the classes, else a half."""
+    """Returns each row's part: a fifth of asl-letters by photo, a signer of asl-hg, a half of any other set."""
     def fold(kind, group):
         if kind == CHOSEN:
             return f"photos {part_of(group, 5)}"
@@ -62,7 +62,7 @@ def folds(table):
 
 
 class Looks:
-    """What is said of held-out photos: of the hand that the search found, and of a second look at it."""
+    """The classifier's answers for held-out photos: for the hand that was found, and for a second look at it."""
 
     def __init__(self):
         self.data = {}
@@ -88,13 +88,13 @@ class Looks:
 
 
 def refused(look, presence=None, limit=None):
-    """What becomes null."""
+    """Returns a mask of the hands that are answered with null."""
     presence, limit = presence or PRESENCE, limit or NO_HAND_LIMIT
     return (look.presence < presence) | (train.sigmoid(look.doubt) >= limit)
 
 
 def protocols(table, fold):
-    """Name, what may be trained on beside it, and the held-out rows, of each protocol."""
+    """Returns the protocols: by name, the held-out set and pairs of masks (rows to train on, rows held out)."""
     letters, signers = table.set == CHOSEN, table.set == OTHERS
     rest = ~letters & ~signers
     everything = [(~(fold == part) | ~mask, mask & (fold == part), mask)
@@ -123,9 +123,9 @@ def share(part, whole):
 
 
 def accuracy(photos, look, guess, null):
-    """Percent right of the still letters, of J and Z, of all; what was missed or nulled is wrong.
+    """Returns the percent right of the still letters, of J and Z, and of all; then the number right by letter.
 
-    `photos` has the number of photos of each letter.
+    A miss and a null count as wrong. `photos` has the number of photos of each letter.
     """
     right = np.bincount(look.y[(guess == look.y) & ~null], minlength=len(LETTERS))
     moving = np.isin(np.arange(len(LETTERS)), MOVING)
@@ -143,7 +143,7 @@ def likelihood(logits, y, temperature):
 
 
 def pictures(table, rows):
-    """The no-hand pictures: name to rows, in the order in which the service looks at them."""
+    """Returns the rows of each no-hand picture by its name, in the order of the service's attempts."""
     result = {}
     for row in np.flatnonzero(rows):
         result.setdefault(table.photo[row], []).append(row)
@@ -151,30 +151,33 @@ def pictures(table, rows):
 
 
 def taken(table, doubt, rows, presence, limit):
-    """Whether the service takes something in this picture for a hand.
+    """Returns True if the service takes something in this picture for a hand.
 
-    The search takes the candidate with the most presence, or the first that is sure.
+    The search takes the first candidate with `STOP_PRESENCE`, else the one with the highest presence.
     """
     chosen = rows[0]
     for row in rows:
         if table.presence[row] > table.presence[chosen]:
             chosen = row
-        if table.presence[chosen] >= SURE:
+        if table.presence[chosen] >= STOP_PRESENCE:
             break
     return table.presence[chosen] >= presence and doubt[chosen] < limit
 
 
 def no_hand_halves(table, fold, size):
-    """Rows that are no letters' in two halves, and what says `-` without having seen them."""
+    """Yields the rows of the sets without letters in two halves, each with a classifier trained on all else."""
     for half in ("half 0", "half 1"):
         out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
         yield out, train.Letters(size, letters=[]).fit(table, ~out)
 
 
 def today(table, fold, landmarks, size, dump):
-    """What the search finds today by the component's operators, judged by classifiers that don't know these hands."""
+    """Prints the answers for a dump of the component's search and operators, beside those for the table.
+
+    The classifiers are trained on the table without the hands in question.
+    """
     new = tables.read_dump(dump)
-    print("# The component's search and operators, percent right; a miss and a null are wrong\n")
+    print("# In the sandbox: percent right; a miss and a null count as wrong\n")
     print("| held out; trained on | photos | the table | the component | J, Z too: the table | the component | the same answer | null: the table | the component |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, (kind, items) in protocols(table, fold).items():
@@ -209,16 +212,16 @@ def today(table, fold, landmarks, size, dump):
     print(f"\nno-hand pictures with a letter, of {pictures_of}: the table {taken_for_hands[0]}, the component {taken_for_hands[1]}")
     for name in (CHOSEN, OTHERS):
         rows = (new.set == name) & (new.kind == "found")
-        print(f"{name}: one look of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
+        print(f"{name}: one pass of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("size", nargs="?", default="full", help="full or lite: the landmark model")
-    parser.add_argument("--table", help="another table of features")
-    parser.add_argument("--quick", action="store_true", help="without the no-hand tables")
-    parser.add_argument("--tried", action="store_true", help="also: trained without ASLNow!")
-    parser.add_argument("--today", help="a dump of `cargo xtask features --found`: only what the component makes of it")
+    parser.add_argument("size", nargs="?", default="full", help="the landmark model: full or lite")
+    parser.add_argument("--table", help="a table of features (default: training/SIZE.npz)")
+    parser.add_argument("--quick", action="store_true", help="leave out the no-hand tables")
+    parser.add_argument("--tried", action="store_true", help="add the classifier trained without ASLNow!")
+    parser.add_argument("--today", help="a dump of `cargo xtask features --found`: print the component's answers for it alone")
     arguments = parser.parse_args()
     table = tables.load(arguments.table or tables.HERE / f"training/{arguments.size}.npz")
     landmarks = tables.load_landmarks()
@@ -228,7 +231,7 @@ def main():
         return
     temperature = train.TEMPERATURE[arguments.size]
 
-    print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null are wrong\n")
+    print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null count as wrong\n")
     print("| held out; trained on | classifier | A–Z without J, Z | J, Z | all | second look: all |")
     print("|---|---|---|---|---|---|")
     kept = {}
@@ -252,7 +255,7 @@ def main():
     names = list(kept)
     photos, signers = names[0], names[2]
 
-    print("\n# By letter, percent right (held out by source photo and by signer, trained on all else)\n")
+    print("\n# By letter: percent right, held out by source photo and by signer, trained on all else\n")
     print("| letter | asl-letters | asl-hg | most often taken for |\n|---|---|---|---|")
     for index, letter in enumerate(LETTERS):
         cells, wrong = [], {}
@@ -265,7 +268,7 @@ def main():
         most = sorted(wrong.items(), key=lambda item: -item[1])[:3]
         print(f"| {letter} | {' | '.join(cells)} | {', '.join(f'{LETTERS[g]} ({n})' for g, n in most)} |")
 
-    print("\n# Right, percent, by presence, and by hand (asl-letters)\n")
+    print("\n# By presence and by hand: asl-letters, percent right\n")
     look, _, guesses, _ = kept[photos]
     right = guesses.argmax(1) == look.y
     print("| presence | photos | right |\n|---|---|---|")
@@ -275,13 +278,13 @@ def main():
     for name, mask in [("right hands", ~look.mirrored), ("left hands", look.mirrored)]:
         print(f"| {name} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
 
-    print("\n# By signer, percent (asl-hg)\n")
+    print("\n# By signer: asl-hg, percent right\n")
     look, _, guesses, _ = kept[signers]
     right = guesses.argmax(1) == look.y
     print(", ".join(f"{signer} {share(right[look.group == signer].sum(), (look.group == signer).sum()).strip()}"
                     for signer in sorted(set(look.group))))
 
-    print("\n# Calibration (what is not null)\n")
+    print("\n# Calibration: answers that are not null\n")
     use = {name: ~refused(kept[name][0]) for name in names}
     logits, y = (np.concatenate([getattr(kept[name][0], what)[use[name]] for name in (photos, signers)]) for what in ("logits", "y"))
     print("| held out | best temperature | calibration error, 15 bins | mean confidence | right |\n|---|---|---|---|---|")
@@ -293,7 +296,7 @@ def main():
         best = minimize_scalar(lambda t: -likelihood(logits1, y1, t), bounds=(0.2, 5), method="bounded").x
         p = train.softmax(logits1 / temperature)
         print(f"| {name} | {best:.2f} | {calibration_error(p, y1):.3f} | {p.max(1).mean():.3f} | {(p.argmax(1) == y1).mean():.3f} |")
-    print(f"\ntemperature in use: {temperature}")
+    print(f"\nTemperature in use: {temperature}.")
 
     if arguments.quick:
         return
@@ -307,9 +310,9 @@ def main():
                    kept[name][2].argmax(1) == kept[name][0].y) for name in (photos, signers)}
     found = digits & (table.kind == "found")
     ours["asl-digits"] = doubt[found], table.presence[found], np.ones(found.sum(), bool)
-    print("Pictures without a hand that get a letter, percent of pictures; and hands that become null, percent: of "
-          "those found / of those that are otherwise answered right.\n")
-    print("| presence | limit of P(-) | no-hand | asl-letters | asl-hg | asl-digits |")
+    print("Percent. `no-hand`: pictures without a hand that get a letter. The other columns: hands that are answered with "
+          "null, of those found / of those that are otherwise answered right.\n")
+    print("| presence | threshold of P(-) | no-hand | asl-letters | asl-hg | asl-digits |")
     print("|---|---|---|---|---|---|")
     for presence in (0.3, 0.7, 0.9):
         for limit in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.01):

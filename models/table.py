@@ -1,17 +1,17 @@
-"""The table of training features: how it is stored, how it is read.
+"""Reads and writes the table of training features.
 
-`training/NAME.npz` (NumPy, compressed) holds, for every look at a region of a photo:
+`training/NAME.npz` (NumPy, compressed) holds one row for every pass of the landmark model over a region of a photo:
 
     set, label, group, kind, photo   uint8 / uint16, indices into the arrays of names `*_names`
     palm, presence, right            uint8, 0..255 for 0..1: palm score, presence, probability of a right hand
     mirrored, palm_passes            uint8
-    x                                uint8 [columns, rows]: the classifier's input, column by column
+    x                                uint8 [columns, rows]: the classifier's input, stored column by column
     low, step                        float32 [columns]: value = low + step * x
     missed                           uint16 [n, 3]: set, label, group of photos in which no hand was found
 
-The columns are what `src/letter.rs` gives to the classifier: 63 landmarks, 12 directions, and the landmark
-model's pooled features (full 1,152, lite 672). The step of a geometric column is 1/20 of its standard
-deviation or what covers its range, the step of a pooled feature 1/8 of it.
+The columns are the classifier's input of `crates/vision/src/letter.rs`: 63 landmark coordinates, 12 directions, and
+the landmark model's pooled features (full 1,152, lite 672). The step of a geometric column is 1/20 of its standard
+deviation, that of a pooled feature 1/8. It is larger where 256 steps would not cover the range.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SHARES = ["palm", "presence", "right"]
 
 @dataclass
 class Table:
-    """Rows of features; every array but `missed` has one entry a row."""
+    """Rows of features. Every array has one entry a row; `missed` lists the photos without a row."""
 
     x: np.ndarray
     set: np.ndarray
@@ -50,13 +50,13 @@ class Table:
         return len(self.x)
 
     def y(self):
-        """The letters' numbers; -1 for what is no letter."""
+        """Returns each row's class: 0 to 25 for A to Z, -1 for any other label."""
         numbers = {letter: i for i, letter in enumerate(LETTERS)}
         return np.array([numbers.get(label, -1) for label in self.label])
 
 
 def save(path, table):
-    """Writes a table; `table.x` is float32."""
+    """Writes a table, with its float32 columns quantised to 8 bits."""
     x = table.x
     deviation = x.std(0) + 1e-3
     parts = np.where(np.arange(x.shape[1]) < GEOMETRY, 20, 8)
@@ -103,7 +103,7 @@ def load(path):
 
 
 def read_dump(path):
-    """Reads what `cargo xtask features` wrote: PATH.csv and PATH.f32."""
+    """Reads a dump of `cargo xtask features`: PATH.csv and PATH.f32."""
     lines = Path(f"{path}.csv").read_text().splitlines()[1:]
     cells = [line.split(",") for line in lines]
     rows = [row for row in cells if row[4] != "missed"]
@@ -122,7 +122,7 @@ def read_dump(path):
 
 
 def select(table, mask):
-    """The rows of a mask."""
+    """Returns the rows of a mask."""
     columns = {
         name: getattr(table, name)[mask]
         for name in ["x", *NAMES, *SHARES, "mirrored", "palm_passes"]
@@ -131,7 +131,7 @@ def select(table, mask):
 
 
 def join(tables):
-    """All rows of several tables."""
+    """Returns all rows of several tables."""
     columns = {
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ["x", *NAMES, *SHARES, "mirrored", "palm_passes"]
@@ -140,13 +140,13 @@ def join(tables):
 
 
 def save_landmarks(x, y):
-    """Writes training/asl-now.npz: the 75 geometric numbers in 16 bits, and letters' numbers."""
+    """Writes training/asl-now.npz: the 75 geometric columns in 16 bits, and the classes."""
     np.savez_compressed(
         HERE / "training/asl-now.npz", x=np.rint(x * 3200).astype(np.int16).T.copy(), y=y.astype(np.uint8)
     )
 
 
 def load_landmarks():
-    """What `save_landmarks` wrote."""
+    """Reads training/asl-now.npz: the 75 geometric columns, and the classes."""
     with np.load(HERE / "training/asl-now.npz") as file:
         return np.ascontiguousarray(file["x"].T.astype(np.float32) / 3200), file["y"].astype(int)

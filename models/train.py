@@ -3,14 +3,14 @@
 
     pip install -r models/requirements-train.txt
     python models/train.py              # letters_full.onnx, letters_lite.onnx, letters.txt
-    python models/train.py full         # one of them
+    python models/train.py full         # letters_full.onnx and letters.txt alone
 
-See README.md for what it is and how good it is, evaluate.py for the figures.
+The model card (README.md) describes the classifier and its accuracy. evaluate.py prints the figures.
 """
 
 import os
 
-# One thread: the same sums in the same order on every run.
+# One thread, so that every run adds the same sums in the same order.
 for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
     os.environ.setdefault(variable, "1")
 
@@ -29,18 +29,18 @@ from table import GEOMETRY, HERE, LANDMARKS, LETTERS, NO_HAND
 
 OPSET = 13
 IR_VERSION = 7
-# The letters' logits are divided by this: calibrated on held-out signers (evaluate.py prints the best value).
+# Divisor of the letters' logits, calibrated on held-out photos and signers (evaluate.py prints the best value).
 TEMPERATURE = {"full": 0.75, "lite": 0.75}
-# Added to the logit of "no hand", so that 0.5 is the limit with the best balance of errors (NO_HAND_LIMIT of
-# src/letter.rs): what had a probability of 0.15 gets 0.5.
+# Added to the logit of "no hand", so that NO_HAND_LIMIT of crates/vision/src/letter.rs, 0.5, balances the errors best.
+# A probability of 0.15 becomes 0.5.
 NO_HAND_SHIFT = {"full": 1.7, "lite": 1.7}
 
 PAIRS = np.array([(i, j) for i in range(21) for j in range(i)])
-EPSILON = 1e-4
+EPSILON = 1e-4  # keeps the square root of a distance away from 0
 
 
 def differences(axis):
-    """The matrix that takes the 63 landmark numbers to the pairs' differences on one axis."""
+    """Returns the matrix from the 63 landmark coordinates to the differences of all pairs on one axis."""
     matrix = np.zeros((LANDMARKS, len(PAIRS)), np.float32)
     columns = np.arange(len(PAIRS))
     matrix[3 * PAIRS[:, 0] + axis, columns] = 1
@@ -52,13 +52,13 @@ ACROSS, DOWN = differences(0), differences(1)
 
 
 def distances(x):
-    """Distances in the picture between all pairs of landmarks, palm length = 1."""
+    """Returns the distances in the picture between all pairs of landmarks, in palm lengths."""
     landmarks = x[:, :LANDMARKS]
     return np.sqrt((landmarks @ ACROSS) ** 2 + (landmarks @ DOWN) ** 2 + np.float32(EPSILON))
 
 
 def arrange(x):
-    """The columns in the classifier's own order: landmarks, directions, distances; then pooled features."""
+    """Returns the columns in the classifier's own order: landmarks, directions, distances, pooled features."""
     return np.concatenate([x[:, :GEOMETRY], distances(x), x[:, GEOMETRY:]], 1)
 
 
@@ -66,7 +66,7 @@ SHAPE = GEOMETRY + len(PAIRS)  # the columns that come from the landmarks alone
 
 
 def geometry(points):
-    """The 75 geometric numbers of src/letter.rs, of right hands' landmarks [n, 21, 3] in a photo."""
+    """Returns the 75 geometric columns of crates/vision/src/letter.rs for right hands' landmarks [n, 21, 3]."""
     points = points.astype(np.float64)
     wrist = points[:, :1]
     palm = points[:, 9, :2] - wrist[:, 0, :2]
@@ -82,14 +82,17 @@ def geometry(points):
 
 
 def photo_points(x):
-    """Landmarks as in the photo, palm length 1, from the geometric numbers."""
+    """Returns the landmarks [n, 21, 3] as in the photo, in palm lengths, from the geometric columns."""
     u, v, z = np.moveaxis(x[:, :LANDMARKS].reshape(-1, 21, 3), 2, 0)
     px, py = x[:, LANDMARKS, None], x[:, LANDMARKS + 1, None]
     return np.stack([-py * u - px * v, px * u - py * v, z], 2)
 
 
 def turned(x, random, sideways=0.3, nodding=0.3, rolling=0.18):
-    """The same hands seen from elsewhere: landmarks turned in space (standard deviations in radians)."""
+    """Returns the geometric columns of the hands as seen from elsewhere: rotated in space at random.
+
+    `sideways`, `nodding` and `rolling` are standard deviations in radians.
+    """
     points = photo_points(x).astype(np.float64)
     angles = [random.standard_normal((len(x), 1)) * spread for spread in (sideways, nodding, rolling)]
     (ca, sa), (cb, sb), (cc, sc) = [(np.cos(angle), np.sin(angle)) for angle in angles]
@@ -116,7 +119,7 @@ def one_hot(y, classes):
 
 
 class Scaler:
-    """Standardisation. Columns that are (almost) always the same count for nothing."""
+    """Standardisation. Columns that are (almost) constant become 0."""
 
     DEAD = 1e-3
     FLOOR = 0.01
@@ -132,7 +135,7 @@ class Scaler:
 
 
 class Regression:
-    """Multinomial logistic regression, by L-BFGS."""
+    """Multinomial logistic regression, trained with L-BFGS."""
 
     def __init__(self, c=0.02, iterations=150):
         self.c, self.iterations = c, iterations
@@ -166,7 +169,7 @@ class Regression:
 
 
 class Network:
-    """One hidden layer beside a linear path, with dropout, by Adam."""
+    """One hidden layer beside a linear path, trained with dropout and Adam."""
 
     def __init__(self, hidden=256, epochs=8, dropout=(0.3, 0.5), smoothing=0.05, decay=1e-3, seed=0):
         self.hidden, self.epochs, self.dropout = hidden, epochs, dropout
@@ -226,27 +229,31 @@ class Network:
 
 
 HAND_KINDS = ["found", "refined", "jitter"]
-# Below this presence, what was found in a photo of a hand is mostly another place: wrong to learn from.
+# Below this presence, the region found in a photo of a hand mostly shows something else.
 LEAST_PRESENCE = 0.5
 
 
 def any_hands(table):
-    """Rows that show a hand, whatever it says: the digits' hands too."""
+    """Returns a mask of the rows that show a hand, with or without a letter."""
     return np.isin(table.kind, HAND_KINDS) & (table.presence >= LEAST_PRESENCE)
 
 
 def hands(table):
-    """Rows that show a letter."""
+    """Returns a mask of the rows that show a letter."""
     return any_hands(table) & np.isin(table.label, LETTERS)
 
 
 def nothings(table):
-    """Rows that show no hand."""
+    """Returns a mask of the rows that show no hand."""
     return np.isin(table.kind, ["background", "candidate"])
 
 
 class Part:
-    """A model, the columns that it sees, what it is trained on, and its weight among the others."""
+    """A model of the letters, with its columns, its training data, and its weight among the others.
+
+    `shape_only` restricts it to the columns that come from the landmarks. `turns` is the number of rotated copies of
+    each hand. `landmarks` adds the further landmarks to its training data, and needs `shape_only`.
+    """
 
     def __init__(self, model, shape_only, turns=1, landmarks=True, weight=1.0):
         self.model, self.shape_only, self.turns = model, shape_only, turns
@@ -254,7 +261,7 @@ class Part:
 
 
 def parts():
-    """What the shipped classifier is made of."""
+    """Returns the parts of the shipped classifier."""
     return [
         Part(Network(hidden=256, epochs=4, dropout=(0.2, 0.5), seed=1), True),
         Part(Network(hidden=512, epochs=6, dropout=(0.15, 0.5), seed=2), True),
@@ -263,7 +270,7 @@ def parts():
 
 
 class Letters:
-    """The whole classifier: letters, and whether it is a hand at all."""
+    """The whole classifier: the letters, and no hand."""
 
     def __init__(self, size="full", letters=None, no_hand=None):
         self.temperature, self.shift = TEMPERATURE[size], NO_HAND_SHIFT[size]
@@ -271,7 +278,7 @@ class Letters:
         self.no_hand = no_hand or Regression(0.02, 80)
 
     def fit(self, table, chosen, landmarks=None):
-        """Trains on the rows of a mask, and on more landmarks: geometric numbers and the letters' numbers."""
+        """Trains on the rows of a mask, and on further landmarks: a pair of geometric columns and classes."""
         letter, nothing = chosen & hands(table), chosen & nothings(table)
         y = table.y()
         more, more_y = landmarks if landmarks else (np.zeros((0, GEOMETRY), np.float32), np.zeros(0, int))
@@ -309,19 +316,19 @@ class Letters:
         return sum(part.weight / total * part.model.logits(self.seen(part, columns)) for part in self.parts)
 
     def doubt(self, x):
-        """The logit of no hand."""
+        """Returns the logit of no hand."""
         if self.no_hand is None:
             return np.full(len(x), -60.0)
         two = self.no_hand.logits(self.scaler(arrange(x)))
         return two[:, 1] - two[:, 0] + self.shift
 
     def predict(self, x):
-        """Probabilities of the letters, and of no hand."""
+        """Returns the probabilities of the letters, and of no hand."""
         return softmax(self.logits(x) / self.temperature), sigmoid(self.doubt(x))
 
 
 def to_onnx(model, columns):
-    """The classifier as ONNX: `features` [1, columns] to `probabilities` [1, 27]."""
+    """Returns the classifier as ONNX: from `features` [1, columns] to `probabilities` [1, 27]."""
     nodes, weights = [], []
 
     def constant(name, value, small=True):
@@ -382,7 +389,7 @@ def to_onnx(model, columns):
         together = logits if together is None else node("Add", [together, logits], f"together{i}")
     letters = node("Softmax", [together], "letters", axis=1)
 
-    # Two columns become one: a sigmoid of the difference.
+    # A softmax of two logits is the sigmoid of their difference.
     apart = constant("apart", np.array([[-1.0], [1.0]], np.float32))
     shift = constant("shift", np.array([[model.shift]], np.float32))
     nothing = node("MatMul", [sub_model(x, model.no_hand, "hand_or_not"), apart], "difference")
@@ -404,7 +411,7 @@ def to_onnx(model, columns):
 
 
 def run_onnx(data, x):
-    """What the ONNX model says of rows."""
+    """Returns the ONNX model's probabilities for rows."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -413,6 +420,7 @@ def run_onnx(data, x):
 
 
 def atomically(path, data):
+    """Writes a file atomically."""
     temporary = path.with_name(path.name + ".new")
     temporary.write_bytes(data)
     os.replace(temporary, path)
@@ -420,8 +428,9 @@ def atomically(path, data):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("size", nargs="*", default=["full", "lite"], help="full, lite")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder to write to")
+    parser.add_argument("size", nargs="*", default=["full", "lite"],
+                        help="the landmark model: full or lite (default: both)")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder to write to (default: beside this script)")
     arguments = parser.parse_args()
     for size in arguments.size:
         table = tables.load(HERE / f"training/{size}.npz")
@@ -432,11 +441,12 @@ def main():
         expected = np.concatenate([letters * (1 - nothing[:, None]), nothing[:, None]], 1)
         difference = np.abs(run_onnx(data, sample) - expected).max()
         if difference > 0.02:
-            sys.exit(f"letters_{size}.onnx differs from its Python original by {difference:.3f}")
+            sys.exit(f"error: cannot write letters_{size}.onnx: it differs from the Python model by {difference:.3f}, "
+                     "expected 0.02 at most")
         atomically(arguments.output / f"letters_{size}.onnx", data)
         atomically(arguments.output / "letters.txt", "".join(f"{label}\n" for label in [*LETTERS, NO_HAND]).encode())
         print(f"letters_{size}.onnx: {len(data)} bytes from {len(table)} rows; "
-              f"differs from the Python original by {difference:.4f} at most")
+              f"differs from the Python model by {difference:.4f} at most")
 
 
 if __name__ == "__main__":
