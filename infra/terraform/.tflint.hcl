@@ -3,7 +3,7 @@ plugin "terraform" {
   preset  = "all"
 }
 
-# Short examples stand in one file.
+# Each example fits in one file.
 rule "terraform_standard_module_structure" {
   enabled = false
 }

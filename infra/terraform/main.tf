@@ -11,22 +11,22 @@ locals {
   secret_name     = local.writes_password ? "storage-credentials" : var.storage.secret_name == null ? "" : var.storage.secret_name
   secret_key      = local.writes_password ? "password" : var.storage.secret_key
 
-  # OpenSearch's keys are Elasticsearch's.
-  searches  = contains(["elasticsearch", "opensearch"], var.storage.type)
-  cassandra = var.storage.type == "cassandra"
+  # The chart configures OpenSearch by Elasticsearch's keys.
+  has_indices = contains(["elasticsearch", "opensearch"], var.storage.type)
+  cassandra   = var.storage.type == "cassandra"
 
-  autoscaling = { for name, least in {
+  autoscaling = { for name, replicas in {
     collector = var.collector_replicas
     query     = var.query_replicas
     service   = var.service_replicas
     } : name => {
     enabled     = var.autoscaling.enabled
-    minReplicas = least
-    maxReplicas = max(least, var.autoscaling.max)
+    minReplicas = replicas
+    maxReplicas = max(replicas, var.autoscaling.max)
   } }
 
-  # The way in, of a chart. Both have the same keys.
-  way_in = { for name, host in { jaeger = local.page_host, service = local.service_host } : name => {
+  # Exposure of a chart. Both charts have the same keys.
+  exposure = { for name, host in { jaeger = local.page_host, service = local.service_host } : name => {
     ingress = {
       enabled   = var.exposure.kind == "ingress"
       className = var.exposure.class_name
@@ -43,7 +43,7 @@ locals {
     }
   } }
 
-  jaeger_values = merge(local.way_in.jaeger, {
+  jaeger_values = merge(local.exposure.jaeger, {
     image = { tag = var.jaeger_version == null ? "" : var.jaeger_version }
     storage = {
       type   = var.storage.type
@@ -52,13 +52,13 @@ locals {
         scheme            = var.storage.scheme
         host              = coalesce(var.storage.host, "elasticsearch")
         port              = coalesce(var.storage.port, 9200)
-        user              = local.searches ? var.storage.user : ""
-        existingSecret    = local.searches ? local.secret_name : ""
+        user              = local.has_indices ? var.storage.user : ""
+        existingSecret    = local.has_indices ? local.secret_name : ""
         existingSecretKey = local.secret_key
         indexPrefix       = var.storage.index_prefix
         shards            = var.storage.shards
         replicas          = var.storage.replicas
-        tls               = { existingSecret = local.searches ? var.storage.ca_secret : "" }
+        tls               = { existingSecret = local.has_indices ? var.storage.ca_secret : "" }
       }
       cassandra = {
         host              = coalesce(var.storage.host, "cassandra")
@@ -85,7 +85,7 @@ locals {
     networkPolicy = { enabled = var.network_policies }
   })
 
-  service_values = merge(local.way_in.service, {
+  service_values = merge(local.exposure.service, {
     runtime       = var.service_runtime
     image         = { repository = var.service_image.repository, tag = var.service_image.tag == null ? "" : var.service_image.tag }
     replicas      = var.service_replicas
@@ -109,7 +109,7 @@ resource "kubernetes_namespace_v1" "this" {
   }
 }
 
-# Write-only: the password is neither in the plan nor in the state.
+# data_wo is write-only: neither plan nor state contains the password.
 resource "kubernetes_secret_v1" "storage" {
   count = local.writes_password ? 1 : 0
 

@@ -11,7 +11,7 @@ variable "service_namespace" {
 }
 
 variable "create_namespaces" {
-  description = "Whether to make both namespaces, with restricted pod security."
+  description = "True to create both namespaces, with restricted pod security."
   type        = bool
   default     = true
 }
@@ -24,10 +24,15 @@ variable "jaeger_version" {
 
 variable "storage" {
   description = <<-TEXT
-    Where spans are kept. type: memory, badger, elasticsearch, opensearch or cassandra. host, port, scheme: of a store that
-    exists. user: its user; the password is storage_password, or in the secret secret_name (key secret_key) that exists.
-    ca_secret: a secret with the authority's certificate (ca.crt), for https. index_prefix: "jaeger" gives jaeger-span-DATE.
-    provision: an elasticsearch that ECK's operator makes, in the place of one that exists.
+    Storage of spans.
+    type: memory, badger, elasticsearch, opensearch or cassandra.
+    host, port, scheme: address of an existing storage.
+    user: its user. The password is storage_password, or the key secret_key of the existing secret secret_name.
+    ca_secret: secret with the CA certificate (ca.crt), for https.
+    index_prefix: "jaeger" gives jaeger-span-DATE.
+    shards, replicas: of each index.
+    volume_size: of badger's volume.
+    provision: true for an elasticsearch that ECK's operator provisions, instead of an existing one.
   TEXT
   type = object({
     type         = optional(string, "memory")
@@ -48,29 +53,29 @@ variable "storage" {
 
   validation {
     condition     = contains(["memory", "badger", "elasticsearch", "opensearch", "cassandra"], var.storage.type)
-    error_message = "storage.type is memory, badger, elasticsearch, opensearch or cassandra."
+    error_message = "storage.type must be memory, badger, elasticsearch, opensearch or cassandra."
   }
   validation {
     condition     = contains(["memory", "badger"], var.storage.type) || var.storage.host != null || var.storage.provision
-    error_message = "storage.host is needed: the name of the store that exists. Or storage.provision = true, for elasticsearch."
+    error_message = "storage.host is missing. Set it to the name of the existing storage, or set storage.provision = true for elasticsearch."
   }
   validation {
     condition     = !var.storage.provision || (var.storage.type == "elasticsearch" && var.storage.host == null && var.storage.user == "")
-    error_message = "storage.provision makes an elasticsearch with a user of its own: without storage.host and storage.user."
+    error_message = "storage.provision creates an elasticsearch with a user of its own. Remove storage.host and storage.user, and set storage.type to elasticsearch."
   }
   validation {
     condition     = contains(["http", "https"], var.storage.scheme)
-    error_message = "storage.scheme is http or https."
+    error_message = "storage.scheme must be http or https."
   }
   validation {
     condition     = var.storage.user != "" || var.storage.secret_name == null
-    error_message = "storage.secret_name is set, so storage.user is needed too."
+    error_message = "storage.secret_name needs storage.user. Set both."
   }
 }
 
 variable "storage_password" {
   description = <<-TEXT
-    Password of storage.user. It is ephemeral: neither plan nor state has it. From a secret of another namespace:
+    Password of storage.user. It is ephemeral: neither plan nor state contains it. To read it from another namespace's secret:
     TF_VAR_storage_password=$(kubectl --namespace elastic get secret NAME --output 'jsonpath={.data.elastic}' | base64 --decode)
   TEXT
   type        = string
@@ -80,13 +85,13 @@ variable "storage_password" {
 }
 
 variable "storage_password_revision" {
-  description = "Raise it when storage_password has changed: only then is it written again. 0: there is no password to write."
+  description = "Revision of storage_password. Raise it after a change: the password is written only then. 0: none is written."
   type        = number
   default     = 0
 
   validation {
     condition     = var.storage_password_revision == 0 || (var.storage.user != "" && var.storage.secret_name == null)
-    error_message = "storage_password is written for storage.user, and not beside storage.secret_name."
+    error_message = "storage_password needs storage.user, and excludes storage.secret_name."
   }
   validation {
     condition     = var.storage_password_revision == 0 || var.storage_password != null
@@ -99,7 +104,7 @@ variable "storage_password_revision" {
 }
 
 variable "kafka_brokers" {
-  description = "Brokers of a Kafka between collector and storage, such as kafka:9092; none: spans go to the storage directly."
+  description = "Brokers of a Kafka between collector and storage, such as kafka:9092. Empty: the collector writes to the storage."
   type        = list(string)
   default     = []
 
@@ -110,40 +115,40 @@ variable "kafka_brokers" {
 }
 
 variable "sampling_probability" {
-  description = "Part of the requests that is traced, 0 to 1. A caller's decision is followed."
+  description = "Fraction of requests that is traced, 0 to 1. A caller's decision takes precedence."
   type        = number
   default     = 1
 
   validation {
     condition     = var.sampling_probability >= 0 && var.sampling_probability <= 1
-    error_message = "sampling_probability is from 0 to 1."
+    error_message = "sampling_probability must be between 0 and 1."
   }
 }
 
 variable "collector_replicas" {
-  description = "Pods of the collector."
+  description = "Number of collector pods."
   type        = number
   default     = 1
 
   validation {
     condition     = var.collector_replicas == 1 || !contains(["memory", "badger"], var.storage.type)
-    error_message = "memory and badger have one pod: collector_replicas is 1."
+    error_message = "memory and badger run in one pod. Set collector_replicas to 1."
   }
 }
 
 variable "query_replicas" {
-  description = "Pods of query."
+  description = "Number of query pods."
   type        = number
   default     = 1
 
   validation {
     condition     = var.query_replicas == 1 || !contains(["memory", "badger"], var.storage.type)
-    error_message = "memory and badger have one pod: query_replicas is 1."
+    error_message = "memory and badger run in one pod. Set query_replicas to 1."
   }
 }
 
 variable "autoscaling" {
-  description = "Whether collector, query and service scale by their CPU, from their replicas to max."
+  description = "Horizontal pod autoscaling by CPU of collector, query and service, from their replicas to max."
   type = object({
     enabled = optional(bool, false)
     max     = optional(number, 5)
@@ -152,12 +157,12 @@ variable "autoscaling" {
 
   validation {
     condition     = !var.autoscaling.enabled || !contains(["memory", "badger"], var.storage.type)
-    error_message = "memory and badger have one pod: autoscaling can't be enabled."
+    error_message = "memory and badger run in one pod. Disable autoscaling."
   }
 }
 
 variable "service_image" {
-  description = "Image of the service: its repository and tag."
+  description = "Image of the service. tag: null for the chart's."
   type = object({
     repository = string
     tag        = optional(string)
@@ -165,33 +170,39 @@ variable "service_image" {
 }
 
 variable "service_runtime" {
-  description = "container or spinkube."
+  description = "Runtime of the service: container or spinkube."
   type        = string
   default     = "container"
 
   validation {
     condition     = contains(["container", "spinkube"], var.service_runtime)
-    error_message = "service_runtime is container or spinkube."
+    error_message = "service_runtime must be container or spinkube."
   }
 }
 
 variable "service_replicas" {
-  description = "Pods of the service."
+  description = "Number of service pods."
   type        = number
   default     = 1
 }
 
 variable "service_settings" {
-  description = "Further settings of the service, as in its chart: { lowConfidenceThreshold = 0.8 }."
+  description = "Settings of the service besides tracing, as in its chart: { lowConfidenceThreshold = 0.8 }."
   type        = map(string)
   default     = {}
 }
 
 variable "exposure" {
   description = <<-TEXT
-    The way in. kind: none, ingress or http_route. address: the controller's, for asl.ADDRESS.nip.io and jaeger.ADDRESS.nip.io;
-    or service_host and page_host. page_login_secret: a secret with logins for Jaeger's page (key htpasswd); or page_anonymous.
-    tls: for an ingress, by cert-manager's cluster_issuer. gateway: for http_route.
+    Access from outside the cluster.
+    kind: none, ingress or http_route.
+    class_name: class of the ingress.
+    address: address of the controller, for asl.ADDRESS.nip.io and jaeger.ADDRESS.nip.io.
+    service_host, page_host: host names of service and Jaeger UI, instead of address.
+    page_login_secret: secret with the users of the Jaeger UI (key htpasswd).
+    page_anonymous: true to expose the Jaeger UI without authentication.
+    cluster_issuer: cert-manager's issuer, for an ingress with TLS.
+    gateway: parent of an http_route.
   TEXT
   type = object({
     kind              = optional(string, "none")
@@ -208,42 +219,42 @@ variable "exposure" {
 
   validation {
     condition     = contains(["none", "ingress", "http_route"], var.exposure.kind)
-    error_message = "exposure.kind is none, ingress or http_route."
+    error_message = "exposure.kind must be none, ingress or http_route."
   }
   validation {
     condition     = var.exposure.kind == "none" || var.exposure.address != null || (var.exposure.service_host != null && var.exposure.page_host != null)
-    error_message = "exposure needs address, or service_host and page_host."
+    error_message = "exposure has no host. Set exposure.address, or exposure.service_host and exposure.page_host."
   }
   validation {
     condition     = var.exposure.kind == "none" || var.exposure.page_anonymous || var.exposure.page_login_secret != ""
-    error_message = "Jaeger's page shows everybody's data: exposure needs page_login_secret, or page_anonymous = true."
+    error_message = "The Jaeger UI shows every user's data. Set exposure.page_login_secret, or exposure.page_anonymous = true."
   }
   validation {
     condition     = var.exposure.kind != "http_route" || var.exposure.gateway != null
-    error_message = "exposure.kind http_route needs exposure.gateway."
+    error_message = "exposure.kind http_route needs a parent. Set exposure.gateway."
   }
 }
 
 variable "network_policies" {
-  description = "Whether to restrict who speaks with whom."
+  description = "True to restrict traffic of Jaeger and service by network policies."
   type        = bool
   default     = false
 }
 
 variable "jaeger_values" {
-  description = "Further values of the chart jaeger, as YAML; the last one wins."
+  description = "Values of the chart jaeger as YAML documents, merged over the module's; the last takes precedence."
   type        = list(string)
   default     = []
 }
 
 variable "service_values" {
-  description = "Further values of the chart hand-gesture-api, as YAML; the last one wins."
+  description = "Values of the chart hand-gesture-api as YAML documents, merged over the module's; the last takes precedence."
   type        = list(string)
   default     = []
 }
 
 variable "timeout_seconds" {
-  description = "How long to wait until a chart is ready."
+  description = "Longest wait for a chart to become ready, in seconds."
   type        = number
   default     = 300
 }

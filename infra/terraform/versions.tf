@@ -1,5 +1,5 @@
 terraform {
-  # Write-only arguments keep the storage's password out of the state.
+  # Write-only arguments, which keep the storage's password out of the state.
   required_version = ">= 1.11"
 
   required_providers {

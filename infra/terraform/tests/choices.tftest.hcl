@@ -1,4 +1,4 @@
-# Every choice, with mocked providers: what the charts are given.
+# Values that the charts receive for every choice, with mocked providers.
 
 mock_provider "helm" {}
 mock_provider "kubernetes" {}
@@ -7,7 +7,7 @@ variables {
   service_image = { repository = "registry.example.com/hand-gesture-api" }
 }
 
-run "memory_by_default" {
+run "storage_defaults_to_memory" {
   command = plan
   assert {
     condition     = yamldecode(helm_release.jaeger.values[0]).storage.type == "memory"
@@ -35,7 +35,7 @@ run "memory_by_default" {
   }
 }
 
-run "badger" {
+run "badger_sets_volume_size" {
   command = plan
   variables {
     storage = { type = "badger", volume_size = "5Gi" }
@@ -46,7 +46,7 @@ run "badger" {
   }
 }
 
-run "elasticsearch_with_a_password" {
+run "elasticsearch_password_is_written_to_a_secret" {
   command = plan
   variables {
     storage                   = { type = "elasticsearch", host = "es.elastic.svc", scheme = "https", user = "elastic", ca_secret = "ca" }
@@ -77,7 +77,7 @@ run "elasticsearch_with_a_password" {
   }
 }
 
-run "opensearch_with_a_secret_that_exists" {
+run "opensearch_reads_an_existing_secret" {
   command = plan
   variables {
     storage = { type = "opensearch", host = "os.search.svc", user = "admin", secret_name = "mine", secret_key = "pw", index_prefix = "blue" }
@@ -92,7 +92,7 @@ run "opensearch_with_a_secret_that_exists" {
   }
 }
 
-run "elasticsearch_provisioned" {
+run "provisioned_elasticsearch_needs_no_secret" {
   command = plan
   variables {
     storage = { type = "elasticsearch", provision = true }
@@ -107,7 +107,7 @@ run "elasticsearch_provisioned" {
   }
 }
 
-run "cassandra_behind_kafka" {
+run "kafka_brokers_enable_the_ingester" {
   command = plan
   variables {
     storage       = { type = "cassandra", host = "cassandra.cassandra.svc" }
@@ -123,7 +123,7 @@ run "cassandra_behind_kafka" {
   }
 }
 
-run "ingress" {
+run "ingress_derives_hosts_from_address" {
   command = plan
   variables {
     exposure = { kind = "ingress", address = "192.0.2.10", page_login_secret = "logins", cluster_issuer = "letsencrypt" }
@@ -142,7 +142,7 @@ run "ingress" {
   }
 }
 
-run "http_route" {
+run "http_route_names_its_gateway" {
   command = plan
   variables {
     exposure = {
@@ -156,7 +156,7 @@ run "http_route" {
   }
 }
 
-run "spinkube_and_autoscaling" {
+run "spinkube_service_scales_from_replicas_to_max" {
   command = plan
   variables {
     storage           = { type = "elasticsearch", host = "es" }

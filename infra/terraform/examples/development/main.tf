@@ -1,4 +1,4 @@
-# Everything in memory, every request traced: for trying things out.
+# Evaluation: traces every request and keeps the traces in memory.
 #
 #     terraform init && terraform apply -var image=REGISTRY/hand-gesture-api
 
@@ -18,18 +18,18 @@ terraform {
 }
 
 variable "kubeconfig" {
-  description = "The cluster's configuration."
+  description = "Path of the cluster's kubeconfig."
   type        = string
   default     = "~/.kube/config"
 }
 
 variable "image" {
-  description = "The service's image, without its tag."
+  description = "Repository of the service's image."
   type        = string
 }
 
 variable "tag" {
-  description = "Its tag; null: the chart's."
+  description = "Tag of the service's image; null: the chart's."
   type        = string
   default     = null
 }
@@ -58,16 +58,16 @@ module "asl" {
 }
 
 output "collector_endpoint" {
-  description = "Where spans go."
+  description = "Endpoint of the collector."
   value       = module.asl.collector_endpoint
 }
 
 output "page" {
-  description = "Jaeger's page."
+  description = "URL of the Jaeger UI, or the command that reaches it."
   value       = module.asl.page
 }
 
 output "api" {
-  description = "The service."
+  description = "URL of the service, or the command that reaches it."
   value       = module.asl.api
 }

@@ -1,5 +1,5 @@
-# An Elasticsearch that exists, one request in ten traced. The password comes from its own namespace,
-# and stays out of plan and state:
+# Production: an existing Elasticsearch, one request in ten traced. The password comes from a secret of
+# Elasticsearch's namespace and stays out of plan and state:
 #
 #     export TF_VAR_elasticsearch_password=$(kubectl --namespace elastic get secret elasticsearch-es-elastic-user \
 #       --output 'jsonpath={.data.elastic}' | base64 --decode)
@@ -21,18 +21,18 @@ terraform {
 }
 
 variable "kubeconfig" {
-  description = "The cluster's configuration."
+  description = "Path of the cluster's kubeconfig."
   type        = string
   default     = "~/.kube/config"
 }
 
 variable "image" {
-  description = "The service's image, without its tag."
+  description = "Repository of the service's image."
   type        = string
 }
 
 variable "tag" {
-  description = "Its tag; null: the chart's."
+  description = "Tag of the service's image; null: the chart's."
   type        = string
   default     = null
 }
@@ -44,24 +44,24 @@ variable "jaeger_version" {
 }
 
 variable "elasticsearch_host" {
-  description = "Name of the Elasticsearch."
+  description = "Host name of the Elasticsearch."
   type        = string
 }
 
 variable "elasticsearch_port" {
-  description = "Its port."
+  description = "Port of the Elasticsearch."
   type        = number
   default     = 9200
 }
 
 variable "elasticsearch_scheme" {
-  description = "http or https."
+  description = "Scheme of the Elasticsearch: http or https."
   type        = string
   default     = "https"
 }
 
 variable "elasticsearch_ca_secret" {
-  description = "A secret in Jaeger's namespace with the authority's certificate (ca.crt); empty: a public authority."
+  description = "Secret in Jaeger's namespace with the CA certificate (ca.crt). Empty: a public CA."
   type        = string
   default     = ""
 }
@@ -74,7 +74,7 @@ variable "elasticsearch_password" {
 }
 
 variable "elasticsearch_password_revision" {
-  description = "Raise it when the password has changed."
+  description = "Revision of the password. Raise it after a change."
   type        = number
   default     = 1
 }
@@ -114,16 +114,16 @@ module "asl" {
 }
 
 output "collector_endpoint" {
-  description = "Where spans go."
+  description = "Endpoint of the collector."
   value       = module.asl.collector_endpoint
 }
 
 output "page" {
-  description = "Jaeger's page."
+  description = "URL of the Jaeger UI, or the command that reaches it."
   value       = module.asl.page
 }
 
 output "api" {
-  description = "The service."
+  description = "URL of the service, or the command that reaches it."
   value       = module.asl.api
 }
