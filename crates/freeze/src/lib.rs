@@ -16,4 +16,4 @@ pub mod snapshot;
 #[cfg(not(target_family = "wasm"))]
 pub use prune::{Pruned, prune};
 #[cfg(not(target_family = "wasm"))]
-pub use snapshot::{INITIALIZER, snapshot};
+pub use snapshot::{INITIALIZER, SnapshotError, snapshot};

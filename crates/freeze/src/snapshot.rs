@@ -1,16 +1,28 @@
 //! The snapshot: a component with its memory as its initialiser leaves it.
 
-use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, OptLevel, Result, Store};
-use wasmtime_wizer::Wizer;
+use wasmtime::component::{Component, Instance, Lift, Linker, WasmList};
+use wasmtime::error::Context as _;
+use wasmtime::{Config, Engine, OptLevel, Store};
+use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-/// The export that is called.
+/// The export that is called, `func()`.
 pub const INITIALIZER: &str = "wizer-initialize";
 
-/// Bytes that wizer may fetch from the guest at once; it fetches the whole memory.
+/// Bytes that may be fetched from the guest at once: all of its memory.
 const SNAPSHOT_FUEL: usize = 4 << 30;
 
-/// Returns the engine's configuration for [`snapshot`]: the initialiser runs once, so compiling fast
+/// An error of [`snapshot`].
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The component does not export [`INITIALIZER`].
+    #[error("the component does not export `{INITIALIZER}`")]
+    NoInitializer,
+    /// The component is not valid, or the initialiser traps.
+    #[error(transparent)]
+    Failed(#[from] wasmtime::Error),
+}
+
+/// Returns the engine's configuration for [`snapshot`]. The initialiser runs once, so compiling fast
 /// counts for more than running fast.
 pub fn config() -> Config {
     let mut config = Config::new();
@@ -23,21 +35,78 @@ pub fn config() -> Config {
 /// then. `data` and `linker` are the guest's surroundings meanwhile.
 ///
 /// # Errors
-/// A component that is not valid, lacks the export, or traps in it.
+/// Every [`SnapshotError`].
 pub async fn snapshot<T: Send + 'static>(
     engine: &Engine,
     component: &[u8],
     data: T,
     linker: &Linker<T>,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<u8>, SnapshotError> {
     let mut store = Store::new(engine, data);
     store.set_hostcall_fuel(SNAPSHOT_FUEL);
-    let (component, _) = Wizer::new()
-        .init_func(INITIALIZER)
-        .keep_init_func(true)
-        .run_component(&mut store, component, async |store, component| {
-            linker.instantiate_async(store, component).await
-        })
-        .await?;
-    Ok(component)
+    let mut wizer = Wizer::new();
+    wizer.init_func(INITIALIZER).keep_init_func(true);
+    let (context, instrumented) = wizer.instrument_component(component)?;
+    let instrumented =
+        Component::new(engine, &instrumented).context("cannot compile the component")?;
+    let Some(initializer) = instrumented.get_export_index(None, INITIALIZER) else {
+        return Err(SnapshotError::NoInitializer);
+    };
+    let instance = linker.instantiate_async(&mut store, &instrumented).await?;
+    instance
+        .get_typed_func::<(), ()>(&mut store, initializer)?
+        .call_async(&mut store, ())
+        .await
+        .context("the initialiser trapped")?;
+    Ok(wizer.snapshot_component(&context, &mut Guest { store: &mut store, instance }).await?)
+}
+
+/// The instance that ran the initialiser. wizer reads its memories and globals by functions that it
+/// has added to the component.
+struct Guest<'a, T: 'static> {
+    store: &'a mut Store<T>,
+    instance: Instance,
+}
+
+impl<T: Send> Guest<'_, T> {
+    async fn call<R: Lift + 'static>(&mut self, interface: &str, function: &str) -> R {
+        // All that can fail here is an export that wizer has added a moment ago.
+        let missing = "wizer's own export";
+        let store = &mut *self.store;
+        let (_, interface) =
+            self.instance.get_export(&mut *store, None, interface).expect(missing);
+        let (_, function) =
+            self.instance.get_export(&mut *store, Some(&interface), function).expect(missing);
+        let function =
+            self.instance.get_typed_func::<(), (R,)>(&mut *store, function).expect(missing);
+        function.call_async(store, ()).await.expect(missing).0
+    }
+}
+
+impl<T: Send> ComponentInstanceState for Guest<'_, T> {
+    async fn call_func_ret_list_u8(
+        &mut self,
+        interface: &str,
+        function: &str,
+        contents: impl FnOnce(&[u8]) + Send,
+    ) {
+        let list: WasmList<u8> = self.call(interface, function).await;
+        contents(list.as_le_slice(&*self.store));
+    }
+
+    async fn call_func_ret_s32(&mut self, interface: &str, function: &str) -> i32 {
+        self.call(interface, function).await
+    }
+
+    async fn call_func_ret_s64(&mut self, interface: &str, function: &str) -> i64 {
+        self.call(interface, function).await
+    }
+
+    async fn call_func_ret_f32(&mut self, interface: &str, function: &str) -> u32 {
+        self.call::<f32>(interface, function).await.to_bits()
+    }
+
+    async fn call_func_ret_f64(&mut self, interface: &str, function: &str) -> u64 {
+        self.call::<f64>(interface, function).await.to_bits()
+    }
 }

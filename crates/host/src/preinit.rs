@@ -7,7 +7,7 @@ use crate::outbound::AllowedHosts;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use freeze::{INITIALIZER, Pruned, prune, snapshot};
+use freeze::{INITIALIZER, Pruned, SnapshotError, prune, snapshot};
 use wasmtime::{Engine, StoreLimits};
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
@@ -156,11 +156,8 @@ async fn run(component: &[u8], models: &Path) -> Result<Preinitialized, PreinitE
     // The store is gone, and the last line with it.
     let output = output.lock().map(|mut lines| std::mem::take(&mut *lines)).unwrap_or_default();
     match result {
-        // wizer has no error type for it, and its words are "the component does export…".
-        Err(source) if source.to_string().ends_with("export the function `wizer-initialize`") => {
-            Err(PreinitError::NoInitializer)
-        }
-        Err(source) => Err(PreinitError::Failed { source, output }),
+        Err(SnapshotError::NoInitializer) => Err(PreinitError::NoInitializer),
+        Err(SnapshotError::Failed(source)) => Err(PreinitError::Failed { source, output }),
         Ok(_) if !output.is_empty() => Err(PreinitError::Printed { output }),
         Ok(snapshot) => match prune(component, &snapshot, INITIALIZER) {
             Err(source) => Err(PreinitError::Prune { source }),
