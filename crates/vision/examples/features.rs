@@ -191,17 +191,25 @@ fn rows(
     let photo = decode(&std::fs::read(&source.path)?, u64::MAX)?.photo;
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
-    let settings = Search { presence: 0.0, ..Search::default() };
+    let settings = Search { min_presence: 0.0, ..Search::default() };
     if source.set == "no-hand" {
         // Everything that the service could take for a hand.
         let mut candidates = Vec::new();
-        let passes = search::look(palm_model, landmark_model, &photo, &settings, |candidate| {
+        let visit = |candidate| {
             candidates.push(candidate);
             ControlFlow::Continue(())
-        })?;
+        };
+        let passes = search::for_each_candidate(
+            palm_model,
+            landmark_model,
+            &photo,
+            &settings,
+            &mut (),
+            visit,
+        )?;
         for Candidate { palm_score, hand } in candidates {
             let hand = match hand.handedness {
-                Handedness::Left => search::refine(landmark_model, &photo, hand)?,
+                Handedness::Left => search::refine(landmark_model, &photo, hand, &mut ())?,
                 Handedness::Right => hand,
             };
             rows.push(row("candidate", palm_score, passes, &hand));
@@ -209,7 +217,7 @@ fn rows(
         return Ok(rows);
     }
 
-    let found = search::find(palm_model, landmark_model, &photo, &settings)?;
+    let found = search::find(palm_model, landmark_model, &photo, &settings, &mut ())?;
     let Some(hand) = found.hand else {
         rows.push(Row {
             line: format!(

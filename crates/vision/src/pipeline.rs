@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::decode::Photo;
 use crate::engine::{Model, ModelError, OnnxModel};
-use crate::search::{self, Found, Search};
 use crate::landmarks::{self, Hand};
 use crate::letter::{self, Classifier, ClassifierError, Letters};
 use crate::palm;
+use crate::search::{self, Found, Observer, Search};
 
 /// Names of the files that make up one build's models.
 pub mod files {
@@ -129,12 +129,16 @@ impl Pipeline {
         &self.version
     }
 
-    /// Looks for a hand.
+    /// Searches a photo for a hand. The observer sees every pass; `&mut ()` ignores them.
     ///
     /// # Errors
-    /// [`ModelError::Run`].
-    pub fn find_hand(&self, photo: &Photo) -> Result<Found, ModelError> {
-        search::find(&*self.palm, &*self.landmarks, photo, &self.search)
+    /// [`ModelError::Run`] if a model fails.
+    pub fn find_hand(
+        &self,
+        photo: &Photo,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Found, ModelError> {
+        search::find(&*self.palm, &*self.landmarks, photo, &self.search, observer)
     }
 
     /// Tells the letter that a hand shows. `None` if the classifier takes it for no hand at all.
