@@ -217,7 +217,7 @@ fn predict(photo: &[u8], settings: &Settings, span: &Span) -> Result<Response<By
         Ok(decoded)
     })?;
     let found = stages.run("landmark_detection", |span| {
-        let found = pipeline.find_hand(&decoded.photo)?;
+        let found = pipeline.find_hand(&decoded.photo, &mut ())?;
         describe_search(span, &found);
         Ok(found)
     })?;
