@@ -1,54 +1,65 @@
-//! Palm detection: MediaPipe's single-shot detector, which finds palms because a palm, unlike a
-//! hand, has always the same shape.
+//! Palm detection: MediaPipe's single-shot detector, from a view of the photo to hand regions.
+//!
+//! It looks for palms, since a palm is nearly rigid while a hand takes many shapes. [`detect`] runs
+//! the model, decodes its raw boxes against their anchors, merges overlapping ones by weighted
+//! non-maximum suppression, and extends each palm to the region of its hand.
+//!
+//! The constants are those of MediaPipe's graphs `palm_detection_cpu.pbtxt` and
+//! `palm_detection_detection_to_roi.pbtxt`.
+
+use kernels::pointwise::Precision;
 
 use crate::decode::Photo;
 use crate::engine::{Input, Model, ModelError, OnnxModel, Operators, Shapes};
-use kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample};
 
-/// Widths and heights of the pictures that the model gets: MediaPipe's own, and a smaller one for
-/// what needs no more pixels. The model is made of convolutions alone, so that it takes any multiple
-/// of 32 pixels, which its five halvings ask for.
+/// Sides of the square inputs that the model is loaded for, in pixels.
+///
+/// The model is fully convolutional and halves its input five times, so any multiple of 32 works.
 pub const SIDES: [usize; 2] = [SMALL_SIDE, FULL_SIDE];
-/// MediaPipe's own picture.
+/// Side of MediaPipe's own input.
 pub const FULL_SIDE: usize = 192;
-/// A picture with less than half of the pixels. Measured: it shows more hands than MediaPipe's own
-/// with a border, in which the photo has as many pixels (the table "What palm detection sees" in the
-/// model card).
+/// Side of a smaller input, with less than half the pixels.
+///
+/// It finds more hands than MediaPipe's with a border: the table "What palm detection sees" in the
+/// model card (`models/README.md`).
 pub const SMALL_SIDE: usize = 128;
-/// What runs the model. Measured: in 8 bits it misses palms of the test photos. With 8 bits only where
-/// there are 128 channels and more, a prediction takes 2.6 % less, but the regions move by 0.9 % of
-/// their size and turn by 1.5°, and of 3,332 photos 8 letters fewer are right.
+/// Operators that run the model.
+///
+/// Palm detection stays in int16: int8 loses detections. So does int8 in the layers of many channels
+/// alone: it shifts and rotates the regions, and fewer letters are right.
 pub const OPERATORS: Operators = Operators::Own(Precision::Sixteen);
 
 /// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
 const VALUES: usize = 18;
 const KEYPOINTS: usize = 7;
-/// Keypoint of the wrist, and of the middle finger's base (palm_detection's model card).
+/// Index of the wrist's keypoint (`rotation_vector_start_keypoint_index`).
 const WRIST: usize = 0;
+/// Index of the middle finger base's keypoint (`rotation_vector_end_keypoint_index`).
 const MIDDLE_FINGER_BASE: usize = 2;
-/// Layers of the detector: stride, and how many anchors lie at each of its cells. MediaPipe's
-/// `palm_detection_cpu.pbtxt`: strides 8, 16, 16, 16 with two anchors each; those with equal
-/// strides share a grid.
+/// The detector's grids: stride in pixels, and anchors of each cell.
+///
+/// MediaPipe's `strides` are 8, 16, 16, 16 with two anchors each; equal strides share a grid.
 const LAYERS: [(usize, usize); 2] = [(8, 2), (16, 6)];
-/// Raw scores are cut to ± this before the sigmoid (`score_clipping_thresh`).
+/// Raw scores are clamped to ± this before the sigmoid (`score_clipping_thresh`).
 const SCORE_LIMIT: f32 = 100.0;
-/// Detections that overlap by more than this are the same palm (`min_suppression_threshold`).
+/// Intersection over union from which detections are the same palm (`min_suppression_threshold`).
 const SAME_PALM: f32 = 0.3;
-/// From the palm's box to the hand's region (`palm_detection_detection_to_roi.pbtxt`).
+/// Size of the hand's region, in sizes of the palm's box (`scale_x`, `scale_y`).
 const HAND_SCALE: f32 = 2.6;
+/// Shift of the hand's region towards the fingers, in heights of the palm's box (`shift_y`).
 const HAND_SHIFT: f32 = -0.5;
 
-/// A palm that was found.
+/// A detected palm.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Palm {
-    /// How sure the detector is, 0 to 1.
+    /// The palm's score, 0 to 1.
     pub score: f32,
-    /// Where the whole hand should be.
+    /// The region in which the whole hand should lie.
     pub region: Region,
 }
 
-/// A detection in the letterboxed picture, whose sides are 1.
+/// A detection in the letterboxed photo. Coordinates and sizes are fractions of its side.
 #[derive(Clone, Debug, PartialEq)]
 struct Detection {
     score: f32,
@@ -56,22 +67,26 @@ struct Detection {
     keypoints: [[f32; 2]; KEYPOINTS],
 }
 
-/// How the model sees a photo.
+/// The model's view of a photo: letterboxed into a black square.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
-    /// Width and height of the picture that the photo is letterboxed into, one of [`SIDES`].
+    /// Side of the model's input in pixels, one of [`SIDES`].
     pub side: usize,
-    /// The width of a black border around the photo, as a part of its longer side.
+    /// Width of a black border around the photo, as a fraction of the photo's longer side.
     pub border: f32,
 }
 
 /// MediaPipe's own view.
 pub const MEDIAPIPE: View = View { side: FULL_SIDE, border: 0.0 };
 
-/// Loads a model for pictures of each of [`SIDES`].
+/// Loads a palm detection model for inputs of each of [`SIDES`]. `name` is for messages.
+///
+/// The model takes `[1, side, side, 3]` and returns boxes `[1, anchors, 18]` and scores
+/// `[1, anchors, 1]`.
 ///
 /// # Errors
-/// [`ModelError::Load`] and [`ModelError::Shape`].
+/// [`ModelError::Load`] if the file is no model that the engine reads, [`ModelError::Shape`] if its
+/// inputs or outputs have other shapes.
 pub fn load(name: &str, onnx: &[u8], operators: Operators) -> Result<OnnxModel, ModelError> {
     let shapes = SIDES.map(|side| Shapes {
         input: vec![1, side, side, 3],
@@ -80,15 +95,16 @@ pub fn load(name: &str, onnx: &[u8], operators: Operators) -> Result<OnnxModel, 
     OnnxModel::load_for(name, onnx, operators, &shapes)
 }
 
-/// How many anchors a picture has: 2016 if it is MediaPipe's own.
+/// Returns the number of anchors for an input's side: 2016 for MediaPipe's own.
 pub(crate) fn anchor_count(side: usize) -> usize {
     LAYERS.iter().map(|(stride, each)| (side / stride).pow(2) * each).sum()
 }
 
-/// Finds palms, the surest first. Detections below `min_score` are left out.
+/// Detects the palms in a view of a photo, best score first. Detections below `min_score` (0 to 1)
+/// and those that are not finite are dropped.
 ///
 /// # Errors
-/// [`ModelError::Run`].
+/// [`ModelError::Run`] if the model fails, or its outputs have other lengths.
 pub fn detect(
     model: &dyn Model,
     photo: &Photo,
@@ -116,10 +132,10 @@ pub fn detect(
 }
 
 fn wrong_outputs() -> ModelError {
-    ModelError::Run { name: "palm detection".into(), reason: "outputs of other sizes".into() }
+    ModelError::Run { name: "palm detection".into(), reason: "outputs of other lengths".into() }
 }
 
-/// Raw outputs to detections: each is relative to its anchor.
+/// Decodes the model's outputs, which are in pixels relative to each anchor.
 fn decode(boxes: &[f32], scores: &[f32], side: usize, min_score: f32) -> Vec<Detection> {
     anchors(side)
         .zip(boxes.chunks_exact(VALUES))
@@ -145,7 +161,7 @@ fn decode(boxes: &[f32], scores: &[f32], side: usize, min_score: f32) -> Vec<Det
         .collect()
 }
 
-/// Centres of a picture's anchors, in the order of the model's outputs.
+/// Yields the centres of the anchors as fractions of the side, in the order of the model's outputs.
 fn anchors(side: usize) -> impl Iterator<Item = [f32; 2]> {
     LAYERS.into_iter().flat_map(move |(stride, each)| {
         let cells = side / stride;
@@ -161,8 +177,10 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Weighted non-maximum suppression: detections of the same palm become one, at the mean of their
-/// places weighted by their scores; its score is the highest.
+/// Merges detections by weighted non-maximum suppression, best score first.
+///
+/// Detections of the same palm become one: the mean of their coordinates, weighted by score, with the
+/// highest of their scores.
 fn merge(mut detections: Vec<Detection>) -> Vec<Detection> {
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut merged = Vec::new();
@@ -170,7 +188,7 @@ fn merge(mut detections: Vec<Detection>) -> Vec<Detection> {
         let (same, others): (Vec<_>, Vec<_>) = detections.into_iter().partition(|other| {
             intersection_over_union(&best.rectangle, &other.rectangle) > SAME_PALM
         });
-        // A box without an area overlaps nothing, not even itself: it stands alone.
+        // A box without area overlaps nothing, not even itself: it stands alone.
         let rest = others.into_iter().filter(|other| *other != best).collect();
         merged.push(if same.is_empty() { best } else { weighted_mean(&same, best.score) });
         detections = rest;
@@ -207,7 +225,7 @@ fn intersection_over_union(a: &Rectangle, b: &Rectangle) -> f32 {
     if all > 0.0 { shared / all } else { 0.0 }
 }
 
-/// Where the whole hand is, from its palm.
+/// Returns the region of the hand that a palm belongs to, in the photo.
 fn hand_region(detection: &Detection, letterbox: &Region) -> Region {
     let rectangle = Rectangle {
         center: letterbox.to_photo(detection.rectangle.center),
@@ -223,7 +241,7 @@ fn hand_region(detection: &Detection, letterbox: &Region) -> Region {
 mod tests {
     use super::*;
 
-    /// A detector that has seen the given palms: (anchor, raw score).
+    /// A detector that reports palms at the given anchors: (anchor, raw score).
     struct Fake(Vec<(usize, f32)>);
 
     impl Model for Fake {
@@ -248,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_are_as_many_as_the_model_has_and_in_its_order() {
+    fn anchors_have_the_model_s_number_and_order() {
         let anchors: Vec<_> = anchors(FULL_SIDE).collect();
         assert_eq!((anchors.len(), anchor_count(FULL_SIDE)), (2016, 2016));
         assert_eq!(anchors[0], [0.5 / 24.0, 0.5 / 24.0]);
@@ -258,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_palm_gives_the_region_of_its_hand() {
+    fn palm_gives_the_region_of_its_hand() {
         // The cell (12, 12) of the first layer: its centre is at 100 pixels.
         let fake = Fake(vec![((12 * 24 + 12) * 2, 2.0)]);
         let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
@@ -272,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_picture_has_its_own_anchors() {
+    fn small_input_has_its_own_anchors() {
         // The cell (8, 8) of 16 × 16: its centre is at 68 of 128 pixels, of 192 in the photo 102.
         let fake = Fake(vec![((8 * 16 + 8) * 2, 2.0)]);
         let view = View { side: SMALL_SIDE, border: 0.0 };
@@ -284,32 +302,33 @@ mod tests {
     }
 
     #[test]
-    fn detections_of_one_palm_become_one_and_weak_ones_none() {
+    fn overlapping_detections_merge_and_weak_ones_are_dropped() {
         let cell = |x: usize, y: usize| (y * 24 + x) * 2;
         let fake =
             Fake(vec![(cell(12, 12), 2.0), (cell(13, 12), 1.0), (cell(3, 3), 3.0), (0, -2.0)]);
         let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
         assert_eq!(palms.len(), 2, "{palms:?}");
         assert!(palms[0].score > palms[1].score);
-        // Between the two cells' centres, nearer to the surer one.
+        // Between the two cells' centres, closer to the one with the better score.
         let x = palms[1].region.center[0];
         assert!((100.0..104.0).contains(&x), "{x}");
     }
 
     #[test]
-    fn what_is_not_a_number_is_no_palm() {
+    fn nan_score_is_no_palm() {
         let fake = Fake(vec![(5, f32::NAN), (8, 5.0)]);
         assert_eq!(detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run").len(), 1);
     }
 
     #[test]
-    fn outputs_of_other_sizes_are_an_error() {
+    fn outputs_of_other_lengths_are_an_error() {
         struct Other;
         impl Model for Other {
             fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
                 Ok(vec![vec![0.0; 3]])
             }
         }
-        assert!(detect(&Other, &photo(), MEDIAPIPE, 0.5).is_err());
+        let error = detect(&Other, &photo(), MEDIAPIPE, 0.5).expect_err("an error");
+        assert!(error.to_string().contains("outputs of other lengths"), "{error}");
     }
 }

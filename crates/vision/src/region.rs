@@ -1,24 +1,28 @@
-//! Regions of interest: where to look in the photo, and the pixels that a model gets to see.
+//! Regions: rotated squares of the photo, and the pixels of them that a model sees.
 //!
-//! Coordinates are in pixels of the upright photo, x to the right, y downwards.
+//! Coordinates are in pixels of the upright photo: x to the right, y downwards, (0, 0) in its upper
+//! left corner. Angles are in radians, clockwise.
+
+use std::f32::consts::{FRAC_PI_2, PI};
 
 use crate::decode::Photo;
-use crate::warp::{self, Grid, Picture};
+pub use crate::warp::Border;
+use crate::warp::{self, Grid};
 
-/// A square of the photo, possibly turned, possibly reaching over the photo's edge.
+/// A rotated square in a photo. It may reach beyond the photo's edge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Region {
-    /// The centre's x and y in pixels.
+    /// x and y of the centre, in pixels.
     pub center: [f32; 2],
-    /// The length of a side in pixels.
+    /// Length of a side, in pixels.
     pub size: f32,
-    /// How far the region is turned clockwise against the photo, in radians, −π to π.
+    /// Clockwise rotation against the photo, in radians.
     pub rotation: f32,
 }
 
 impl Region {
-    /// The photo letterboxed: the least upright square around it, larger by `border` (as a part of
-    /// the photo's longer side) on each of its sides.
+    /// Returns the smallest upright square around the photo, extended on each side by `border`, a
+    /// fraction of the photo's longer side.
     pub fn letterbox(photo: &Photo, border: f32) -> Region {
         let (width, height) = (photo.width() as f32, photo.height() as f32);
         Region {
@@ -28,19 +32,21 @@ impl Region {
         }
     }
 
-    /// The point of the photo that lies at `(u, v)` of the region: (0, 0) is its upper left
-    /// corner, (1, 1) its lower right one.
+    /// Maps a point of the region to the photo, in pixels. In the region, (0, 0) is the upper left
+    /// corner and (1, 1) the lower right one.
     pub fn to_photo(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         let (sin, cos) = self.rotation.sin_cos();
         let (x, y) = ((u - 0.5) * self.size, (v - 0.5) * self.size);
         [self.center[0] + cos * x - sin * y, self.center[1] + sin * x + cos * y]
     }
 
-    /// The region that a detection gives: its box, turned so that the line `from` → `to` (wrist →
-    /// middle finger base) points up, moved by `shift` and scaled by `scale`, both as parts of the
-    /// box's own size, and made square on the longer side.
+    /// Returns the region of a hand from a box around part of it.
     ///
-    /// MediaPipe's `DetectionsToRects` and `RectTransformation` calculators.
+    /// The region is rotated so that `from` → `to`, such as wrist → middle finger base, points up in
+    /// it. It is moved down by `shift` times the box's height, made square on the longer side, and
+    /// scaled by `scale`.
+    ///
+    /// Source: MediaPipe's `DetectionsToRectsCalculator` and `RectTransformationCalculator`.
     pub(crate) fn around(
         rectangle: &Rectangle,
         from: [f32; 2],
@@ -59,7 +65,7 @@ impl Region {
     }
 }
 
-/// A rectangle in some coordinate system, by its centre and size.
+/// A rectangle by its centre and size. Its axes are whatever its owner says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rectangle {
     pub center: [f32; 2],
@@ -67,31 +73,16 @@ pub(crate) struct Rectangle {
     pub height: f32,
 }
 
-/// How far the picture must be seen turned (radians, clockwise) for `from` → `to` to point up.
+/// Returns the clockwise rotation, −π to π, of a region in which `from` → `to` points up.
 pub(crate) fn upright_rotation(from: [f32; 2], to: [f32; 2]) -> f32 {
-    use std::f32::consts::{FRAC_PI_2, PI};
     let angle = FRAC_PI_2 - (from[1] - to[1]).atan2(to[0] - from[0]);
     angle - 2.0 * PI * ((angle + PI) / (2.0 * PI)).floor()
 }
 
-/// What lies beyond the photo's edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Border {
-    /// Black. Palm detection was trained with it.
-    Black,
-    /// The edge's pixels go on. The landmark model gets that.
-    Replicate,
-}
-
-/// Samples a region into `side × side` RGB values of 8 bits, channels last: a model's input.
+/// Samples a region into a model's input: `[side, side, 3]` values of 8 bits, RGB.
 ///
-/// Bilinear, with pixel centres at whole coordinates and the region's corner at the first sample,
-/// rounded to 8 bits: what MediaPipe's converter does. `mirror` gives the region as a mirror shows
-/// it (left and right swapped).
-///
-/// Positions are rounded to 1/32 of a pixel, as the converter of MediaPipe does: palm detection is
-/// so sensitive that without it the landmarks on the test photos move by 0.3 % (full) and 1.4 %
-/// (lite) of the palm length on average, with it by 0.01 %.
+/// Interpolates as MediaPipe does: bilinear, pixel centres at whole coordinates, the first sample at
+/// the region's corner, positions rounded to 1/32 of a pixel. `mirror` swaps left and right.
 pub fn sample(
     photo: &Photo,
     region: &Region,
@@ -104,18 +95,14 @@ pub fn sample(
     let to = |[x, y]: [f32; 2]| [x - origin[0], y - origin[1]];
     let across = to(region.to_photo([step, 0.0]));
     let down = to(region.to_photo([0.0, step]));
-    let picture = Picture { pixels: photo.pixels(), width: photo.width(), height: photo.height() };
-    let grid = Grid { origin, across, down, side, mirror };
-    warp::sample(picture, &grid, border == Border::Black)
+    warp::sample(photo, &Grid { origin, across, down, side, mirror }, border)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::f32::consts::{FRAC_PI_2, PI};
-
     use super::*;
 
-    /// A photo whose red is x and whose green is y.
+    /// A photo whose red is x and green is y.
     fn gradient(width: usize, height: usize) -> Photo {
         let pixels =
             (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 7])).collect();
@@ -123,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_that_points_up_is_not_turned() {
+    fn upright_rotation_turns_the_direction_up() {
         let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-5, "{a} {b}");
         near(upright_rotation([5.0, 9.0], [5.0, 2.0]), 0.0);
         near(upright_rotation([0.0, 0.0], [3.0, 0.0]), FRAC_PI_2);
@@ -132,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letterbox_holds_the_whole_photo() {
+    fn letterbox_holds_the_whole_photo() {
         let photo = gradient(100, 60);
         let region = Region::letterbox(&photo, 0.0);
         assert_eq!(region.to_photo([0.0, 0.0]), [0.0, -20.0]);
@@ -142,7 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_the_photo_s_pixels() {
+    fn region_around_a_box_is_shifted_along_its_rotation() {
+        let rectangle = Rectangle { center: [50.0, 60.0], width: 10.0, height: 20.0 };
+        let upright = Region::around(&rectangle, [0.0, 9.0], [0.0, 0.0], -0.5, 2.0);
+        assert_eq!(upright, Region { center: [50.0, 50.0], size: 40.0, rotation: 0.0 });
+        // The fingers point right, so "up" in the region is right in the photo.
+        let turned = Region::around(&rectangle, [0.0, 0.0], [9.0, 0.0], -0.5, 2.0);
+        let Region { center: [x, y], size, rotation } = turned;
+        assert!((x - 60.0).abs() < 1e-4 && (y - 60.0).abs() < 1e-4, "{turned:?}");
+        assert_eq!((size, rotation), (40.0, FRAC_PI_2));
+    }
+
+    #[test]
+    fn samples_at_whole_coordinates_are_pixels() {
         let photo = gradient(40, 40);
         let region = Region { center: [20.0, 20.0], size: 10.0, rotation: 0.0 };
         let samples = sample(&photo, &region, 10, Border::Black, false);
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_edge_lies_black_or_the_edge() {
+    fn border_is_black_or_the_edge() {
         let photo = Photo::from_rgb(1, 1, vec![200, 100, 50]).expect("a photo");
         let region = Region { center: [0.0, 0.0], size: 1000.0, rotation: 1.0 };
         let black = sample(&photo, &region, 4, Border::Black, false);
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_that_make_no_sense_are_sampled_without_a_panic() {
+    fn absurd_regions_are_sampled_without_panic() {
         let photo = gradient(3, 3);
         for size in [0.0, -5.0, 1e30, f32::INFINITY, f32::NAN] {
             let region = Region { center: [f32::MAX, size], size, rotation: size };

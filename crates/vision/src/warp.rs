@@ -1,71 +1,75 @@
-//! A picture sampled at points between its pixels.
+//! Warping: a photo sampled at a grid of points between its pixels.
+//!
+//! [`sample`] interpolates bilinearly in integers, four points of a row at a time. Almost all points
+//! lie inside the photo and take the SIMD path; those at its edge are sampled one by one.
 
 use kernels::simd::{F32x4, I8x16, I16x8, I32x4};
 
-/// How finely a place between two pixels is told.
-const STEPS: i32 = 1 << STEP_BITS;
-const STEP_BITS: u32 = 5;
+use crate::decode::Photo;
 
-/// A picture of 8 bits: red, green and blue of each pixel, row by row.
-#[derive(Clone, Copy)]
-pub struct Picture<'a> {
-    /// The colours.
-    pub pixels: &'a [u8],
-    /// Pixels of a row, at least 1.
-    pub width: usize,
-    /// How many rows, at least 1.
-    pub height: usize,
+/// Bits of a position between two pixels: OpenCV's `INTER_BITS`. MediaPipe samples with OpenCV.
+///
+/// Palm detection is so sensitive that unrounded positions move the landmarks noticeably
+/// (`tests/fidelity.rs`).
+const SUBPIXEL_BITS: u32 = 5;
+/// Number of positions from one pixel to the next.
+const SUBPIXELS: i32 = 1 << SUBPIXEL_BITS;
+/// Half the sum of the weights of a point's four pixels: rounds to the nearest value.
+const HALF: i32 = SUBPIXELS * SUBPIXELS / 2;
+
+/// Points that are sampled together.
+const LANES: usize = 4;
+/// Bytes that are stored for them. Those after `3 * LANES` have no meaning.
+const STORED: usize = 16;
+/// Bytes that are loaded of a row for one point: two pixels, then two bytes without meaning.
+const LOADED: usize = 8;
+
+/// What lies beyond a photo's edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Border {
+    /// Black. Palm detection was trained with it.
+    Black,
+    /// The nearest pixel of the edge. The landmark model was trained with it.
+    Replicate,
 }
 
-/// Points in rows and columns, in pixels of a picture.
+/// A square grid of points, in pixels of a photo.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
-    /// Where the first one lies: x and y.
+    /// x and y of the first point.
     pub origin: [f32; 2],
-    /// From one column to the next.
+    /// Step from one column to the next, in x and y.
     pub across: [f32; 2],
-    /// From one row to the next.
+    /// Step from one row to the next, in x and y.
     pub down: [f32; 2],
-    /// How many rows and columns.
+    /// Number of rows, and of columns.
     pub side: usize,
-    /// Whether the columns are counted from the right.
+    /// True if columns are counted from the right: column `i` is `side - i` steps from the origin.
     pub mirror: bool,
 }
 
-/// Points of a row that are sampled together.
-const TOGETHER: usize = 4;
-/// Bytes that are written then; the last ones have no meaning.
-const WRITTEN: usize = 16;
-
-/// Samples a picture at a grid's points: red, green and blue of each, rounded to 8 bits.
+/// Samples a photo at a grid's points: `[side, side, 3]` values of 8 bits, RGB.
 ///
-/// Bilinear, at places that are rounded to 1/32 of a pixel. Pixels beyond the edge are those of the
-/// edge, or black.
-///
-/// Measured in wasmtime 48 on a Xeon (Sapphire Rapids): a turned region of 224 × 224 takes 0.24 ms, a
-/// letterbox of 128 × 128 0.08 ms; point by point, with places and colours of each together, 0.54 and
-/// 0.18 ms.
-///
-/// # Panics
-/// If the picture has not as many numbers as it has to have, or no pixel.
-pub fn sample(picture: Picture, grid: &Grid, black: bool) -> Vec<u8> {
-    let Picture { pixels, width, height } = picture;
-    assert!(!pixels.is_empty() && pixels.len() == 3 * width * height);
+/// Interpolates bilinearly between pixels, whose centres lie at whole coordinates. Positions are
+/// rounded to 1/32 of a pixel, values to the nearest integer. Coordinates may be any floats; those
+/// that are not finite give pixels of no meaning.
+pub fn sample(photo: &Photo, grid: &Grid, border: Border) -> Vec<u8> {
+    let picture = Picture { pixels: photo.pixels(), width: photo.width(), height: photo.height() };
     let side = grid.side;
-    // What is written behind colours is overwritten by the next ones.
-    let mut samples = vec![0; 3 * side * side + WRITTEN - 3 * TOGETHER];
-    let mut points = vec![Points::default(); side.div_ceil(TOGETHER)];
+    // Bytes stored beyond a batch's colours are overwritten by the next batch.
+    let mut samples = vec![0; 3 * side * side + STORED - 3 * LANES];
+    let mut batches = vec![Batch::default(); side.div_ceil(LANES)];
     for row in 0..side {
         let line = &mut samples[3 * side * row..];
-        // First all points: what has to wait for the one before would keep the processor from the next.
-        for (index, points) in points.iter_mut().enumerate() {
-            *points = Points::of(picture, grid, row, index * TOGETHER);
+        // All positions first: computed in turns with the colours, they would wait for each other.
+        for (index, batch) in batches.iter_mut().enumerate() {
+            *batch = Batch::new(picture, grid, row, index * LANES);
         }
-        for (index, points) in points.iter().enumerate() {
-            let first = 3 * TOGETHER * index;
+        for (index, batch) in batches.iter().enumerate() {
+            let first = 3 * LANES * index;
             match line[first..].first_chunk_mut() {
-                Some(colours) if points.inside => points.inside(picture, colours),
-                _ => points.anywhere(picture, black, &mut line[first..3 * side]),
+                Some(colours) if batch.inside => batch.sample_inside(picture, colours),
+                _ => batch.sample_edge(picture, border, &mut line[first..3 * side]),
             }
         }
     }
@@ -73,30 +77,39 @@ pub fn sample(picture: Picture, grid: &Grid, black: bool) -> Vec<u8> {
     samples
 }
 
-/// Some points of a row.
+/// A photo's parts, in registers: `pixels` has `3 * width * height` bytes, and both sides are at
+/// least 1.
+#[derive(Clone, Copy)]
+struct Picture<'a> {
+    pixels: &'a [u8],
+    width: usize,
+    height: usize,
+}
+
+/// Positions of [`LANES`] neighbouring points of a grid's row.
 #[derive(Clone, Default)]
-struct Points {
-    /// Where they are, in steps.
-    x: [i32; TOGETHER],
-    y: [i32; TOGETHER],
-    /// Where the upper left one of the four pixels around each of them begins.
-    starts: [i32; TOGETHER],
-    /// Whether all of these lie in the picture, and two more bytes behind the last one. Else the starts
-    /// are no places.
+struct Batch {
+    /// Coordinates in units of 1 / [`SUBPIXELS`] pixel.
+    x: [i32; LANES],
+    y: [i32; LANES],
+    /// Offset of the upper left of the four pixels around each point. Valid only if `inside`.
+    offsets: [i32; LANES],
+    /// True if [`LOADED`] bytes from each offset on, and from the same offset in the next row on,
+    /// are pixels of the picture.
     inside: bool,
 }
 
-impl Points {
+impl Batch {
+    /// Computes the positions of a row's points from column `first` on.
     #[inline(always)]
-    fn of(
+    fn new(
         Picture { pixels, width, height }: Picture,
         grid: &Grid,
         row: usize,
         first: usize,
-    ) -> Points {
-        let columns: [f32; TOGETHER] = std::array::from_fn(|i| (first + i) as f32);
+    ) -> Batch {
+        let columns: [f32; LANES] = std::array::from_fn(|i| (first + i) as f32);
         let columns = F32x4::load(&columns);
-        // Mirrored, column 0 shows what lies as far right as it lies left otherwise.
         let columns = match grid.mirror {
             true => F32x4::splat(grid.side as f32).add(columns.mul(F32x4::splat(-1.0))),
             false => columns,
@@ -104,107 +117,100 @@ impl Points {
         let [x, y] = [0, 1].map(|axis| {
             let across = columns.mul(F32x4::splat(grid.across[axis]));
             let down = F32x4::splat(row as f32 * grid.down[axis]);
-            let at = F32x4::splat(grid.origin[axis]).add(across).add(down);
-            at.mul(F32x4::splat(STEPS as f32)).nearest()
+            let position = F32x4::splat(grid.origin[axis]).add(across).add(down);
+            position.mul(F32x4::splat(SUBPIXELS as f32)).nearest()
         });
-        let [column, row] = [x, y].map(|steps| steps.shift_right::<STEP_BITS>());
-        let line = 3 * width;
-        let starts = row.mul(I32x4::splat(line as i32)).add(column.mul(I32x4::splat(3)));
-        // A picture that is too small for it, or too large, has no last place.
-        let last = pixels.len() as i64 - (line + SEEN) as i64;
+        let [column, row] = [x, y].map(|position| position.shift_right::<SUBPIXEL_BITS>());
+        let stride = 3 * width;
+        let offsets = row.mul(I32x4::splat(stride as i32)).add(column.mul(I32x4::splat(3)));
+        // Negative for a picture that is too small for the loads, or too large for 32 bits.
+        let last = pixels.len() as i64 - (stride + LOADED) as i64;
         let last = I32x4::splat(i32::try_from(last).unwrap_or(-1));
         let [width, height] = [width, height].map(|side| I32x4::splat(side as i32 - 2));
-        // The sign of each says whether it is too small, or too large. (The start alone would not do: it
-        // can be any place for a point far away.)
-        let outside = [row, width.sub(column), height.sub(row), last.sub(starts)];
-        let inside = !outside.into_iter().fold(column, I32x4::or).any_negative();
-        Points { x: x.to_array(), y: y.to_array(), starts: starts.to_array(), inside }
+        // Each of these is negative for a point outside. The offset alone would not do: that of a
+        // point far away may have wrapped around.
+        let checks = [row, width.sub(column), height.sub(row), last.sub(offsets)];
+        let inside = !checks.into_iter().fold(column, I32x4::or).any_negative();
+        Batch { x: x.to_array(), y: y.to_array(), offsets: offsets.to_array(), inside }
     }
 
-    /// Their colours, if they are inside.
+    /// Samples the points of a batch that lies inside.
     #[inline(always)]
-    fn inside(&self, Picture { pixels, width, .. }: Picture, colours: &mut [u8; WRITTEN]) {
+    fn sample_inside(&self, Picture { pixels, width, .. }: Picture, colours: &mut [u8; STORED]) {
         let colour = |point: usize| {
-            let start = self.starts[point] as usize;
-            // SAFETY: they are inside: `of` has seen that this picture has so many bytes from each start
-            // on, and from the line below it.
-            let line = |start: usize| unsafe { &*pixels.as_ptr().add(start).cast() };
-            let [across, down] = [self.x, self.y].map(|steps| steps[point] as usize % PLACES);
-            between(line(start), line(start + 3 * width), across, down)
+            let offset = self.offsets[point] as usize;
+            // SAFETY: the batch is inside: `new` has checked for this picture that `LOADED` bytes
+            // follow each offset, and the same offset one row below.
+            let load = |offset: usize| unsafe { &*pixels.as_ptr().add(offset).cast() };
+            let [across, down] =
+                [self.x, self.y].map(|position| position[point] as usize % SUBPIXELS as usize);
+            interpolate(load(offset), load(offset + 3 * width), across, down)
         };
         I8x16::store_colours([colour(0), colour(1), colour(2), colour(3)], colours);
     }
 
-    /// The colours of those that there is room for.
+    /// Samples points anywhere, as many as there is room for.
     #[cold]
     #[inline(never)]
-    fn anywhere(&self, picture: Picture, black: bool, colours: &mut [u8]) {
+    fn sample_edge(&self, picture: Picture, border: Border, colours: &mut [u8]) {
         let Picture { pixels, width, height } = picture;
         let (width, height) = (width as i32, height as i32);
         let pixel = |x: i32, y: i32| -> [i32; 3] {
             let inside = (0..width).contains(&x) && (0..height).contains(&y);
-            if !inside && black {
+            if !inside && border == Border::Black {
                 return [0; 3];
             }
             let (x, y) = (x.clamp(0, width - 1) as usize, y.clamp(0, height - 1) as usize);
-            let start = 3 * (y * picture.width + x);
-            [0, 1, 2].map(|colour| i32::from(pixels[start + colour]))
+            let offset = 3 * (y * picture.width + x);
+            [0, 1, 2].map(|colour| i32::from(pixels[offset + colour]))
         };
         let points = self.x.into_iter().zip(self.y);
         for ((x, y), colours) in points.zip(colours.as_chunks_mut::<3>().0) {
-            let (left, top) = (x.div_euclid(STEPS), y.div_euclid(STEPS));
-            let (x, y) = (x.rem_euclid(STEPS), y.rem_euclid(STEPS));
+            let (left, top) = (x.div_euclid(SUBPIXELS), y.div_euclid(SUBPIXELS));
+            let (x, y) = (x.rem_euclid(SUBPIXELS), y.rem_euclid(SUBPIXELS));
             let corners = [(0, 0), (1, 0), (0, 1), (1, 1)]
                 .map(|(right, below)| pixel(left + right, top + below));
-            let weights = [(STEPS - x) * (STEPS - y), x * (STEPS - y), (STEPS - x) * y, x * y];
+            let (x_rest, y_rest) = (SUBPIXELS - x, SUBPIXELS - y);
+            let weights = [x_rest * y_rest, x * y_rest, x_rest * y, x * y];
             for (index, colour) in colours.iter_mut().enumerate() {
                 let sum = (0..4).map(|i| corners[i][index] * weights[i]).sum::<i32>();
-                *colour = ((sum + ROUND) >> (2 * STEP_BITS)) as u8;
+                *colour = ((sum + HALF) >> (2 * SUBPIXEL_BITS)) as u8;
             }
         }
     }
 }
 
-/// A half of what the pixels around a point count together.
-const ROUND: i32 = STEPS * STEPS / 2;
-
-/// How many places between two pixels are told apart.
-const PLACES: usize = STEPS as usize;
-
-/// What two lines count, the upper and the lower one, by the place between them.
-static LINES: [[[i16; 8]; 2]; PLACES] = {
-    let mut lines = [[[0; 8]; 2]; PLACES];
-    let mut place = 0;
-    while place < PLACES {
-        lines[place] = [[(PLACES - place) as i16; 8], [place as i16; 8]];
-        place += 1;
+/// Weights of the upper and the lower row, by the position between them.
+static ROW_WEIGHTS: [[[i16; 8]; 2]; SUBPIXELS as usize] = {
+    let mut weights = [[[0; 8]; 2]; SUBPIXELS as usize];
+    let mut position = 0;
+    while position < SUBPIXELS as usize {
+        weights[position] = [[SUBPIXELS as i16 - position as i16; 8], [position as i16; 8]];
+        position += 1;
     }
-    lines
+    weights
 };
 
-/// What two pixels of a line count, the left and the right one, by the place between them.
-static PIXELS: [[i16; 8]; PLACES] = {
-    let mut pixels = [[0; 8]; PLACES];
-    let mut place = 0;
-    while place < PLACES {
-        let (left, right) = ((PLACES - place) as i16, place as i16);
-        pixels[place] = [left, right, left, right, left, right, left, right];
-        place += 1;
+/// Weights of the left and the right pixel, in turns, by the position between them.
+static COLUMN_WEIGHTS: [[i16; 8]; SUBPIXELS as usize] = {
+    let mut weights = [[0; 8]; SUBPIXELS as usize];
+    let mut position = 0;
+    while position < SUBPIXELS as usize {
+        let (left, right) = (SUBPIXELS as i16 - position as i16, position as i16);
+        weights[position] = [left, right, left, right, left, right, left, right];
+        position += 1;
     }
-    pixels
+    weights
 };
 
-/// Bytes that are read of a line; the first six count: two neighbouring pixels.
-const SEEN: usize = 8;
-
-/// The colour between four pixels: three numbers, of 8 bits; the fourth one has no meaning.
+/// Returns the colour between four pixels: red, green, blue, and a lane without meaning.
 #[inline(always)]
-fn between(upper: &[u8; SEEN], lower: &[u8; SEEN], across: usize, down: usize) -> I32x4 {
-    let [first, second] = LINES[down].each_ref().map(I16x8::load);
-    let lines = I16x8::colours(upper).mul(first).add(I16x8::colours(lower).mul(second));
-    // 8 bits times 32: 13 bits; then times 32 again.
-    let sums = lines.dot(I16x8::load(&PIXELS[across]));
-    sums.add(I32x4::splat(ROUND)).shift_right::<{ 2 * STEP_BITS }>()
+fn interpolate(upper: &[u8; LOADED], lower: &[u8; LOADED], across: usize, down: usize) -> I32x4 {
+    let [first, second] = ROW_WEIGHTS[down].each_ref().map(I16x8::load);
+    let rows = I16x8::colours(upper).mul(first).add(I16x8::colours(lower).mul(second));
+    // 8 bits times 5 bits fit 16; the second product adds 5 more.
+    let sums = rows.dot(I16x8::load(&COLUMN_WEIGHTS[across]));
+    sums.add(I32x4::splat(HALF)).shift_right::<{ 2 * SUBPIXEL_BITS }>()
 }
 
 #[cfg(test)]
@@ -212,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_what_plain_integers_say() {
+    fn sampling_equals_plain_integers() {
         let mut random = fastrand::Rng::with_seed(23);
         for _ in 0..40 {
             let (width, height) = (1 + random.usize(..40), 1 + random.usize(..40));
@@ -221,7 +227,9 @@ mod tests {
             let (origin, across, down) = (pair(20.0), pair(1.0), pair(1.0));
             let (mirror, black) = (random.bool(), random.bool());
             let grid = Grid { origin, across, down, side: 1 + random.usize(..40), mirror };
-            let found = sample(Picture { pixels: &pixels, width, height }, &grid, black);
+            let border = if black { Border::Black } else { Border::Replicate };
+            let photo = Photo::from_rgb(width, height, pixels.clone()).expect("a photo");
+            let found = sample(&photo, &grid, border);
 
             let pixel = |x: i32, y: i32, colour: usize| {
                 let nearest = [x.clamp(0, width as i32 - 1), y.clamp(0, height as i32 - 1)];
