@@ -1,48 +1,55 @@
-//! Hand landmarks: 21 points of the hand in a region of interest, whether there is a hand at all
-//! (presence), which one it is (handedness), and what the model saw on its way (features).
+//! Hand landmarks: MediaPipe's landmark model, from a region of the photo to a [`Hand`].
+//!
+//! [`find`] samples the region, runs the model and maps its outputs back to the photo: 21 landmarks,
+//! presence, handedness, and the model's pooled features. [`region_of`] gives the closer region in
+//! which to look again.
+//!
+//! The constants are those of MediaPipe's graphs `hand_landmark_cpu.pbtxt` and
+//! `hand_landmark_landmarks_to_roi.pbtxt`.
+
+use kernels::pointwise::Precision;
 
 use crate::decode::Photo;
 use crate::engine::{Input, Model, ModelError, Operators};
-use kernels::pointwise::Precision;
 use crate::region::{Border, Rectangle, Region, sample, upright_rotation};
 
-/// Width and height of the model's input.
+/// Side of the model's square input, in pixels.
 pub const INPUT_SIDE: usize = 224;
-/// Shape of the model's input: one picture, channels last, RGB 0 to 1.
+/// Shape of the model's input: one picture, channels last, RGB.
 pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
-/// What runs the model. Measured: in 8 bits the landmarks of the test photos move by 0.5 % of the
-/// palm's length on average against 32-bit floats, those of the lite model by 0.7 %. Without
-/// `relaxed-simd` they would be slower than 16 bits: 11 GMAC/s against 36.
+/// Operators that run the model.
+///
+/// Landmarks tolerate int8: `tests/fidelity.rs` compares them with f32. Without `relaxed-simd`,
+/// int8 products are slower than int16 ones.
 pub const OPERATORS: Operators =
     Operators::Own(if cfg!(all(target_family = "wasm", not(target_feature = "relaxed-simd"))) {
         Precision::Sixteen
     } else {
         Precision::Eight
     });
-/// The number of landmarks, in MediaPipe's order: wrist, then four of each finger from its base to
-/// its tip, thumb first.
+/// Number of landmarks. MediaPipe's order: the wrist, then four of each finger from base to tip,
+/// thumb first.
 pub const LANDMARKS: usize = 21;
 
-/// The landmark of the wrist.
+/// Index of the wrist.
 pub const WRIST: usize = 0;
-/// The landmark of the index finger's base.
+/// Index of the index finger's base.
 pub const INDEX_FINGER_BASE: usize = 5;
-/// The landmark of the middle finger's base.
+/// Index of the middle finger's base.
 pub const MIDDLE_FINGER_BASE: usize = 9;
-/// The landmark of the ring finger's base.
+/// Index of the ring finger's base.
 pub const RING_FINGER_BASE: usize = 13;
 
-/// The landmarks that don't move much with the fingers: they give the region
-/// (`hand_landmark_landmarks_to_roi.pbtxt`).
+/// Indices of the landmarks that move little with the fingers; their box gives the region.
 const STEADY: [usize; 12] = [0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18];
-/// From the steady landmarks' box to the hand's region (`hand_landmark_landmarks_to_roi.pbtxt`).
+/// Size of the hand's region, in sizes of the steady landmarks' box (`scale_x`, `scale_y`).
 const HAND_SCALE: f32 = 2.0;
+/// Shift of the hand's region towards the fingers, in heights of that box (`shift_y`).
 const HAND_SHIFT: f32 = -0.1;
-/// The model's z is in the same unit as its x and y; MediaPipe then divides by this
-/// (`normalize_z`).
+/// Divisor of the model's z, which is in pixels of its input like x and y (`normalize_z`).
 const Z_DIVISOR: f32 = 0.4;
 
-/// A hand, right or left: the signer's own.
+/// The signer's own right or left hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handedness {
     /// The right hand.
@@ -52,7 +59,7 @@ pub enum Handedness {
 }
 
 impl Handedness {
-    /// `Right` or `Left`, as MediaPipe writes it.
+    /// Returns `Right` or `Left`, as MediaPipe writes it.
     pub fn name(self) -> &'static str {
         match self {
             Handedness::Right => "Right",
@@ -61,41 +68,41 @@ impl Handedness {
     }
 }
 
-/// What the landmark model says of a region.
+/// The landmark model's report of a region.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hand {
-    /// The region that was looked at.
+    /// The region that the model saw.
     pub region: Region,
-    /// x, y in pixels of the photo; z in pixels too, smaller is nearer to the camera, 0 at the
-    /// wrist.
+    /// x, y and z of each landmark, in pixels of the photo. z is depth: 0 at the wrist, smaller
+    /// towards the camera.
     pub landmarks: [[f32; 3]; LANDMARKS],
-    /// The probability that there is a hand in the region, 0 to 1.
+    /// Presence: the probability that the region holds a hand, 0 to 1.
     pub presence: f32,
-    /// Which hand it is.
+    /// The likelier handedness.
     pub handedness: Handedness,
-    /// The probability of that, 0.5 to 1.
+    /// Probability of that handedness, 0.5 to 1.
     pub handedness_score: f32,
-    /// Whether the model saw the region mirrored.
+    /// True if the model saw the region mirrored.
     pub mirrored: bool,
-    /// The model's own features after its global average pooling: 1,152 numbers of the full
-    /// model, 672 of the lite one.
+    /// Pooled features: 1,152 values of the full model, 672 of the lite one. They are of the region
+    /// as the model saw it, mirrored or not.
     pub features: Vec<f32>,
 }
 
-/// Shapes of the model's outputs: landmarks in pixels of the input, presence, handedness,
-/// landmarks in metres, features.
+/// Returns the shapes of the model's outputs: landmarks in pixels of the input, presence,
+/// handedness, landmarks in metres, and `features` pooled features.
 pub fn output_shapes(features: usize) -> [Vec<usize>; 5] {
     let points = 3 * LANDMARKS;
     [vec![1, points], vec![1, 1], vec![1, 1], vec![1, points], vec![1, features]]
 }
 
-/// Looks for a hand in a region.
+/// Runs the landmark model on a region of a photo.
 ///
-/// With `mirror` the model gets to see the region mirrored; what is returned is as in the photo
-/// either way, the features apart.
+/// It reports a hand for every region; [`Hand::presence`] tells if there is one. With `mirror` the
+/// model sees the region mirrored. Landmarks and handedness are those of the photo either way.
 ///
 /// # Errors
-/// [`ModelError::Run`].
+/// [`ModelError::Run`] if the model fails, or its outputs have other lengths or are not finite.
 pub fn find(
     model: &dyn Model,
     photo: &Photo,
@@ -105,7 +112,7 @@ pub fn find(
     let input = sample(photo, region, INPUT_SIDE, Border::Replicate, mirror);
     let wrong = || ModelError::Run {
         name: "hand landmarks".into(),
-        reason: "outputs of other sizes, or not finite".into(),
+        reason: "outputs of other lengths, or not finite".into(),
     };
     let outputs: [Vec<f32>; 5] =
         model.run(Input::Picture(input))?.try_into().map_err(|_| wrong())?;
@@ -113,7 +120,9 @@ pub fn find(
     let (Some(&presence), Some(&handedness)) = (presence.first(), handedness.first()) else {
         return Err(wrong());
     };
-    let finite = points.iter().chain(&world).chain(&features).all(|value| value.is_finite());
+    let values = [presence, handedness];
+    let mut values = values.iter().chain(&points).chain(&world).chain(&features);
+    let finite = values.all(|value| value.is_finite());
     if points.len() != 3 * LANDMARKS || world.len() != points.len() || !finite {
         return Err(wrong());
     }
@@ -125,8 +134,8 @@ pub fn find(
         let [x, y] = region.to_photo([u, y / side]);
         [x, y, z / side / Z_DIVISOR * region.size]
     });
-    // The model's own number is the probability of a right hand in a photo that is not mirrored
-    // (MediaPipe calls it "Left", since it takes its pictures for selfies).
+    // The model's value is the probability of a right hand in a photo that is not mirrored. MediaPipe
+    // calls it "Left", since it expects mirrored selfies.
     let right = if mirror { 1.0 - handedness } else { handedness };
     let (handedness, handedness_score) =
         if right >= 0.5 { (Handedness::Right, right) } else { (Handedness::Left, 1.0 - right) };
@@ -141,35 +150,229 @@ pub fn find(
     })
 }
 
-/// The region of interest that landmarks give: nearer to the hand than the palm's.
+/// Returns the region that landmarks give, which fits the hand more closely than its palm's.
 ///
-/// MediaPipe's `HandLandmarksToRect` and `RectTransformation` calculators.
+/// Source: MediaPipe's `HandLandmarksToRectCalculator` and `RectTransformationCalculator`.
 pub fn region_of(landmarks: &[[f32; 3]; LANDMARKS]) -> Region {
     let point = |i: usize| [landmarks[i][0], landmarks[i][1]];
-    let middle = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
+    let mean = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
     let wrist = point(WRIST);
-    let bases = middle(
-        middle(point(INDEX_FINGER_BASE), point(RING_FINGER_BASE)),
-        point(MIDDLE_FINGER_BASE),
-    );
+    let outer = mean(point(INDEX_FINGER_BASE), point(RING_FINGER_BASE));
+    let bases = mean(outer, point(MIDDLE_FINGER_BASE));
     let rotation = upright_rotation(wrist, bases);
     let (sin, cos) = rotation.sin_cos();
 
-    // The box in axes that are turned with the hand.
-    let mut least = [f32::INFINITY; 2];
-    let mut most = [f32::NEG_INFINITY; 2];
+    // The box in axes that are rotated with the hand.
+    let mut min = [f32::INFINITY; 2];
+    let mut max = [f32::NEG_INFINITY; 2];
     for [x, y] in STEADY.map(point) {
-        let turned = [cos * x + sin * y, cos * y - sin * x];
+        let rotated = [cos * x + sin * y, cos * y - sin * x];
         for axis in 0..2 {
-            least[axis] = least[axis].min(turned[axis]);
-            most[axis] = most[axis].max(turned[axis]);
+            min[axis] = min[axis].min(rotated[axis]);
+            max[axis] = max[axis].max(rotated[axis]);
         }
     }
-    let [u, v] = middle(least, most);
+    let [u, v] = mean(min, max);
     let rectangle = Rectangle {
         center: [cos * u - sin * v, sin * u + cos * v],
-        width: most[0] - least[0],
-        height: most[1] - least[1],
+        width: max[0] - min[0],
+        height: max[1] - min[1],
     };
     Region::around(&rectangle, wrist, bases, HAND_SHIFT, HAND_SCALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f32::consts::FRAC_PI_2;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A landmark model that returns these outputs and keeps its last input.
+    struct Fake {
+        outputs: [Vec<f32>; 5],
+        input: Mutex<Option<Input>>,
+    }
+
+    impl Fake {
+        /// All landmarks at one point of the input, in its pixels; presence 0.9.
+        fn new(point: [f32; 3], right: f32) -> Fake {
+            let world = vec![0.0; 3 * LANDMARKS];
+            let outputs = [point.repeat(LANDMARKS), vec![0.9], vec![right], world, vec![0.25; 4]];
+            Fake { outputs, input: Mutex::new(None) }
+        }
+
+        fn find(&self, region: &Region, mirror: bool) -> Result<Hand, ModelError> {
+            find(self, &half_white(), region, mirror)
+        }
+    }
+
+    impl Model for Fake {
+        fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
+            *self.input.lock().expect("no panic") = Some(input);
+            Ok(self.outputs.to_vec())
+        }
+    }
+
+    /// 200 × 100 pixels: black on the left, white on the right.
+    fn half_white() -> Photo {
+        let row = [[0; 300], [255; 300]].concat();
+        Photo::from_rgb(200, 100, row.repeat(100)).expect("a photo")
+    }
+
+    /// Half a pixel of the photo to each pixel of the input.
+    const REGION: Region = Region { center: [100.0, 50.0], size: 112.0, rotation: 0.0 };
+
+    #[test]
+    fn landmarks_are_mapped_to_the_photo() {
+        let quarter = Region { rotation: FRAC_PI_2, ..REGION };
+        for (region, point, expected) in [
+            (REGION, [112.0, 112.0], [100.0, 50.0]),
+            (REGION, [0.0, 0.0], [44.0, -6.0]),
+            (REGION, [224.0, 0.0], [156.0, -6.0]),
+            // The input's right is the photo's down.
+            (quarter, [224.0, 112.0], [100.0, 106.0]),
+            (quarter, [0.0, 0.0], [156.0, -6.0]),
+        ] {
+            let hand = Fake::new([point[0], point[1], 0.0], 0.9).find(&region, false);
+            let hand = hand.expect("a run");
+            assert_eq!((hand.region, hand.presence, hand.mirrored), (region, 0.9, false));
+            assert_eq!(hand.features, [0.25; 4]);
+            for [x, y, z] in hand.landmarks {
+                let near = (x - expected[0]).abs() < 1e-3 && (y - expected[1]).abs() < 1e-3;
+                assert!(near && z == 0.0, "{point:?}: {x} {y} {z}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_landmark_is_mapped_by_itself() {
+        let mut fake = Fake::new([0.0; 3], 0.9);
+        fake.outputs[0] = (0..LANDMARKS).flat_map(|i| [2.0 * i as f32, 0.0, 0.0]).collect();
+        let landmarks = fake.find(&REGION, false).expect("a run").landmarks;
+        for (i, [x, _, _]) in landmarks.into_iter().enumerate() {
+            assert!((x - (44.0 + i as f32)).abs() < 1e-3, "{i}: {x}");
+        }
+    }
+
+    #[test]
+    fn mirrored_landmarks_are_unmirrored() {
+        for (x, expected) in [(0.0, 156.0), (56.0, 128.0), (224.0, 44.0)] {
+            let hand = Fake::new([x, 112.0, 0.0], 0.9).find(&REGION, true).expect("a run");
+            assert!(hand.mirrored);
+            let [found, y, _] = hand.landmarks[7];
+            assert!((found - expected).abs() < 1e-3 && (y - 50.0).abs() < 1e-3, "{found} {y}");
+        }
+    }
+
+    #[test]
+    fn z_is_in_pixels_of_the_photo() {
+        for mirror in [false, true] {
+            let hand = Fake::new([0.0, 0.0, -22.4], 0.9).find(&REGION, mirror).expect("a run");
+            // A tenth of the input's side, divided by 0.4: a quarter of the region's.
+            assert!((hand.landmarks[3][2] + 28.0).abs() < 1e-4, "{:?}", hand.landmarks[3]);
+        }
+    }
+
+    #[test]
+    fn handedness_is_the_photo_s() {
+        use Handedness::{Left, Right};
+        for (right, mirror, expected) in [
+            (0.75, false, (Right, 0.75)),
+            (0.25, false, (Left, 0.75)),
+            (0.75, true, (Left, 0.75)),
+            (0.25, true, (Right, 0.75)),
+            (0.5, false, (Right, 0.5)),
+            (0.0, false, (Left, 1.0)),
+        ] {
+            let hand = Fake::new([0.0; 3], right).find(&REGION, mirror).expect("a run");
+            assert_eq!((hand.handedness, hand.handedness_score), expected, "{right} {mirror}");
+        }
+    }
+
+    #[test]
+    fn model_sees_the_region_mirrored_on_request() {
+        for (mirror, left, right) in [(false, 0, 255), (true, 255, 0)] {
+            let fake = Fake::new([0.0; 3], 0.9);
+            fake.find(&Region { size: 300.0, ..REGION }, mirror).expect("a run");
+            let input = fake.input.into_inner().expect("no panic");
+            let Some(Input::Picture(pixels)) = input else { panic!("no picture: {input:?}") };
+            assert_eq!(pixels.len(), INPUT_SHAPE.iter().product::<usize>());
+            // Beyond the photo's edge lies the edge.
+            for row in pixels.chunks(3 * INPUT_SIDE) {
+                assert_eq!((row[0], row[3 * INPUT_SIDE - 1]), (left, right), "{mirror}");
+            }
+        }
+    }
+
+    #[test]
+    fn outputs_of_other_lengths_are_an_error() {
+        for (output, length) in [(0, 62), (0, 64), (1, 0), (2, 0), (3, 62), (3, 64)] {
+            let mut fake = Fake::new([0.0; 3], 0.9);
+            fake.outputs[output].resize(length, 0.0);
+            let error = fake.find(&REGION, false).expect_err("an error");
+            assert!(matches!(error, ModelError::Run { .. }), "{output} {length}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_numbers_of_outputs_are_an_error() {
+        struct Outputs(Vec<Vec<f32>>);
+        impl Model for Outputs {
+            fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
+                Ok(self.0.clone())
+            }
+        }
+        let five = Fake::new([0.0; 3], 0.9).outputs.to_vec();
+        let six = [five.as_slice(), &[vec![0.0]]].concat();
+        let find =
+            |outputs: &[Vec<f32>]| find(&Outputs(outputs.to_vec()), &half_white(), &REGION, false);
+        assert!(find(&five).is_ok());
+        assert!(find(&five[..4]).is_err());
+        assert!(find(&six).is_err());
+        assert!(find(&[]).is_err());
+    }
+
+    #[test]
+    fn outputs_that_are_not_finite_are_an_error() {
+        for value in [f32::NAN, f32::INFINITY] {
+            for output in 0..5 {
+                let mut fake = Fake::new([0.0; 3], 0.9);
+                *fake.outputs[output].last_mut().expect("a value") = value;
+                let error = fake.find(&REGION, false).expect_err("an error");
+                assert!(error.to_string().contains("not finite"), "{output} {value}: {error}");
+            }
+        }
+    }
+
+    /// A hand that points up: wrist at (50, 100), finger bases at y = 50, a finger tip far away.
+    fn upright_hand() -> [[f32; 3]; LANDMARKS] {
+        let mut landmarks = [[50.0, 70.0, 0.0]; LANDMARKS];
+        landmarks[WRIST] = [50.0, 100.0, 0.0];
+        landmarks[INDEX_FINGER_BASE] = [40.0, 50.0, 0.0];
+        landmarks[MIDDLE_FINGER_BASE] = [50.0, 50.0, 0.0];
+        landmarks[RING_FINGER_BASE] = [60.0, 50.0, 0.0];
+        landmarks[8] = [500.0, -500.0, 0.0];
+        landmarks
+    }
+
+    #[test]
+    fn region_of_an_upright_hand_surrounds_its_palm() {
+        let region = region_of(&upright_hand());
+        // The steady landmarks' box: 20 × 50 around (50, 75), shifted by a tenth of its height.
+        assert!((region.center[0] - 50.0).abs() < 1e-4, "{region:?}");
+        assert!((region.center[1] - 70.0).abs() < 1e-4, "{region:?}");
+        assert!((region.size - 100.0).abs() < 1e-4, "{region:?}");
+        assert!(region.rotation.abs() < 1e-6, "{region:?}");
+    }
+
+    #[test]
+    fn region_of_a_rotated_hand_is_rotated() {
+        // A quarter turn clockwise around the origin.
+        let region = region_of(&upright_hand().map(|[x, y, z]| [-y, x, z]));
+        assert!((region.center[0] + 70.0).abs() < 1e-3, "{region:?}");
+        assert!((region.center[1] - 50.0).abs() < 1e-3, "{region:?}");
+        assert!((region.size - 100.0).abs() < 1e-3, "{region:?}");
+        assert!((region.rotation - FRAC_PI_2).abs() < 1e-6, "{region:?}");
+    }
 }
