@@ -1,34 +1,42 @@
-//! The letter: from a hand to numbers that don't care for left or right, distance or position,
-//! and from these to a letter.
+//! The letter: from a hand to a feature vector, and from that to a letter.
+//!
+//! [`features`] makes the vector, which does not depend on left or right, distance or position.
+//! [`Classifier`] runs a model of one's choice on it; `models/train.py` trains this project's. Change
+//! [`features`] and every classifier must be trained anew.
 
-use std::fmt;
+use thiserror::Error;
 
 use crate::engine::{Input, Model, ModelError, OnnxModel};
-use crate::landmarks::{Hand, INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, WRIST};
+use crate::landmarks::{
+    Hand, INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, RING_FINGER_BASE, WRIST,
+};
 
-/// The landmarks of the fingers' bases and tips, thumb first.
-const FINGERS: [(usize, usize); 5] = [(1, 4), (INDEX_FINGER_BASE, 8), (9, 12), (13, 16), (17, 20)];
-/// Numbers that come from the landmarks: the landmarks themselves, and the directions of palm and
-/// fingers.
+/// Indices of the landmarks at each finger's base and tip, thumb first.
+const FINGERS: [(usize, usize); 5] =
+    [(1, 4), (INDEX_FINGER_BASE, 8), (MIDDLE_FINGER_BASE, 12), (RING_FINGER_BASE, 16), (17, 20)];
+/// Number of features that come from the landmarks: their coordinates, and the directions of palm
+/// and fingers.
 pub const GEOMETRY: usize = 3 * LANDMARKS + 2 * (1 + FINGERS.len());
+/// Limit of these features' absolute values. Landmarks of a hand stay below it; it bounds those that
+/// make no sense, such as a finger base on the wrist.
+const GEOMETRY_LIMIT: f32 = 10.0;
 
-/// The label of what looks like a hand to the landmark model, but is none.
+/// The label for no hand: what only looks like one to the landmark model.
 pub const NO_HAND: &str = "-";
-/// From this probability of [`NO_HAND`] on, the answer is that there is no hand.
+/// Probability of [`NO_HAND`] from which there is no hand.
 ///
-/// Measured: the table "No hand" in the model card.
+/// Measured: the table "No hand" in the model card (`models/README.md`).
 pub const NO_HAND_LIMIT: f32 = 0.5;
 
-/// The classifier's input, of length [`GEOMETRY`] plus the number of the landmark model's
-/// features:
+/// Returns the classifier's input: [`GEOMETRY`] values, then the hand's pooled features.
 ///
-/// 1. the landmarks (x, y, z of each) seen from the wrist, turned so that the middle finger's base
-///    is straight above it, at the distance 1;
-/// 2. the directions in the photo of the palm (wrist to middle finger's base) and of the five
-///    fingers (base to tip), as sine and cosine each: U and H, D and G, K and P differ only there;
-/// 3. the landmark model's own features.
+/// 1. The landmarks, x, y and z of each: relative to the wrist, rotated so that the middle finger's
+///    base is straight above it, in units of the distance between the two.
+/// 2. The directions of the palm (wrist to middle finger's base) and of the five fingers (base to
+///    tip) in the photo, as unit vectors. U and H, D and G, K and P differ only there.
+/// 3. The landmark model's pooled features.
 ///
-/// A left hand is mirrored.
+/// A mirrored hand is mirrored here too, so that a left hand becomes a right one.
 pub fn features(hand: &Hand) -> Vec<f32> {
     let side = if hand.mirrored { -1.0 } else { 1.0 };
     let points = hand.landmarks.map(|[x, y, z]| [side * x, y, z]);
@@ -37,31 +45,30 @@ pub fn features(hand: &Hand) -> Vec<f32> {
     let (palm_x, palm_y) = direction([base_x - wrist_x, base_y - wrist_y]);
     let length = (base_x - wrist_x).hypot(base_y - wrist_y).max(f32::MIN_POSITIVE);
 
-    let mut numbers = Vec::with_capacity(GEOMETRY + hand.features.len());
+    let mut values = Vec::with_capacity(GEOMETRY + hand.features.len());
     for [x, y, z] in points {
         let (x, y) = ((x - wrist_x) / length, (y - wrist_y) / length);
         // The palm's direction (palm_x, palm_y) becomes (0, −1): straight up.
-        numbers.extend([palm_x * y - palm_y * x, -palm_x * x - palm_y * y, (z - wrist_z) / length]);
+        values.extend([palm_x * y - palm_y * x, -palm_x * x - palm_y * y, (z - wrist_z) / length]);
     }
-    numbers.extend([palm_x, palm_y]);
+    values.extend([palm_x, palm_y]);
     for (base, tip) in FINGERS {
         let (x, y) =
             direction([points[tip][0] - points[base][0], points[tip][1] - points[base][1]]);
-        numbers.extend([x, y]);
+        values.extend([x, y]);
     }
-    // A photo can't make the model say more than this; a broken one can make it say anything.
-    numbers.iter_mut().for_each(|number| *number = number.clamp(-10.0, 10.0));
-    numbers.extend_from_slice(&hand.features);
-    numbers
+    values.iter_mut().for_each(|value| *value = value.clamp(-GEOMETRY_LIMIT, GEOMETRY_LIMIT));
+    values.extend_from_slice(&hand.features);
+    values
 }
 
-/// The unit vector of a direction; straight up if there is none.
+/// Returns the unit vector of a direction, or straight up for a direction without length.
 fn direction([x, y]: [f32; 2]) -> (f32, f32) {
     let length = x.hypot(y);
     if length > 0.0 { (x / length, y / length) } else { (0.0, -1.0) }
 }
 
-/// Tells letters apart.
+/// A model that tells letters apart, with its labels.
 pub struct Classifier {
     model: Box<dyn Model>,
     labels: Vec<String>,
@@ -76,59 +83,41 @@ pub struct Guess {
     pub confidence: f32,
 }
 
-/// What the classifier says of a hand.
+/// The classifier's result for a hand.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Letters {
-    /// All labels but [`NO_HAND`], the likeliest first; their probabilities add up to 1.
+    /// All labels except [`NO_HAND`], likeliest first. Their probabilities sum to 1.
     pub guesses: Vec<Guess>,
-    /// The probability that this is no hand at all; 0 for a classifier that doesn't know
-    /// [`NO_HAND`].
+    /// Probability of [`NO_HAND`], 0 to 1; 0 for a classifier without that label.
     pub no_hand: f32,
 }
 
-/// Why a classifier can't be used.
-#[derive(Clone, Debug, PartialEq)]
+/// The reason why a classifier cannot be used.
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum ClassifierError {
-    /// The model can't be loaded, or its shapes don't fit.
-    Model(ModelError),
-    /// The label file does not fit the model.
+    /// The model cannot be loaded, or has other shapes.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The number of labels is not that of the model's outputs.
+    #[error(
+        "the label file does not fit the letter model: it has {labels} labels (one a line), the \
+         model {outputs} outputs"
+    )]
     Labels {
-        /// Labels in the file.
+        /// Number of labels in the file.
         labels: usize,
-        /// Outputs of the model.
+        /// Number of the model's outputs.
         outputs: usize,
     },
-    /// The label file has the same label twice.
-    TwiceTheSame(String),
-}
-
-impl fmt::Display for ClassifierError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClassifierError::Model(error) => error.fmt(f),
-            ClassifierError::Labels { labels, outputs } => write!(
-                f,
-                "the label file has {labels} labels (one a line), the letter model {outputs} outputs"
-            ),
-            ClassifierError::TwiceTheSame(label) => {
-                write!(f, "the label file has the label {label:?} twice")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ClassifierError {}
-
-impl From<ModelError> for ClassifierError {
-    fn from(error: ModelError) -> ClassifierError {
-        ClassifierError::Model(error)
-    }
+    /// A label occurs twice.
+    #[error("the label {0:?} occurs twice in the label file")]
+    DuplicateLabel(String),
 }
 
 impl Classifier {
-    /// A classifier from an ONNX file and its labels, one a line.
+    /// Loads a classifier from an ONNX file and its labels, one a line; empty lines are skipped.
     ///
-    /// The model takes `[1, features]` and gives probabilities `[1, labels]`.
+    /// The model takes `[1, features]` and returns probabilities `[1, labels]`.
     ///
     /// # Errors
     /// Every [`ClassifierError`].
@@ -150,23 +139,23 @@ impl Classifier {
         Classifier::new(Box::new(model), labels)
     }
 
-    /// A classifier from a model as a value.
+    /// Makes a classifier from a model and its labels.
     ///
     /// # Errors
-    /// [`ClassifierError::TwiceTheSame`].
+    /// [`ClassifierError::DuplicateLabel`].
     pub fn new(model: Box<dyn Model>, labels: Vec<String>) -> Result<Classifier, ClassifierError> {
         for (i, label) in labels.iter().enumerate() {
             if labels[..i].contains(label) {
-                return Err(ClassifierError::TwiceTheSame(label.clone()));
+                return Err(ClassifierError::DuplicateLabel(label.clone()));
             }
         }
         Ok(Classifier { model, labels })
     }
 
-    /// The letters that a hand may show.
+    /// Classifies a hand by its [`features`].
     ///
     /// # Errors
-    /// [`ModelError::Run`].
+    /// [`ModelError::Run`] if the model fails, or has another number of outputs than labels.
     pub fn classify(&self, features: Vec<f32>) -> Result<Letters, ModelError> {
         let outputs = self.model.run(Input::Numbers(features))?;
         let probabilities = match outputs.as_slice() {
@@ -174,7 +163,7 @@ impl Classifier {
             _ => {
                 return Err(ModelError::Run {
                     name: "letters".into(),
-                    reason: "outputs of other sizes".into(),
+                    reason: "outputs of other lengths".into(),
                 });
             }
         };
@@ -197,7 +186,7 @@ mod tests {
     use crate::landmarks::Handedness;
     use crate::region::Region;
 
-    /// A hand whose landmarks lie at these places.
+    /// A hand with these landmarks.
     fn hand(landmarks: [[f32; 3]; LANDMARKS], mirrored: bool) -> Hand {
         Hand {
             region: Region { center: [0.0, 0.0], size: 1.0, rotation: 0.0 },
@@ -220,12 +209,12 @@ mod tests {
     fn near(a: &[f32], b: &[f32]) {
         assert_eq!(a.len(), b.len());
         for (i, (a, b)) in a.iter().zip(b).enumerate() {
-            assert!((a - b).abs() < 1e-4, "number {i}: {a} {b}");
+            assert!((a - b).abs() < 1e-4, "feature {i}: {a} {b}");
         }
     }
 
     #[test]
-    fn position_and_distance_do_not_count() {
+    fn features_ignore_position_and_distance() {
         let here = features(&hand(some_landmarks(), false));
         let there = some_landmarks().map(|[x, y, z]| [3.0 * x + 100.0, 3.0 * y - 40.0, 3.0 * z]);
         assert_eq!(here.len(), GEOMETRY + 4);
@@ -233,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn a_left_hand_is_a_right_one_in_the_mirror() {
+    fn features_of_a_mirrored_left_hand_are_a_right_one_s() {
         let right = features(&hand(some_landmarks(), false));
         let left = some_landmarks().map(|[x, y, z]| [-x, y, z]);
         near(&right, &features(&hand(left, true)));
     }
 
     #[test]
-    fn turning_the_hand_changes_the_directions_only() {
+    fn rotation_changes_only_the_directions() {
         let upright = features(&hand(some_landmarks(), false));
         let turned = features(&hand(some_landmarks().map(|[x, y, z]| [-y, x, z]), false));
         let points = 3 * LANDMARKS;
@@ -252,14 +241,25 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_without_extent_gives_numbers_still() {
-        let numbers = features(&hand([[5.0, 5.0, 0.0]; LANDMARKS], false));
-        assert!(numbers.iter().all(|number| number.is_finite()));
+    fn features_of_a_hand_without_extent_are_finite() {
+        let values = features(&hand([[5.0, 5.0, 0.0]; LANDMARKS], false));
+        assert!(values.iter().all(|value| value.is_finite()));
     }
 
-    struct Says(Vec<f32>);
+    #[test]
+    fn features_from_landmarks_are_limited() {
+        let mut landmarks = some_landmarks();
+        landmarks[MIDDLE_FINGER_BASE] = landmarks[WRIST];
+        landmarks[MIDDLE_FINGER_BASE][1] -= 1e-3;
+        let values = features(&hand(landmarks, false));
+        let max = values.iter().copied().map(f32::abs).fold(0.0, f32::max);
+        assert_eq!(max, GEOMETRY_LIMIT);
+    }
 
-    impl Model for Says {
+    /// A model that returns the same probabilities for every hand.
+    struct Returns(Vec<f32>);
+
+    impl Model for Returns {
         fn run(&self, _: Input) -> Result<Vec<Vec<f32>>, ModelError> {
             Ok(vec![self.0.clone()])
         }
@@ -267,11 +267,11 @@ mod tests {
 
     fn classifier(probabilities: &[f32], labels: &[&str]) -> Classifier {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        Classifier::new(Box::new(Says(probabilities.to_vec())), labels).expect("a classifier")
+        Classifier::new(Box::new(Returns(probabilities.to_vec())), labels).expect("a classifier")
     }
 
     #[test]
-    fn letters_come_in_order_and_add_up_to_one() {
+    fn guesses_are_sorted_and_sum_to_one_without_no_hand() {
         let letters = classifier(&[0.1, 0.6, 0.1, 0.2], &["A", "B", "C", NO_HAND])
             .classify(vec![])
             .expect("a run");
@@ -284,17 +284,26 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_that_knows_hands_only() {
+    fn classifier_without_no_hand_label_reports_no_hand_zero() {
         let letters = classifier(&[0.3, 0.7], &["A", "B"]).classify(vec![]).expect("a run");
         assert_eq!(letters.no_hand, 0.0);
         assert!((letters.guesses[0].confidence - 0.7).abs() < 1e-6);
     }
 
     #[test]
-    fn labels_that_do_not_fit() {
-        let same = Classifier::new(Box::new(Says(vec![])), vec!["A".into(), "A".into()]);
-        assert_eq!(same.err(), Some(ClassifierError::TwiceTheSame("A".into())));
-        assert!(classifier(&[0.3, 0.7, 0.0], &["A", "B"]).classify(vec![]).is_err());
+    fn duplicate_label_is_refused() {
+        let same = Classifier::new(Box::new(Returns(vec![])), vec!["A".into(), "A".into()]);
+        assert_eq!(same.err(), Some(ClassifierError::DuplicateLabel("A".into())));
+    }
+
+    #[test]
+    fn outputs_of_other_lengths_are_an_error() {
+        let error = classifier(&[0.3, 0.7, 0.0], &["A", "B"]).classify(vec![]);
+        assert!(matches!(error, Err(ModelError::Run { .. })), "{error:?}");
+    }
+
+    #[test]
+    fn file_that_is_no_model_is_refused() {
         let no_onnx = Classifier::load(b"no ONNX", "A\nB", 7);
         assert!(matches!(no_onnx.err(), Some(ClassifierError::Model(ModelError::Load { .. }))));
     }

@@ -1,8 +1,12 @@
-//! The pipeline as a value: all models of one build, loaded, and the two steps that use them.
+//! The pipeline: all models of one build as a value, and the two steps that use them.
+//!
+//! [`Pipeline::load`] reads the [`files`] of a build and checks that its models fit together.
+//! [`Pipeline::find_hand`] and [`Pipeline::read_letter`] take a photo to a letter.
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::decode::Photo;
 use crate::engine::{Model, ModelError, OnnxModel};
@@ -11,28 +15,28 @@ use crate::letter::{self, Classifier, ClassifierError, Letters};
 use crate::palm;
 use crate::search::{self, Found, Observer, Search};
 
-/// Names of the files that make up one build's models.
+/// Names of the files of one build's models.
 pub mod files {
-    /// Palm detection (MediaPipe's lite or full model).
+    /// Palm detection: MediaPipe's lite or full model, as ONNX.
     pub const PALM: &str = "palm.onnx";
-    /// Hand landmarks (MediaPipe's lite or full model).
+    /// Hand landmarks: MediaPipe's lite or full model, as ONNX.
     pub const LANDMARKS: &str = "landmarks.onnx";
-    /// The letter classifier.
+    /// The letter classifier, as ONNX.
     pub const LETTERS: &str = "letters.onnx";
-    /// Its labels, one a line.
+    /// The classifier's labels, one a line, in UTF-8.
     pub const LABELS: &str = "letters.txt";
-    /// Name and version of the classifier: [`ModelVersion`](super::ModelVersion) as JSON.
+    /// Name and version of the classifier: a [`ModelVersion`](super::ModelVersion) as JSON.
     pub const VERSION: &str = "model.json";
-    /// All of them.
+    /// All names.
     pub const ALL: [&str; 5] = [PALM, LANDMARKS, LETTERS, LABELS, VERSION];
 }
 
-/// Which letter model answers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+/// Name and version of the models that answer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ModelVersion {
-    /// Its name.
+    /// The classifier's name.
     pub name: String,
-    /// Its version, which changes whenever one of the model files does.
+    /// A version that changes with any of the model files.
     pub version: String,
 }
 
@@ -45,42 +49,29 @@ pub struct Pipeline {
     search: Search,
 }
 
-/// Why the models can't be used together.
-#[derive(Debug)]
+/// The reason why a build's models cannot be used together.
+#[derive(Debug, Error)]
 pub enum PipelineError {
-    /// A file can't be read.
+    /// A file cannot be read, or is not what its name says.
+    #[error("cannot read the model file {name}: {reason}")]
     File {
-        /// Its name, one of [`files`].
+        /// The file's name, one of [`files`].
         name: &'static str,
-        /// What the system says.
+        /// The message of the system or of the parser.
         reason: String,
     },
-    /// Palm detection or landmark model can't be loaded, or don't fit.
-    Model(ModelError),
-    /// The classifier can't be loaded, or doesn't fit the landmark model or its labels.
-    Classifier(ClassifierError),
-}
-
-impl fmt::Display for PipelineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PipelineError::File { name, reason } => write!(f, "{name}: {reason}"),
-            PipelineError::Model(error) => error.fmt(f),
-            PipelineError::Classifier(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for PipelineError {}
-
-impl From<ModelError> for PipelineError {
-    fn from(error: ModelError) -> PipelineError {
-        PipelineError::Model(error)
-    }
+    /// Palm detection or the landmark model cannot be loaded, or has other shapes.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The classifier cannot be loaded, or fits neither the landmark model nor its labels.
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
 }
 
 impl Pipeline {
-    /// Loads and optimises all models; `read` gives the bytes of each of [`files`], once.
+    /// Loads and optimises all models, for the default search.
+    ///
+    /// `read` returns the bytes of a file; it is called once for each of [`files::ALL`].
     ///
     /// # Errors
     /// Every [`PipelineError`].
@@ -106,14 +97,13 @@ impl Pipeline {
         let labels = String::from_utf8(bytes(files::LABELS)?)
             .map_err(|error| file_error(files::LABELS, &error))?;
         let letters =
-            Classifier::load(&bytes(files::LETTERS)?, &labels, letter::GEOMETRY + features)
-                .map_err(PipelineError::Classifier)?;
+            Classifier::load(&bytes(files::LETTERS)?, &labels, letter::GEOMETRY + features)?;
         let version = serde_json::from_slice(&bytes(files::VERSION)?)
             .map_err(|error| file_error(files::VERSION, &error))?;
         Ok(Pipeline::new(Box::new(palm), Box::new(landmarks), letters, version, Search::default()))
     }
 
-    /// A pipeline from models as values.
+    /// Makes a pipeline from models as values, such as fakes.
     pub fn new(
         palm: Box<dyn Model>,
         landmarks: Box<dyn Model>,
@@ -124,7 +114,7 @@ impl Pipeline {
         Pipeline { palm, landmarks, letters, version, search }
     }
 
-    /// Which letter model answers.
+    /// Returns name and version of the models.
     pub fn version(&self) -> &ModelVersion {
         &self.version
     }
@@ -141,10 +131,11 @@ impl Pipeline {
         search::find(&*self.palm, &*self.landmarks, photo, &self.search, observer)
     }
 
-    /// Tells the letter that a hand shows. `None` if the classifier takes it for no hand at all.
+    /// Reads the letter that a hand shows. Returns `None` if the probability of
+    /// [`letter::NO_HAND`] reaches [`letter::NO_HAND_LIMIT`].
     ///
     /// # Errors
-    /// [`ModelError::Run`].
+    /// [`ModelError::Run`] if the classifier fails.
     pub fn read_letter(&self, hand: &Hand) -> Result<Option<Letters>, ModelError> {
         let letters = self.letters.classify(letter::features(hand))?;
         Ok((letters.no_hand < letter::NO_HAND_LIMIT).then_some(letters))
