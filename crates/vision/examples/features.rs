@@ -1,10 +1,13 @@
-//! `cargo xtask features --data FOLDER --output NAME [--palm lite|full] [--landmarks lite|full]
-//! [--only SET] [--tract] [--found]`: what the pipeline sees of a folder of photos, as the numbers that the
-//! letter classifier is trained and judged on.
+//! Writes the feature table that the letter classifier is trained and judged on: `cargo xtask
+//! features`.
 //!
-//! Writes two files: `NAME.csv`, a line for each row, and `NAME.f32`, the rows' numbers
-//! (little-endian `f32`, all rows of the same length): the classifier's input
-//! ([`vision::letter::features`]).
+//! It runs the pipeline over folders of photos, on all cores, and writes two files:
+//!
+//! - `OUTPUT.csv`, one line a row: the photo, its label, what was found, and the row's index in
+//! - `OUTPUT.f32`, the features ([`vision::letter::features`]) of all rows as little-endian `f32`. All
+//!   rows have the same length.
+//!
+//! `models/README.md` ("Retrain") has the steps before and after.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,114 +17,104 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
 use vision::decode::{Photo, decode};
 use vision::engine::{Model, ModelError, OnnxModel, Operators};
-use vision::search::{self, Candidate, Passes, Search};
 use vision::landmarks::{self, Hand, Handedness};
 use vision::letter;
 use vision::palm;
 use vision::region::Region;
+use vision::search::{self, Candidate, Passes, Search};
 
-/// How many jittered looks at each hand that was found.
+/// Jittered passes at each hand that was found.
 const JITTERS: usize = 4;
-/// How many places without the hand are looked at in each photo of a hand.
+/// Regions without the hand, in each photo of a hand.
 const BACKGROUNDS: usize = 2;
 
-/// How a model is read.
-type Read = fn(&str, &[u8], Operators) -> Result<OnnxModel, ModelError>;
+/// Writes the features of a folder of photos, which the letter classifier is trained on.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask features")]
+struct Arguments {
+    /// Folder with asl-letters, asl-hg, asl-digits and no-hand.
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Files to write, without extension: OUTPUT.csv and OUTPUT.f32.
+    #[arg(long, value_name = "OUTPUT")]
+    output: PathBuf,
+    /// Palm detection model.
+    #[arg(long, value_enum, default_value_t = Size::Lite)]
+    palm: Size,
+    /// Landmark model.
+    #[arg(long, value_enum, default_value_t = Size::Full)]
+    landmarks: Size,
+    /// Only photos of the sets whose name starts with this.
+    #[arg(long, value_name = "SET", default_value = "")]
+    only: String,
+    /// Run the models with tract's operators in f32 instead of this project's.
+    #[arg(long)]
+    tract: bool,
+    /// Write only the hand that the service itself finds, without jittered passes.
+    #[arg(long)]
+    found: bool,
+}
 
-/// One photo of the data folder.
+/// MediaPipe's two sizes of each model.
+#[derive(Clone, Copy, ValueEnum)]
+enum Size {
+    Lite,
+    Full,
+}
+
+/// A function that loads a model.
+type Load = fn(&str, &[u8], Operators) -> Result<OnnxModel, ModelError>;
+
+/// A photo of the data folder.
 struct Source {
     path: PathBuf,
     name: String,
     set: &'static str,
     label: String,
-    /// What must stay on one side of a split: the source photo or the signer.
+    /// The source photo or the signer: rows of one group stay on one side of a split.
     group: String,
 }
 
-/// One row of the table.
+/// A row of the table.
 struct Row {
     line: String,
-    numbers: Vec<f32>,
-}
-
-/// The arguments of `cargo xtask features`.
-pub struct Arguments {
-    /// The folder with `asl-letters`, `asl-hg`, `asl-digits` and `no-hand`.
-    pub data: PathBuf,
-    /// Where to write, without an extension.
-    pub output: PathBuf,
-    /// `full` or `lite`.
-    pub landmark: String,
-    /// `full` or `lite`.
-    pub palm: String,
-    /// Only photos whose set starts with this.
-    pub only: String,
-    /// Whether tract's operators run the models, in the place of this project's.
-    pub tract: bool,
-    /// Whether to write what the service itself looks at only, without jittered looks.
-    pub found: bool,
+    features: Vec<f32>,
 }
 
 fn main() -> Result<()> {
-    use lexopt::prelude::*;
-    let mut parser = lexopt::Parser::from_env();
-    let (mut data, mut output) = (None, None);
-    let (mut palm, mut landmark, mut only) = ("lite".to_owned(), "full".to_owned(), String::new());
-    let (mut tract, mut found) = (false, false);
-    while let Some(option) = parser.next()? {
-        match option {
-            Long("data") => data = Some(parser.value()?.into()),
-            Long("output") => output = Some(parser.value()?.into()),
-            Long("palm") => palm = parser.value()?.string()?,
-            Long("landmarks") => landmark = parser.value()?.string()?,
-            Long("only") => only = parser.value()?.string()?,
-            Long("tract") => tract = true,
-            Long("found") => found = true,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    run(&Arguments {
-        data: data.context("--data is missing: the folder with the photos")?,
-        output: output.context("--output is missing: where to write, without an extension")?,
-        palm,
-        landmark,
-        only,
-        tract,
-        found,
-    })
-}
-
-/// Runs the pipeline over all photos, on all cores.
-///
-/// # Errors
-/// Files that can't be read or written, and models that can't be loaded.
-fn run(arguments: &Arguments) -> Result<()> {
-    let load = |kind: &str, size: &str, operators: Operators, read: Read| -> Result<OnnxModel> {
+    let arguments = Arguments::parse();
+    let load = |kind: &str, size: Size, operators: Operators, load: Load| -> Result<OnnxModel> {
+        let size = match size {
+            Size::Lite => "lite",
+            Size::Full => "full",
+        };
         let path = PathBuf::from(format!("models/{kind}_{size}.onnx"));
-        let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let operators = if arguments.tract { Operators::Tract } else { operators };
-        Ok(read(kind, &bytes, operators)?)
+        Ok(load(kind, &bytes, operators)?)
     };
-    let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS, palm::load)?;
+    let palm_model = load("palm_detection", arguments.palm, palm::OPERATORS, palm::load)?;
     let landmark_model =
-        load("hand_landmark", &arguments.landmark, landmarks::OPERATORS, OnnxModel::load_with)?;
+        load("hand_landmark", arguments.landmarks, landmarks::OPERATORS, OnnxModel::load_with)?;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()
         .filter(|source| source.set.starts_with(&arguments.only))
         .collect();
     if sources.is_empty() {
-        bail!("no photos below {}", arguments.data.display());
+        bail!("no photos of {:?} in {}", arguments.only, arguments.data.display());
     }
 
     let mut csv = BufWriter::new(File::create(arguments.output.with_extension("csv"))?);
-    let numbers = BufWriter::new(File::create(arguments.output.with_extension("f32"))?);
+    let features = BufWriter::new(File::create(arguments.output.with_extension("f32"))?);
     writeln!(
         csv,
         "set,photo,label,group,kind,palm_score,presence,right,mirrored,palm_passes,landmark_passes,row"
     )?;
-    let out = Mutex::new((csv, numbers, 0usize));
+    let out = Mutex::new((csv, features, 0usize));
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -149,14 +142,14 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 type Output = (BufWriter<File>, BufWriter<File>, usize);
 
-fn write_rows((csv, numbers, count): &mut Output, source: &Source, rows: Vec<Row>) -> Result<()> {
-    for Row { line, numbers: row } in rows {
-        let at = if row.is_empty() { String::new() } else { count.to_string() };
+fn write_rows((csv, values, count): &mut Output, source: &Source, rows: Vec<Row>) -> Result<()> {
+    for Row { line, features } in rows {
+        let index = if features.is_empty() { String::new() } else { count.to_string() };
         let Source { set, name, label, group, .. } = source;
-        writeln!(csv, "{set},{name},{label},{group},{line},{at}")?;
-        if !row.is_empty() {
-            for number in row {
-                numbers.write_all(&number.to_le_bytes())?;
+        writeln!(csv, "{set},{name},{label},{group},{line},{index}")?;
+        if !features.is_empty() {
+            for value in features {
+                values.write_all(&value.to_le_bytes())?;
             }
             *count += 1;
         }
@@ -178,7 +171,7 @@ fn row(kind: &str, palm_score: f32, passes: Passes, hand: &Hand) -> Row {
             passes.palm,
             passes.landmarks
         ),
-        numbers: letter::features(hand),
+        features: letter::features(hand),
     }
 }
 
@@ -191,9 +184,9 @@ fn rows(
     let photo = decode(&std::fs::read(&source.path)?, u64::MAX)?.photo;
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
-    let settings = Search { min_presence: 0.0, ..Search::default() };
+    let search = Search { min_presence: 0.0, ..Search::default() };
     if source.set == "no-hand" {
-        // Everything that the service could take for a hand.
+        // Every candidate that the service could take for a hand.
         let mut candidates = Vec::new();
         let visit = |candidate| {
             candidates.push(candidate);
@@ -203,7 +196,7 @@ fn rows(
             palm_model,
             landmark_model,
             &photo,
-            &settings,
+            &search,
             &mut (),
             visit,
         )?;
@@ -217,31 +210,31 @@ fn rows(
         return Ok(rows);
     }
 
-    let found = search::find(palm_model, landmark_model, &photo, &settings, &mut ())?;
+    let found = search::find(palm_model, landmark_model, &photo, &search, &mut ())?;
     let Some(hand) = found.hand else {
         rows.push(Row {
             line: format!(
                 "missed,{:.5},0,0,0,{},{}",
                 found.palm_score, found.passes.palm, found.passes.landmarks
             ),
-            numbers: Vec::new(),
+            features: Vec::new(),
         });
         return Ok(rows);
     };
     let passes = found.passes;
     rows.push(row("found", found.palm_score, passes, &hand));
     if only_found || source.set == "asl-digits" {
-        // The digits only say what is a hand: one look each is enough.
+        // Digits only show what a hand is: one pass each is enough.
         return Ok(rows);
     }
 
-    let look = |photo: &Photo, region: &Region| {
+    let pass = |photo: &Photo, region: &Region| {
         landmarks::find(landmark_model, photo, region, hand.mirrored)
     };
-    let better = landmarks::region_of(&hand.landmarks);
-    rows.push(row("refined", found.palm_score, passes, &look(&photo, &better)?));
+    let closer = landmarks::region_of(&hand.landmarks);
+    rows.push(row("refined", found.palm_score, passes, &pass(&photo, &closer)?));
     for i in 0..JITTERS {
-        let base = if i % 2 == 0 { hand.region } else { better };
+        let base = if i % 2 == 0 { hand.region } else { closer };
         let region = Region {
             center: [
                 base.center[0] + random.spread(0.06) * base.size,
@@ -251,7 +244,7 @@ fn rows(
             rotation: base.rotation + random.spread(0.25),
         };
         let shaded = shade(&photo, random.spread(0.35).exp(), random.spread(25.0));
-        rows.push(row("jitter", found.palm_score, passes, &look(&shaded, &region)?));
+        rows.push(row("jitter", found.palm_score, passes, &pass(&shaded, &region)?));
     }
     for _ in 0..BACKGROUNDS {
         let region = Region {
@@ -259,11 +252,11 @@ fn rows(
                 photo.width() as f32 * (0.5 + random.spread(0.5)),
                 photo.height() as f32 * (0.5 + random.spread(0.5)),
             ],
-            size: better.size * (0.6 + 0.4 * random.spread(1.0)),
+            size: closer.size * (0.6 + 0.4 * random.spread(1.0)),
             rotation: random.spread(std::f32::consts::PI),
         };
-        let away = (region.center[0] - better.center[0]).hypot(region.center[1] - better.center[1]);
-        if away > 0.5 * (region.size + better.size) {
+        let away = (region.center[0] - closer.center[0]).hypot(region.center[1] - closer.center[1]);
+        if away > 0.5 * (region.size + closer.size) {
             let nothing = landmarks::find(landmark_model, &photo, &region, false)?;
             rows.push(row("background", 0.0, Passes { palm: 0, landmarks: 1 }, &nothing));
         }
@@ -271,7 +264,7 @@ fn rows(
     Ok(rows)
 }
 
-/// The photo with another contrast (around mid-grey) and brightness.
+/// Returns the photo with another contrast (around mid-grey) and brightness.
 fn shade(photo: &Photo, gain: f32, offset: f32) -> Photo {
     let table: Vec<u8> =
         (0..256).map(|v| ((v as f32 - 128.0) * gain + 128.0 + offset) as u8).collect();
@@ -280,6 +273,8 @@ fn shade(photo: &Photo, gain: f32, offset: f32) -> Photo {
 }
 
 /// SplitMix64, seeded by the photo's name: the same rows in every run.
+///
+/// Not a crate's generator: another one would draw other rows than those of `models/training`.
 struct Random(u64);
 
 impl Random {
@@ -290,22 +285,23 @@ impl Random {
         }))
     }
 
-    /// Evenly spread between `-most` and `most`.
-    fn spread(&mut self, most: f32) -> f32 {
+    /// Returns a value from the uniform distribution between `-max` and `max`.
+    fn spread(&mut self, max: f32) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32;
-        (2.0 * unit - 1.0) * most
+        (2.0 * unit - 1.0) * max
     }
 }
 
-/// All photos of the data folder, in a fixed order.
+/// Lists all photos of the data folder, in a fixed order.
 fn sources(data: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let table = data.join("asl-letters/train.csv");
-    let table = std::fs::read_to_string(&table).with_context(|| table.display().to_string())?;
+    let table = std::fs::read_to_string(&table)
+        .with_context(|| format!("cannot read {}", table.display()))?;
     for line in table.lines().skip(1) {
         let mut cells = line.split(',');
         if let (Some(name), Some(label), Some(group)) = (cells.next(), cells.next(), cells.next()) {
@@ -350,7 +346,7 @@ fn file_name(path: &Path) -> String {
 
 fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(path)
-        .with_context(|| path.display().to_string())?
+        .with_context(|| format!("cannot read {}", path.display()))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
     paths.sort();

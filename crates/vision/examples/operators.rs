@@ -1,80 +1,166 @@
-//! What each operator of a model takes: `operators MODEL.onnx...`, natively or, by
-//! `cargo xtask operators`, in the sandbox. The models run in turns, each with this project's
-//! operators and with tract's, so that what the machine does otherwise meets all of them.
+//! Measures every operator of a model: `operators [--json] MODEL.onnx...`.
+//!
+//! `cargo xtask operators` runs it in the sandbox. Each model runs with this project's fused operators
+//! and with tract's. All of them take turns, so that what else the machine does meets all alike. After
+//! the tables, `--json` prints the same figures as one line of JSON.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use vision::engine::{Input, Model, OnnxModel, OperatorTime, Operators};
 use vision::{landmarks, palm};
 
-/// How often each model runs; the median counts.
+/// Runs of each model. Every figure is a median of these.
 const RUNS: usize = 30;
 
 fn main() {
-    let mut subjects = Vec::new();
-    for path in std::env::args().skip(1) {
-        let onnx = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let palm = path.contains("palm");
-        let own = if palm { palm::OPERATORS } else { landmarks::OPERATORS };
-        for operators in [own, Operators::Tract] {
-            let load = if palm { palm::load } else { OnnxModel::load_with };
-            let model = load(&path, &onnx, operators).expect("a model");
-            subjects.push((format!("{path}, {operators:?}"), model, Vec::new(), Vec::new()));
-        }
-    }
+    let (options, paths): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let json = match options.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--json"] => true,
+        _ => panic!("unknown options {options:?}: operators [--json] MODEL.onnx..."),
+    };
+    let mut subjects: Vec<Subject> = paths.iter().flat_map(|path| Subject::load(path)).collect();
     for _ in 0..RUNS {
-        for (_, model, runs, whole) in &mut subjects {
-            let length = model.shapes().input.iter().product();
-            let input = Input::Picture((0..length).map(|i: usize| (i % 251) as u8).collect());
-            runs.push(model.profile(&input).expect("a run"));
-            let start = Instant::now();
-            model.run(input).expect("a run");
-            whole.push(start.elapsed());
+        subjects.iter_mut().for_each(Subject::run);
+    }
+    let reports: Vec<Report> = subjects.into_iter().map(Subject::report).collect();
+    reports.iter().for_each(Report::print);
+    if json {
+        println!("{}", serde_json::json!({ "runs": RUNS, "models": reports }));
+    }
+}
+
+/// A model with one choice of operators, and its times so far.
+struct Subject {
+    path: String,
+    operators: String,
+    model: OnnxModel,
+    /// One for each run, each operator by itself.
+    profiles: Vec<Vec<OperatorTime>>,
+    /// One for each run, the model as a whole.
+    times: Vec<Duration>,
+}
+
+impl Subject {
+    /// Loads a model twice: with the operators that the service uses, and with tract's.
+    fn load(path: &str) -> [Subject; 2] {
+        let onnx =
+            std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        let palm = path.contains("palm");
+        let fused = if palm { palm::OPERATORS } else { landmarks::OPERATORS };
+        [fused, Operators::Tract].map(|operators| {
+            let load = if palm { palm::load } else { OnnxModel::load_with };
+            let model = load(path, &onnx, operators).unwrap_or_else(|error| panic!("{error}"));
+            let operators = match operators {
+                Operators::Fused(precision) => format!("fused {precision:?}").to_lowercase(),
+                Operators::Tract => "tract f32".into(),
+            };
+            let (profiles, times) = (Vec::new(), Vec::new());
+            Subject { path: path.to_owned(), operators, model, profiles, times }
+        })
+    }
+
+    fn run(&mut self) {
+        let length = self.model.shapes().input.iter().product();
+        let input = Input::Pixels((0..length).map(|i: usize| (i % 251) as u8).collect());
+        self.profiles.push(self.model.profile(&input).expect("a run"));
+        let start = Instant::now();
+        self.model.run(input).expect("a run");
+        self.times.push(start.elapsed());
+    }
+
+    fn report(self) -> Report {
+        let mut rows: BTreeMap<(String, Vec<usize>), Row> = BTreeMap::new();
+        for (index, operator) in self.profiles[0].iter().enumerate() {
+            let time = median(self.profiles.iter().map(|profile| profile[index].time).collect());
+            let key = (operator.name.clone(), operator.output.clone());
+            let row = rows.entry(key).or_insert_with(|| Row {
+                operator: operator.name.clone(),
+                output: operator.output.clone(),
+                ..Row::default()
+            });
+            row.add(1, operator.macs, milliseconds(time));
+        }
+        Report {
+            model: self.path,
+            operators: self.operators,
+            ms: milliseconds(median(self.times)),
+            rows: rows.into_values().collect(),
         }
     }
-    for (name, _, runs, mut whole) in subjects {
-        whole.sort();
-        table(&name, &runs, whole[whole.len() / 2]);
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The figures of one subject.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    operators: String,
+    /// Milliseconds of a pass.
+    ms: f64,
+    /// One for each kind of operator and shape of its output.
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Default, Serialize)]
+struct Row {
+    operator: String,
+    output: Vec<usize>,
+    /// Number of operators in this row.
+    count: usize,
+    /// Multiply-accumulates of all of them.
+    macs: u64,
+    /// Milliseconds of all of them.
+    ms: f64,
+}
+
+impl Row {
+    fn add(&mut self, count: usize, macs: u64, ms: f64) {
+        self.count += count;
+        self.macs += macs;
+        self.ms += ms;
+    }
+
+    fn print(&self, name: &str, total_ms: f64) {
+        println!(
+            "{name:<44} {:>5} {:>8.2} {:>7.3} {:>7.1} {:>5.1}%",
+            self.count,
+            self.macs as f64 / 1e6,
+            self.ms,
+            self.macs as f64 / self.ms.max(1e-6) / 1e6,
+            100.0 * self.ms / total_ms,
+        );
     }
 }
 
-/// One line for each kind and shape of operator.
-fn table(name: &str, runs: &[Vec<OperatorTime>], whole: Duration) {
-    let mut lines: BTreeMap<(String, Vec<usize>), (usize, u64, Duration)> = BTreeMap::new();
-    let mut sum = Duration::ZERO;
-    for (index, operator) in runs[0].iter().enumerate() {
-        let mut times: Vec<Duration> = runs.iter().map(|run| run[index].time).collect();
-        times.sort();
-        let time = times[times.len() / 2];
-        let key = (operator.name.clone(), operator.output.clone());
-        let line = lines.entry(key).or_default();
-        *line = (line.0 + 1, line.1 + operator.multiply_adds, line.2 + time);
-        sum += time;
+impl Report {
+    /// Prints a line for each row, then one for each kind of operator.
+    fn print(&self) {
+        let Report { model, operators, ms, rows } = self;
+        println!("\n{model}, {operators}: {ms:.2} ms");
+        println!(
+            "{:<44} {:>5} {:>8} {:>7} {:>7} {:>6}",
+            "operator", "count", "MMAC", "ms", "GMAC/s", "share"
+        );
+        let total: f64 = rows.iter().map(|row| row.ms).sum();
+        let mut kinds: BTreeMap<&str, Row> = BTreeMap::new();
+        for row in rows {
+            row.print(&format!("{} {:?}", row.operator, row.output), total);
+            kinds.entry(&row.operator).or_default().add(row.count, row.macs, row.ms);
+        }
+        for (kind, row) in kinds {
+            row.print(&format!("all {kind}"), total);
+        }
     }
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    println!("\n{name}: {:.2} ms", milliseconds(whole));
-    println!(
-        "{:<44} {:>5} {:>8} {:>7} {:>7} {:>6}",
-        "operator", "times", "M MAC", "ms", "GMAC/s", "share"
-    );
-    let mut kinds: BTreeMap<String, (usize, u64, Duration)> = BTreeMap::new();
-    for ((kind, output), line) in lines {
-        print_line(&format!("{kind} {output:?}"), line, sum);
-        let all = kinds.entry(kind).or_default();
-        *all = (all.0 + line.0, all.1 + line.1, all.2 + line.2);
-    }
-    for (kind, all) in kinds {
-        print_line(&format!("all {kind}"), all, sum);
-    }
-}
-
-fn print_line(name: &str, (times, multiply_adds, time): (usize, u64, Duration), sum: Duration) {
-    println!(
-        "{name:<44} {times:>5} {:>8.2} {:>7.3} {:>7.1} {:>5.1}%",
-        multiply_adds as f64 / 1e6,
-        time.as_secs_f64() * 1e3,
-        multiply_adds as f64 / time.as_secs_f64().max(1e-9) / 1e9,
-        100.0 * time.as_secs_f64() / sum.as_secs_f64(),
-    );
 }
