@@ -265,9 +265,9 @@ fn rows(
 }
 
 /// Returns the photo with another contrast (around mid-grey) and brightness.
-fn shade(photo: &Photo, gain: f32, offset: f32) -> Photo {
+fn shade(photo: &Photo, contrast: f32, brightness: f32) -> Photo {
     let table: Vec<u8> =
-        (0..256).map(|v| ((v as f32 - 128.0) * gain + 128.0 + offset) as u8).collect();
+        (0..256).map(|v| ((v as f32 - 128.0) * contrast + 128.0 + brightness) as u8).collect();
     let pixels = photo.pixels().iter().map(|value| table[usize::from(*value)]).collect();
     Photo::from_rgb(photo.width(), photo.height(), pixels).expect("the same size")
 }

@@ -20,7 +20,7 @@ use image::metadata::Orientation;
 use image::{ImageDecoder, ImageError, RgbImage};
 use thiserror::Error;
 
-/// Least length of a scaled photo's shorter side, in pixels.
+/// Shortest allowed side of a scaled photo, in pixels.
 ///
 /// A photo is scaled to 1/2, 1/4 or 1/8 as long as its shorter side keeps this length. The landmark
 /// model sees 224 pixels of a region, so a hand that fills a third of the shorter side keeps every
@@ -90,7 +90,7 @@ pub enum Format {
     WebP,
 }
 
-/// What there is to know of a format before decoding.
+/// Facts of a format that need no decoder.
 struct Facts {
     name: &'static str,
     /// The registered one first, then aliases in use.
@@ -385,7 +385,7 @@ fn on_black(picture: image::DynamicImage) -> RgbImage {
     rgb
 }
 
-/// Turns and mirrors a picture as its EXIF orientation says.
+/// Applies an EXIF orientation to a picture.
 ///
 /// `DynamicImage::apply_orientation` does the same, but brings every one of these functions into the
 /// component for each of its ten pixel types.

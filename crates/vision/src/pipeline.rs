@@ -52,7 +52,7 @@ pub struct Pipeline {
 /// The reason why a build's models cannot be used together.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// A file cannot be read, or is not what its name says.
+    /// A file cannot be read or parsed.
     #[error("cannot read the model file {name}: {reason}")]
     File {
         /// The file's name, one of [`files`].

@@ -65,7 +65,7 @@ impl Region {
     }
 }
 
-/// A rectangle by its centre and size. Its axes are whatever its owner says.
+/// A rectangle by its centre and size, in the axes of its owner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rectangle {
     pub center: [f32; 2],

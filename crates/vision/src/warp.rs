@@ -24,7 +24,7 @@ const STORED: usize = 16;
 /// Bytes that are loaded of a row for one point: two pixels, then two bytes without meaning.
 const LOADED: usize = 8;
 
-/// What lies beyond a photo's edge.
+/// The pixels beyond a photo's edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
     /// Black. Palm detection was trained with it.
