@@ -5,11 +5,10 @@ use std::env;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm") {
-        // What only pre-initialisation needs is removed after it (host/src/prune.rs): by the
-        // linker's records of what refers to what, ...
+        // `freeze::prune` follows the linker's relocations, ...
         println!("cargo::rustc-link-arg-cdylib=--emit-relocs");
-        // ... and by numbers in memory that could be functions. Few are about as large as this
-        // (measured: none in the heap), and Spin takes tables of up to 100,000 functions.
+        // ... and takes numbers in memory for functions if they could be indices in the table. Few
+        // are near to this one. Spin tolerates tables of up to 100,000 functions.
         println!("cargo::rustc-link-arg-cdylib=--table-base=80000");
     }
 }

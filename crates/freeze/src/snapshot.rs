@@ -1,14 +1,19 @@
 //! The snapshot: a component with its memory as its initialiser leaves it.
+//!
+//! wizer instruments the component and writes the snapshot; instantiating and calling happen here. Its
+//! own runner needs features of wasmtime that nothing else here uses: a cache, a garbage collector,
+//! threads and the text format of values.
 
 use wasmtime::component::{Component, Instance, Lift, Linker, WasmList};
 use wasmtime::error::Context as _;
 use wasmtime::{Config, Engine, OptLevel, Store};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-/// The export that is called, `func()`.
+/// The initialiser: an export of the type `func()`.
 pub const INITIALIZER: &str = "wizer-initialize";
 
-/// Bytes that may be fetched from the guest at once: all of its memory.
+/// Bytes that one call may return from the guest. wizer reads each memory by one call, and a memory
+/// has up to 4 GiB.
 const SNAPSHOT_FUEL: usize = 4 << 30;
 
 /// An error of [`snapshot`].
@@ -17,13 +22,14 @@ pub enum SnapshotError {
     /// The component does not export [`INITIALIZER`].
     #[error("the component does not export `{INITIALIZER}`")]
     NoInitializer,
-    /// The component is not valid, or the initialiser traps.
+    /// The component is not valid, imports something that the linker lacks, has an initialiser of
+    /// another type, or traps in it.
     #[error(transparent)]
     Failed(#[from] wasmtime::Error),
 }
 
-/// Returns the engine's configuration for [`snapshot`]. The initialiser runs once, so compiling fast
-/// counts for more than running fast.
+/// Returns the configuration of the engine for [`snapshot`]. The initialiser runs once, so compiling
+/// fast matters more than running fast.
 pub fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
@@ -31,8 +37,10 @@ pub fn config() -> Config {
     config
 }
 
-/// Runs the export [`INITIALIZER`] of a component and returns the component with its memory as it is
-/// then. `data` and `linker` are the guest's surroundings meanwhile.
+/// Runs the export [`INITIALIZER`] of a component and returns the component with the memory and the
+/// globals that it leaves.
+///
+/// The guest runs in a store with `data` and can import what `linker` has.
 ///
 /// # Errors
 /// Every [`SnapshotError`].
@@ -61,20 +69,19 @@ pub async fn snapshot<T: Send + 'static>(
     Ok(wizer.snapshot_component(&context, &mut Guest { store: &mut store, instance }).await?)
 }
 
-/// The instance that ran the initialiser. wizer reads its memories and globals by functions that it
-/// has added to the component.
+/// The instance that ran the initialiser, for wizer to read its memories and globals by.
 struct Guest<'a, T: 'static> {
     store: &'a mut Store<T>,
     instance: Instance,
 }
 
 impl<T: Send> Guest<'_, T> {
+    /// Calls a function that wizer has added to the component.
     async fn call<R: Lift + 'static>(&mut self, interface: &str, function: &str) -> R {
-        // All that can fail here is an export that wizer has added a moment ago.
+        // wizer's trait has no errors to return. Its own exports are there, and return what they hold.
         let missing = "wizer's own export";
         let store = &mut *self.store;
-        let (_, interface) =
-            self.instance.get_export(&mut *store, None, interface).expect(missing);
+        let (_, interface) = self.instance.get_export(&mut *store, None, interface).expect(missing);
         let (_, function) =
             self.instance.get_export(&mut *store, Some(&interface), function).expect(missing);
         let function =
