@@ -1,61 +1,86 @@
-//! Depthwise convolution: each channel by itself, in a window of 3 × 3 or 5 × 5 pixels.
+//! Depthwise convolution: each channel by itself, with a kernel of 3 × 3 or 5 × 5 pixels.
 //!
-//! In floats, or in integers of 16 bits where the activations around it say in which range all numbers
-//! lie: an instruction then takes eight of them in the place of four, and they need half of the memory.
-//! Measured in wasmtime 48 on a Xeon (Sapphire Rapids): landmarks 11.4 ms in the place of 12.8, the lite
-//! ones 6.7 in that of 7.6. Palm detection's activations (PReLU) have no largest number.
+//! It is computed in floats, or in integers of 16 bits where the activations around it bound all values
+//! (see [`layout`](crate::layout)). An instruction then takes eight values instead of four. Palm detection
+//! stays in floats: its activation (PReLU) has no largest value.
+
+mod epilogue;
 
 use std::ops::Range;
 
-use super::activation::{Activation, Padded, fours};
-use super::ends::{Channel, End, Ends, Floats, Integers};
-use super::line::{GROUP, Lines, Strip};
-use super::number::Number;
-use super::simd::{settle, unknown};
-use super::tiles::PIXELS;
-use super::{Shape, Window};
+use self::epilogue::{ChannelEpilogue, F32ChannelEpilogue, I16Channel};
+pub(crate) use self::epilogue::{F32Epilogue, I16Epilogue};
+use crate::activation::{Activation, PackedActivation, pack_fours, with_activation};
+use crate::layout::{BLOCK, BlockedRows, BlockedRowsMut, Element};
+use crate::quant::MR;
+use crate::shape::{ConvGeometry, Shape};
+use crate::simd::cranelift::{force_evaluation, opaque, unrolled};
 
-/// A block for each of some numbers, one after the other.
-macro_rules! unrolled {
-    ($name:ident in $($number:literal)* => $block:expr) => {
-        $({
-            let $name: usize = $number;
-            $block
-        })*
-    };
+/// The bias and the activation of a depthwise convolution whose element type is `E`.
+pub(crate) trait Epilogue<E: Element>: Sized {
+    /// Writes the next rows of output. `which` is the row of input at which the first one's kernel
+    /// begins, and their number.
+    fn write(&self, rows: &RowStream<E, Self>, which: (usize, usize), output: RowOutput<E>);
+
+    /// Returns what an output of 1 stands for.
+    fn scale(&self) -> f32;
 }
 
-/// A depthwise convolution's weights, packed, and what is done to the sums at the end.
+impl Epilogue<f32> for F32Epilogue {
+    fn write(&self, rows: &RowStream<f32, Self>, which: (usize, usize), output: RowOutput<f32>) {
+        with_activation!(&self.activation, |activation| {
+            let epilogue = F32ChannelEpilogue { bias: &self.bias, activation: &activation };
+            rows.write(which, output, &epilogue);
+        });
+    }
+
+    fn scale(&self) -> f32 {
+        1.0
+    }
+}
+
+impl Epilogue<i16> for I16Epilogue {
+    fn write(&self, rows: &RowStream<i16, Self>, which: (usize, usize), output: RowOutput<i16>) {
+        rows.write(which, output, self);
+    }
+
+    fn scale(&self) -> f32 {
+        I16Epilogue::scale(self)
+    }
+}
+
+/// The packed weights of a depthwise convolution, and its epilogue.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kernel<N: Number> {
-    window: Window,
+pub(crate) struct DepthwiseKernel<E: Element, P> {
+    geometry: ConvGeometry,
     channels: usize,
-    /// By vectors of channels, then by the window's rows and columns.
-    weights: Vec<N::Vector>,
-    end: N::Ends,
+    /// By vectors of channels, then by the kernel's rows and columns.
+    weights: Vec<E::Vector>,
+    epilogue: P,
 }
 
-/// A depthwise convolution's weights, packed.
+/// A depthwise convolution.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Depthwise(Kernel<f32>);
+pub struct Depthwise(DepthwiseKernel<f32, F32Epilogue>);
 
 impl Depthwise {
-    /// Packs weights `[channels][row][column]` with one bias for each channel; `None` for a window
-    /// other than 3 × 3 and 5 × 5, a stride other than 1 and 2, or channels that are not a multiple
-    /// of 4: no model here has these.
+    /// Packs weights `[channels][row][column]` with one bias for each channel.
+    ///
+    /// Returns `None` for a kernel other than 3 × 3 and 5 × 5, a stride other than 1 and 2, or channels
+    /// that are not a multiple of 4. No model here has these.
     ///
     /// # Panics
-    /// If the lengths don't fit.
+    /// If the lengths do not fit.
     pub fn new(
         weights: &[f32],
         bias: &[f32],
-        window: Window,
+        geometry: ConvGeometry,
         activation: &Activation,
     ) -> Option<Depthwise> {
-        let (channels, taps) = (bias.len(), window.side * window.side);
+        let (channels, taps) = (bias.len(), geometry.kernel_size * geometry.kernel_size);
         assert_eq!(weights.len(), channels * taps);
-        if ![3, 5].contains(&window.side)
-            || ![1, 2].contains(&window.stride)
+        if ![3, 5].contains(&geometry.kernel_size)
+            || ![1, 2].contains(&geometry.stride)
             || !channels.is_multiple_of(4)
         {
             return None;
@@ -67,211 +92,215 @@ impl Depthwise {
                 })
             })
             .collect();
-        let activation = Padded::new(activation, channels);
-        let end = Floats { bias: fours(bias, channels), activation };
-        Some(Depthwise(Kernel { window, channels, weights, end }))
+        let activation = PackedActivation::new(activation, channels);
+        let epilogue = F32Epilogue { bias: pack_fours(bias, channels), activation };
+        Some(Depthwise(DepthwiseKernel { geometry, channels, weights, epilogue }))
     }
 
-    /// How the window moves.
-    pub fn window(&self) -> Window {
-        self.0.window
+    /// Returns the geometry.
+    pub fn geometry(&self) -> ConvGeometry {
+        self.0.geometry
     }
 
-    /// Channels of input and output.
+    /// Returns the number of channels of input and output.
     pub fn channels(&self) -> usize {
         self.0.channels
     }
 
-    /// In floats.
-    pub(super) fn in_floats(self) -> Kernel<f32> {
+    /// Returns the kernel in floats.
+    pub(crate) fn into_f32(self) -> DepthwiseKernel<f32, F32Epilogue> {
         self.0
     }
 
-    /// In integers of 16 bits, for numbers of which none is negative, and of which 1 stands for
-    /// `unit`. `None` if the activation does not say in which range the outputs lie.
-    pub(super) fn in_integers(&self, unit: f32) -> Option<Kernel<i16>> {
-        let Kernel { window, channels, weights, end: Floats { bias, activation } } = &self.0;
-        let output_unit = activation.unit()?;
-        let taps = window.side * window.side;
+    /// Returns the kernel in integers of 16 bits, for values of which none is negative and of which 1
+    /// stands for `scale`; `None` if the activation does not bound the outputs.
+    pub(crate) fn to_i16(&self, scale: f32) -> Option<DepthwiseKernel<i16, I16Epilogue>> {
+        let DepthwiseKernel { geometry, channels, weights, epilogue } = &self.0;
+        let F32Epilogue { bias, activation } = epilogue;
+        let output_scale = activation.i16_scale()?;
+        let taps = geometry.kernel_size * geometry.kernel_size;
+        let to_output = f64::from(scale) / f64::from(output_scale);
         // In units of output.
-        let scale = f64::from(unit) / f64::from(output_unit);
         let weight = |channel: usize, tap: usize| {
-            f64::from(weights[channel / 4 * taps + tap][channel % 4]) * scale
+            f64::from(weights[channel / 4 * taps + tap][channel % 4]) * to_output
         };
         let mut packed = vec![[0; 8]; channels.div_ceil(8) * taps];
-        let mut ends = Vec::new();
+        let mut params = Vec::new();
         for channel in 0..*channels {
-            let bias = f64::from(bias[channel / 4][channel % 4]) / f64::from(output_unit);
-            let end = Channel::new((0..taps).map(|tap| weight(channel, tap)), bias)?;
+            let bias = f64::from(bias[channel / 4][channel % 4]) / f64::from(output_scale);
+            let param = I16Channel::new((0..taps).map(|tap| weight(channel, tap)), bias)?;
             for tap in 0..taps {
-                packed[channel / 8 * taps + tap][channel % 8] = end.weight(weight(channel, tap));
+                packed[channel / 8 * taps + tap][channel % 8] = param.weight(weight(channel, tap));
             }
-            ends.push(end);
+            params.push(param);
         }
-        let end = Integers::new(&ends, output_unit);
-        Some(Kernel { window: *window, channels: *channels, weights: packed, end })
+        let epilogue = I16Epilogue::new(&params, output_scale);
+        let (geometry, channels) = (*geometry, *channels);
+        Some(DepthwiseKernel { geometry, channels, weights: packed, epilogue })
     }
 }
 
-impl<N: Number> Kernel<N> {
-    /// How the window moves.
-    pub fn window(&self) -> Window {
-        self.window
+impl<E: Element, P: Epilogue<E>> DepthwiseKernel<E, P> {
+    /// Returns the geometry.
+    pub fn geometry(&self) -> ConvGeometry {
+        self.geometry
     }
 
-    /// Channels of input and output.
+    /// Returns the number of channels of input and output.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Starts with a picture of a shape, to be made some rows after the others.
+    /// Starts with activations of a shape, to be computed some rows after the others.
     ///
     /// # Panics
-    /// If the shape doesn't fit.
-    pub fn rows(&self, input: Shape) -> Rows<'_, N> {
+    /// If the shape does not fit.
+    pub fn stream(&self, input: Shape) -> RowStream<'_, E, P> {
         assert_eq!(input.channels, self.channels);
-        let output = self.window.output(input, self.channels).expect("a window that fits");
-        let Window { side, stride, before, .. } = self.window;
-        // The last tile may reach over the last pixel by `PIXELS - 1` pixels of output.
-        let columns = (output.width.next_multiple_of(PIXELS) - 1) * stride + side;
-        let columns = columns.max(before + input.width);
-        // Of so many rows the pixels are whole tiles.
-        let together = (1..PIXELS).find(|rows| (rows * output.width).is_multiple_of(PIXELS));
-        let together = together.unwrap_or(PIXELS).min(output.height);
-        let lines = Lines::new(side + (together - 1) * stride, self.channels, columns);
-        Rows { kernel: self, input, output, together, lines, read: 0, written: 0 }
+        let output = self.geometry.output(input, self.channels).expect("a kernel that fits");
+        let ConvGeometry { kernel_size, stride, pad_before, .. } = self.geometry;
+        // The last tile may reach over the last pixel by `MR - 1` pixels of output.
+        let columns = (output.width.next_multiple_of(MR) - 1) * stride + kernel_size;
+        let columns = columns.max(pad_before + input.width);
+        // The pixels of so many rows are whole tiles.
+        let together = (1..MR).find(|rows| (rows * output.width).is_multiple_of(MR));
+        let together = together.unwrap_or(MR).min(output.height);
+        let ring_rows = kernel_size + (together - 1) * stride;
+        let ring = BlockedRows::new(ring_rows, self.channels, columns);
+        RowStream { kernel: self, input, output, together, ring, read: 0, written: 0 }
     }
 }
 
-/// A vector of channels of a tile's pixels, before the end. The pixels of `lines` are so many
-/// vectors apart.
+/// Returns the sums of a vector of channels of a tile's pixels. The pixels of `rows` are as many vectors
+/// apart as a block has.
+///
+/// All loops are unrolled, and after each row the sums are evaluated (see `simd/cranelift.rs`). A row of
+/// five taps is added up by itself, since each sum has to wait for the one before. The distances from
+/// `rows` are constants, which are a part of the load instructions.
+///
+/// Measured: `docs/benchmarks.md#kernels-depthwise-tile`.
 ///
 /// # Safety
-/// From each of `lines` on there have to be all pixels that the tile sees.
+/// From each of `rows` on there have to be all pixels that the tile's kernels cover.
 #[inline(always)]
-unsafe fn tile<N: Number, const SIDE: usize, const STRIDE: usize>(
-    lines: [*const N::Vector; SIDE],
-    weights: &[[N::Vector; SIDE]; SIDE],
-    start: N::Register,
-) -> [N::Register; PIXELS] {
-    let apart = GROUP / N::LANES;
-    let columns = (PIXELS - 1) * STRIDE + SIDE;
-    let mut sums = [start; PIXELS];
-    // All is written out: at the end of each turn of a loop the engine looks whether it
-    // should stop (epoch interruption), for which all sums go through memory. After each
-    // row they are settled, or the engine loads everything first, and no register is left.
-    // A row of five is added up by itself, for each sum has to wait for the one before.
-    // Measured in wasmtime 48 on a Zen 5 core, stride 1 and 2, in GMAC/s: 5 × 5 20 and 15;
-    // not by itself 16.5 and 12; with a loop over the rows 14 and 9; not settled 8.5. 3 × 3
-    // 15.5 and 10.8; each row by itself 14.9 and 10.6.
-    // How far all is from `lines` is a part of the instructions: a tile of 3 × 3 has some 135
-    // of them, with channels last, whose addresses have to be reckoned, 250.
+unsafe fn accumulate_tile<E: Element, const KERNEL: usize, const STRIDE: usize>(
+    rows: [*const E::Vector; KERNEL],
+    weights: &[[E::Vector; KERNEL]; KERNEL],
+    start: E::Register,
+) -> [E::Register; MR] {
+    let vectors = BLOCK / E::LANES;
+    let columns = (MR - 1) * STRIDE + KERNEL;
+    let mut sums = [start; MR];
     const BY_ITSELF: usize = 5;
     unrolled!(row in 0 1 2 3 4 => {
-        if row < SIDE {
-            let weights: [N::Register; SIDE] =
-                std::array::from_fn(|tap| N::load(&weights[row][tap]));
+        if row < KERNEL {
+            let weights: [E::Register; KERNEL] =
+                std::array::from_fn(|tap| E::load(&weights[row][tap]));
             let before = sums;
             unrolled!(column in 0 1 2 3 4 5 6 7 8 9 10 => {
                 if column < columns {
-                    // SAFETY: a pixel that the tile sees.
-                    let number = N::load(unsafe { &*lines[row].add(apart * column) });
+                    // SAFETY: a pixel that the tile's kernels cover.
+                    let values = E::load(unsafe { &*rows[row].add(vectors * column) });
                     unrolled!(pixel in 0 1 2 3 => {
-                        let taps = pixel * STRIDE..pixel * STRIDE + SIDE;
+                        let taps = pixel * STRIDE..pixel * STRIDE + KERNEL;
                         if taps.contains(&column) {
                             let tap = column - taps.start;
-                            sums[pixel] = if SIDE == BY_ITSELF && tap == 0 {
-                                N::multiply(number, weights[tap])
+                            sums[pixel] = if KERNEL == BY_ITSELF && tap == 0 {
+                                E::mul(values, weights[tap])
                             } else {
-                                N::multiply_add(number, weights[tap], sums[pixel])
+                                E::mul_add(values, weights[tap], sums[pixel])
                             };
                         }
                     });
                 }
             });
-            if SIDE == BY_ITSELF {
-                sums = std::array::from_fn(|pixel| N::add(before[pixel], sums[pixel]));
+            if KERNEL == BY_ITSELF {
+                sums = std::array::from_fn(|pixel| E::add(before[pixel], sums[pixel]));
             }
-            if row + 1 < SIDE {
-                settle(&mut sums);
+            if row + 1 < KERNEL {
+                force_evaluation(&mut sums);
             }
         }
     });
     sums
 }
 
-/// Where a row of output goes.
-pub(super) enum Output<'a, N> {
+/// The destination of some rows of output.
+pub(crate) enum RowOutput<'a, E> {
     /// Pixels with their channels last.
-    Pixels(&'a mut [f32]),
-    /// A line, whose last tile is whole.
-    Line(&'a mut Lines<N>),
+    Nhwc(&'a mut [f32]),
+    /// One blocked row for all pixels, whose last tile is whole.
+    Blocked(&'a mut BlockedRows<E>),
 }
 
-/// A picture of which some rows after the others are made.
+/// A depthwise convolution that is computed some rows after the others.
 ///
-/// The rows that the window sees lie where they have a border of zeros: with stride 1 one new row for
-/// each row of output, so that they stay in the cache.
-pub(super) struct Rows<'a, N: Number> {
-    kernel: &'a Kernel<N>,
+/// The rows of input that the kernel covers lie in a ring with borders of zeros. With stride 1 each row of
+/// output needs one new row, so that they stay in the cache.
+pub(crate) struct RowStream<'a, E: Element, P> {
+    kernel: &'a DepthwiseKernel<E, P>,
     input: Shape,
     output: Shape,
-    /// How many rows of output are made together.
+    /// Rows of output that are computed together.
     together: usize,
-    /// As many as these see; row `r`, counted from the upper border, is in line `r % lines.rows()`.
-    lines: Lines<N>,
-    /// How many rows were read, the upper border's among them.
+    /// The rows of input for these. Row `r`, counted from the upper border, is in row `r % ring.rows()`.
+    ring: BlockedRows<E>,
+    /// Rows that were read, the upper border's among them.
     read: usize,
-    /// How many rows were written.
+    /// Rows that were written.
     written: usize,
 }
 
-impl<N: Number> Rows<'_, N> {
-    /// What the number 1 of the output stands for.
-    pub fn unit(&self) -> f32 {
-        self.kernel.end.unit()
+impl<E: Element, P: Epilogue<E>> RowStream<'_, E, P> {
+    /// Returns what an output of 1 stands for.
+    pub fn scale(&self) -> f32 {
+        self.kernel.epilogue.scale()
     }
 
-    /// How many pixels of output are made together; fewer at the end.
+    /// Returns the number of pixels of output that are computed together; fewer are left at the end.
     pub fn pixels(&self) -> usize {
         self.together * self.output.width
     }
 
-    /// A line for these.
-    pub fn line(&self) -> Lines<N> {
+    /// Returns a blocked row for these.
+    pub fn blocked_row(&self) -> BlockedRows<E> {
         // Each row's last tile may reach over its end.
-        let columns = self.pixels() + PIXELS - 1;
-        Lines::new(1, self.output.channels, columns.next_multiple_of(PIXELS))
+        let columns = self.pixels() + MR - 1;
+        BlockedRows::new(1, self.output.channels, columns.next_multiple_of(MR))
     }
 
-    /// Writes the next rows. `make` writes rows of the input; it is called once for each.
+    /// Writes the next rows. `make` writes rows of the input, each of which is asked for once.
     ///
     /// # Panics
-    /// If the length doesn't fit.
-    pub fn next(&mut self, make: &mut dyn FnMut(Range<usize>, Strip<N>), output: Output<N>) {
+    /// If the length does not fit.
+    pub fn next(
+        &mut self,
+        make: &mut dyn FnMut(Range<usize>, BlockedRowsMut<E>),
+        output: RowOutput<E>,
+    ) {
         let rows = self.read(make);
-        self.kernel.end.write(self, rows, output);
+        self.kernel.epilogue.write(self, rows, output);
     }
 
-    /// Reads what the next rows see, and says at which row the first one's window begins, and how many
-    /// rows they are.
-    fn read(&mut self, make: &mut dyn FnMut(Range<usize>, Strip<N>)) -> (usize, usize) {
-        let Window { side, stride, before, .. } = self.kernel.window;
+    /// Reads the input of the next rows. Returns the row at which the first one's kernel begins, and the
+    /// number of rows.
+    fn read(&mut self, make: &mut dyn FnMut(Range<usize>, BlockedRowsMut<E>)) -> (usize, usize) {
+        let ConvGeometry { kernel_size, stride, pad_before, .. } = self.kernel.geometry;
         let count = self.together.min(self.output.height - self.written);
         let top = self.written * stride;
-        let end = top + (count - 1) * stride + side;
+        let end = top + (count - 1) * stride + kernel_size;
         while self.read < end {
-            let last = (before + self.input.height).min(end);
-            let inside = self.read >= before && self.read < last;
-            // The rows of the picture together, those of the border one by one.
+            let last = (pad_before + self.input.height).min(end);
+            let inside = self.read >= pad_before && self.read < last;
+            // The rows of the input together, those of the border one by one.
             let rows = self.read..if inside { last } else { self.read + 1 };
-            let all = self.lines.rows();
-            let lines = rows.clone().map(|row| row % all);
-            let mut strip = self.lines.strip(lines, before, self.input.width);
+            let ring_rows = self.ring.rows();
+            let places = rows.clone().map(|row| row % ring_rows);
+            let mut places = self.ring.rows_mut(places, pad_before, self.input.width);
             if inside {
-                make(rows.start - before..rows.end - before, strip);
+                make(rows.start - pad_before..rows.end - pad_before, places);
             } else {
-                strip.clear();
+                places.clear();
             }
             self.read = rows.end;
         }
@@ -279,78 +308,89 @@ impl<N: Number> Rows<'_, N> {
         (top, count)
     }
 
-    /// Some rows of output: how many, and at which row the first one's window begins.
-    pub fn write(&self, which: (usize, usize), output: Output<N>, end: &impl End<N>) {
-        let Window { side, stride, .. } = self.kernel.window;
-        match (side, stride) {
-            (3, 1) => self.rows::<3, 1>(which, output, end),
-            (3, _) => self.rows::<3, 2>(which, output, end),
-            (_, 1) => self.rows::<5, 1>(which, output, end),
-            (_, _) => self.rows::<5, 2>(which, output, end),
+    /// Writes some rows of output: the row at which the first one's kernel begins, and their number.
+    fn write(
+        &self,
+        which: (usize, usize),
+        output: RowOutput<E>,
+        epilogue: &impl ChannelEpilogue<E>,
+    ) {
+        let ConvGeometry { kernel_size, stride, .. } = self.kernel.geometry;
+        match (kernel_size, stride) {
+            (3, 1) => self.write_rows::<3, 1>(which, output, epilogue),
+            (3, _) => self.write_rows::<3, 2>(which, output, epilogue),
+            (_, 1) => self.write_rows::<5, 1>(which, output, epilogue),
+            (_, _) => self.write_rows::<5, 2>(which, output, epilogue),
         }
     }
 
-    /// The same with the window as a type.
-    fn rows<const SIDE: usize, const STRIDE: usize>(
+    /// Writes rows with the geometry as a type.
+    fn write_rows<const KERNEL: usize, const STRIDE: usize>(
         &self,
         (top, count): (usize, usize),
-        mut output: Output<N>,
-        end: &impl End<N>,
+        mut output: RowOutput<E>,
+        epilogue: &impl ChannelEpilogue<E>,
     ) {
-        let unit = self.kernel.end.unit();
+        let scale = self.kernel.epilogue.scale();
         let width = self.output.width;
-        let apart = GROUP / N::LANES;
-        let (vectors, tiles) = (self.input.channels.div_ceil(N::LANES), width.div_ceil(PIXELS));
-        let columns = apart * self.lines.columns();
-        let group = self.lines.rows() * columns;
-        let step = apart * PIXELS * STRIDE;
-        let numbers = self.lines.vectors();
-        let reach = apart * ((PIXELS - 1) * STRIDE + SIDE);
+        let block_vectors = BLOCK / E::LANES;
+        let (vectors, tiles) = (self.input.channels.div_ceil(E::LANES), width.div_ceil(MR));
+        let columns = block_vectors * self.ring.columns();
+        let block_stride = self.ring.rows() * columns;
+        let step = block_vectors * MR * STRIDE;
+        let values = self.ring.vectors();
+        let reach = block_vectors * ((MR - 1) * STRIDE + KERNEL);
         assert!((tiles - 1) * step + reach <= columns);
-        assert!(numbers.len() >= vectors.div_ceil(apart) * group);
-        // Where the rows begin that a row of output sees.
-        let seen: Vec<[usize; SIDE]> = (0..count)
+        assert!(values.len() >= vectors.div_ceil(block_vectors) * block_stride);
+        // The places in the ring of the rows that a row of output needs.
+        let covered: Vec<[usize; KERNEL]> = (0..count)
             .map(|row| {
-                let line = |line| (top + row * STRIDE + line) % self.lines.rows() * columns;
-                std::array::from_fn(line)
+                let place = |line| (top + row * STRIDE + line) % self.ring.rows() * columns;
+                std::array::from_fn(place)
             })
             .collect();
-        let weights = self.kernel.weights.as_chunks::<SIDE>().0.as_chunks::<SIDE>().0;
+        let weights = self.kernel.weights.as_chunks::<KERNEL>().0.as_chunks::<KERNEL>().0;
         for (vector, weights) in weights.iter().enumerate().take(vectors) {
-            let first = vector / apart * group + vector % apart;
-            let (start, finish) = (end.start(vector), end.end(vector));
-            for (row, seen) in seen.iter().enumerate() {
-                // SAFETY: by the assertions above each group has all rows.
-                let lines = seen.map(|line| unsafe { numbers.as_ptr().add(line) });
+            let first = vector / block_vectors * block_stride + vector % block_vectors;
+            let (start, finish) = (epilogue.start(vector), epilogue.finish(vector));
+            for (row, covered) in covered.iter().enumerate() {
+                // SAFETY: by the assertions above each block of channels has all rows.
+                let rows = covered.map(|place| unsafe { values.as_ptr().add(place) });
                 let sums = |index: usize| {
-                    // As one number, or each load would reckon its own address.
-                    let at = unknown(first + index * step);
-                    // SAFETY: by the assertions above each row has all that the last tile sees.
+                    // One offset, or each load would compute its own address.
+                    let at = opaque(first + index * step);
+                    // SAFETY: by the assertions above each row has all pixels that the last tile's
+                    // kernels cover.
                     unsafe {
-                        tile::<N, SIDE, STRIDE>(lines.map(|line| line.add(at)), weights, start)
+                        let rows = rows.map(|row| row.add(at));
+                        accumulate_tile::<E, KERNEL, STRIDE>(rows, weights, start)
                     }
                 };
-                // A loop for each: with one loop for both the models take 2.8 % more.
+                // A loop for each destination. Measured:
+                // docs/benchmarks.md#kernels-depthwise-destinations
                 match &mut output {
-                    Output::Line(line) => {
-                        let place = vector / apart * apart * line.columns() + vector % apart;
-                        let line = &mut line.vectors_mut()[place + apart * row * width..];
+                    RowOutput::Blocked(blocked) => {
+                        let place = vector / block_vectors * block_vectors * blocked.columns()
+                            + vector % block_vectors;
+                        let blocked =
+                            &mut blocked.vectors_mut()[place + block_vectors * row * width..];
                         for index in 0..tiles {
                             let sums = sums(index);
-                            let output = &mut line[unknown(apart * index * PIXELS)..]
-                                [..apart * (PIXELS - 1) + 1];
+                            let output = &mut blocked[opaque(block_vectors * index * MR)..]
+                                [..block_vectors * (MR - 1) + 1];
                             for (pixel, sum) in sums.into_iter().enumerate() {
-                                N::store(finish(sum), &mut output[apart * pixel]);
+                                E::store(finish(sum), &mut output[block_vectors * pixel]);
                             }
                         }
                     }
-                    Output::Pixels(pixels) => {
+                    RowOutput::Nhwc(pixels) => {
                         let channels = self.input.channels;
                         let row = &mut pixels[row * width * channels..][..width * channels];
-                        for (index, tile) in row.chunks_mut(PIXELS * channels).enumerate() {
+                        for (index, tile) in row.chunks_mut(MR * channels).enumerate() {
                             let pixels = tile.chunks_exact_mut(channels);
                             for (pixel, sum) in pixels.zip(sums(index)) {
-                                N::spread(finish(sum), unit, &mut pixel[vector * N::LANES..]);
+                                let to = &mut pixel[vector * E::LANES..];
+                                E::store_scaled(finish(sum), scale, to);
                             }
                         }
                     }

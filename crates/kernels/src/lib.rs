@@ -1,109 +1,68 @@
-//! Hand-written kernels for the layers of the models: channels last, each layer in one pass.
+//! Convolution kernels for small vision models in a WebAssembly sandbox, on std alone.
 //!
-//! Pictures are `height × width × channels` in row-major order, so that a pixel's channels lie
-//! side by side. The crate `vision` makes tract operators of these.
+//! They run MediaPipe's palm detection and hand landmarks: MobileNets of a few million weights, one photo
+//! at a time on one thread, in WebAssembly with simd128 and relaxed-simd. The same code runs natively, on
+//! arrays instead of vectors, for tests.
+//!
+//! **Method.** *Dynamic quantisation by row, int8 weights by channel* (XNNPACK calls it qd8-f32-qc8w). An
+//! operator reads and writes floats. Each pixel's channels, a row of the matrix product, are scaled to
+//! integers by their own range when they are read, and weights by their output channel's when they are
+//! packed. Models need no calibration. Where int8 is too coarse, the same is done in int16
+//! ([`Precision`](pointwise::Precision)).
+//!
+//! **Layout.** Activations are `height × width × channels` in row-major order (NHWC with N = 1), so that a
+//! pixel's channels lie side by side. Within a fused operator they lie in blocks of eight channels
+//! (nChw8c).
+//!
+//! # Parts, bottom up
+//!
+//! Each knows only those before it.
+//!
+//! | file | contents |
+//! |---|---|
+//! | [`simd`] | vectors of 128 bits: `simd/wasm.rs`, `simd/portable.rs`; `simd/cranelift.rs`, the workarounds for the compilers |
+//! | [`shape`] | shapes, [`ConvGeometry`](shape::ConvGeometry), and what an operator reads |
+//! | `quant` | ranges of rows, and what their integers stand for |
+//! | [`activation`] | linear, clamp, PReLU |
+//! | `layout` | nChw8c: element types, blocked rows and tiles |
+//! | `gemm` | the matrix product: packed weights, epilogue, and the micro-kernels `gemm/int8.rs` and `gemm/int16.rs` |
+//! | [`operator`] | the trait of all operators |
+//! | [`pointwise`] | 1 × 1 convolution, and the product with a matrix |
+//! | [`conv2d`] | a model's first layer, by im2col |
+//! | [`depthwise`] | 3 × 3 and 5 × 5 by channel, with its epilogue in `depthwise/epilogue.rs` |
+//! | [`inverted_residual`] | expand, depthwise and project as one operator |
+//! | [`pool`], [`resize`] | maximum pooling, bilinear upsampling |
+//!
+//! `tests.rs` compares the operators with the plain loops of `tests/reference.rs` over random shapes,
+//! natively and in the sandbox.
+//!
+//! # How to add a kernel
+//!
+//! 1. Write the plain loops in `tests/reference.rs`, and in `tests.rs` a comparison over random shapes
+//!    that prints the largest error.
+//! 2. Write the operator in a file of its own, such as `pool.rs`: a type that packs its weights in `new`,
+//!    and returns `None` for what it does not support. Implement [`Operator`](operator::Operator) for it.
+//!    Build on `gemm` or `layout` where they fit, on [`simd`] otherwise. A missing instruction goes into
+//!    both `simd/wasm.rs` and `simd/portable.rs`, with a test in `simd.rs`.
+//! 3. Declare the file in `lib.rs`, and add it to the table above.
+//! 4. Match the pattern of tract's operators that it replaces in `vision/src/engine/fusion.rs`, with a
+//!    test on a small graph. `vision/src/engine/op.rs` runs any [`Operator`](operator::Operator).
+//! 5. Measure: `cargo xtask operators` prints the time and the GMAC/s of each operator in the sandbox. Set
+//!    the test's tolerance by the largest error, and record what a decision was based on in
+//!    `docs/benchmarks.md`.
 
 pub mod activation;
-pub mod block;
+pub mod conv2d;
 pub mod depthwise;
-mod eight;
-mod ends;
-mod line;
-mod number;
+mod gemm;
+pub mod inverted_residual;
+mod layout;
+pub mod operator;
 pub mod pointwise;
-#[cfg(test)]
-mod reference;
-pub mod resample;
+pub mod pool;
+mod quant;
+pub mod resize;
+pub mod shape;
 pub mod simd;
-mod sixteen;
-mod tiles;
-pub mod window;
-
-/// Height, width and channels of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-    /// Numbers of each pixel.
-    pub channels: usize,
-}
-
-impl Shape {
-    /// How many pixels.
-    pub fn pixels(self) -> usize {
-        self.height * self.width
-    }
-
-    /// How many numbers.
-    pub fn len(self) -> usize {
-        self.pixels() * self.channels
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// What a layer reads: numbers, channels last.
-#[derive(Clone, Copy, Debug)]
-pub enum Numbers<'a> {
-    /// Any.
-    Floats(&'a [f32]),
-    /// A picture of 8 bits, in which 255 stands for 1: what a model's first layer reads.
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Numbers<'a> {
-    /// How many there are.
-    pub fn len(self) -> usize {
-        match self {
-            Numbers::Floats(numbers) => numbers.len(),
-            Numbers::Bytes(numbers) => numbers.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// The floats.
-    ///
-    /// # Panics
-    /// If they are bytes.
-    pub fn floats(self) -> &'a [f32] {
-        match self {
-            Numbers::Floats(numbers) => numbers,
-            Numbers::Bytes(_) => panic!("bytes for a layer that reads floats"),
-        }
-    }
-}
-
-/// How a square window moves over a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// Its height and width.
-    pub side: usize,
-    /// By how much it moves, down and to the right.
-    pub stride: usize,
-    /// How far the first position reaches over the upper edge, and over the left one. What lies
-    /// outside is 0.
-    pub before: usize,
-    /// The same at the lower and the right edge.
-    pub after: usize,
-}
-
-impl Window {
-    /// The shape of what a window with so many output channels makes of a picture; `None` if the
-    /// window does not fit into it.
-    pub fn output(self, input: Shape, channels: usize) -> Option<Shape> {
-        let side = |side: usize| {
-            let room = (side + self.before + self.after).checked_sub(self.side)?;
-            Some(room / self.stride + 1)
-        };
-        Some(Shape { height: side(input.height)?, width: side(input.width)?, channels })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,46 +1,39 @@
-//! Convolution that mixes the channels of each pixel (pointwise, 1 × 1).
+//! Pointwise convolution (1 × 1), which mixes the channels of each pixel, and the product with a matrix.
 
-use super::activation::Activation;
-use super::eight::Eight;
-use super::line::{Lines, Strip};
-use super::number::Number;
-use super::sixteen::Sixteen;
-use super::tiles::{Pixels, Tiles};
+use crate::activation::Activation;
+use crate::gemm::int8::Int8;
+use crate::gemm::int16::Int16;
+use crate::gemm::{NhwcOutput, PackedWeights, QuantiseBlocked};
+use crate::layout::{BlockedRows, BlockedRowsMut, Element};
+use crate::operator::Operator;
+use crate::shape::{Activations, Residual, Shape};
 
-/// How finely numbers and weights are cut.
+/// The integers that activations and weights are quantised to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Products of [16 bits](super::sixteen).
-    Sixteen,
-    /// Products of [8 bits](super::eight): about twice as fast.
-    Eight,
+    /// 8 bits of weights, 7 of activations: about twice as fast as `Int16`.
+    Int8,
+    /// As many of 16 bits as fit an accumulator of 32.
+    Int16,
 }
 
-/// A convolution's weights, packed.
+/// A pointwise convolution.
+///
+/// A residual is added before the activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pointwise(Packed);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Packed {
-    Sixteen(Tiles<Sixteen>),
-    Eight(Tiles<Eight>),
-}
-
-/// What is added to the outputs before the activation: a picture of the same height and width; if
-/// it has fewer channels, the others get nothing.
-#[derive(Clone, Copy)]
-pub struct Residual<'a> {
-    /// The numbers.
-    pub numbers: &'a [f32],
-    /// Channels of each pixel: a multiple of 8, or as many as the outputs.
-    pub channels: usize,
+    Int8(PackedWeights<Int8>),
+    Int16(PackedWeights<Int16>),
 }
 
 impl Pointwise {
     /// Packs weights `[outputs][inputs]` with one bias for each output.
     ///
     /// # Panics
-    /// If the lengths don't fit.
+    /// If the lengths do not fit.
     pub fn new(
         weights: &[f32],
         bias: &[f32],
@@ -48,79 +41,140 @@ impl Pointwise {
         precision: Precision,
     ) -> Pointwise {
         Pointwise(match precision {
-            Precision::Sixteen => Packed::Sixteen(Tiles::new(weights, bias, activation)),
-            Precision::Eight => Packed::Eight(Tiles::new(weights, bias, activation)),
+            Precision::Int8 => Packed::Int8(PackedWeights::new(weights, bias, activation)),
+            Precision::Int16 => Packed::Int16(PackedWeights::new(weights, bias, activation)),
         })
     }
 
-    /// The same with outputs in whole units, and what a unit stands for.
-    pub(super) fn in_units(&self) -> Option<(Pointwise, f32)> {
+    /// Returns the convolution with outputs in integers of 16 bits, and the scale of these; `None` if the
+    /// activation does not bound them.
+    pub(crate) fn with_i16_outputs(&self) -> Option<(Pointwise, f32)> {
         Some(match &self.0 {
-            Packed::Sixteen(tiles) => {
-                let (tiles, unit) = tiles.in_units()?;
-                (Pointwise(Packed::Sixteen(tiles)), unit)
+            Packed::Int8(weights) => {
+                let (weights, scale) = weights.with_i16_outputs()?;
+                (Pointwise(Packed::Int8(weights)), scale)
             }
-            Packed::Eight(tiles) => {
-                let (tiles, unit) = tiles.in_units()?;
-                (Pointwise(Packed::Eight(tiles)), unit)
+            Packed::Int16(weights) => {
+                let (weights, scale) = weights.with_i16_outputs()?;
+                (Pointwise(Packed::Int16(weights)), scale)
             }
         })
     }
 
-    /// Input channels.
+    /// Returns the number of input channels.
     pub fn inputs(&self) -> usize {
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.inputs(),
-            Packed::Eight(tiles) => tiles.inputs(),
+            Packed::Int8(weights) => weights.inputs(),
+            Packed::Int16(weights) => weights.inputs(),
         }
     }
 
-    /// Output channels.
+    /// Returns the number of output channels.
     pub fn outputs(&self) -> usize {
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.outputs(),
-            Packed::Eight(tiles) => tiles.outputs(),
+            Packed::Int8(weights) => weights.outputs(),
+            Packed::Int16(weights) => weights.outputs(),
         }
     }
 
-    /// Each pixel by itself: `[pixels][inputs]` becomes `[pixels][outputs]`.
+    /// Computes `[pixels][outputs]` from `[pixels][inputs]`.
     ///
     /// # Panics
-    /// If the lengths don't fit.
-    pub fn run(&self, input: &[f32], residual: Option<Residual>, output: &mut [f32]) {
-        let outputs = Pixels { numbers: output, channels: self.outputs() };
+    /// If the lengths do not fit.
+    pub(crate) fn run_nhwc(&self, input: &[f32], residual: Option<Residual>, output: &mut [f32]) {
+        let output = NhwcOutput { values: output, channels: self.outputs() };
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run(input, residual, outputs),
-            Packed::Eight(tiles) => tiles.run(input, residual, outputs),
+            Packed::Int8(weights) => weights.run(input, residual, output),
+            Packed::Int16(weights) => weights.run(input, residual, output),
         }
     }
 
-    /// The same to a strip.
+    /// Computes blocked rows.
     ///
     /// # Panics
-    /// If the lengths don't fit.
-    pub(super) fn run_to_strip(&self, input: &[f32], strip: Strip<impl Number>) {
+    /// If the lengths do not fit.
+    pub(crate) fn run_to_blocked(&self, input: &[f32], output: BlockedRowsMut<impl Element>) {
         match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run(input, None, strip),
-            Packed::Eight(tiles) => tiles.run(input, None, strip),
+            Packed::Int8(weights) => weights.run(input, None, output),
+            Packed::Int16(weights) => weights.run(input, None, output),
         }
     }
 
-    /// The same from a line, whose number 1 stands for `unit`.
+    /// Computes pixels from a blocked row, whose 1 stands for `scale`.
     ///
     /// # Panics
-    /// If the lengths don't fit.
-    pub(super) fn run_from_line(
+    /// If the lengths do not fit.
+    pub(crate) fn run_from_blocked<E: Element>(
         &self,
-        line: &Lines<impl Number>,
-        unit: f32,
+        rows: &BlockedRows<E>,
+        scale: f32,
+        residual: Option<Residual>,
+        output: &mut [f32],
+    ) where
+        Int8: QuantiseBlocked<E>,
+    {
+        let output = NhwcOutput { values: output, channels: self.outputs() };
+        match &self.0 {
+            Packed::Int8(weights) => weights.run_blocked(rows, scale, residual, output),
+            Packed::Int16(weights) => weights.run_blocked(rows, scale, residual, output),
+        }
+    }
+}
+
+impl Operator for Pointwise {
+    fn name(&self) -> &'static str {
+        "pointwise"
+    }
+
+    fn output(&self, input: Shape) -> Option<Shape> {
+        let fits = input.channels == self.inputs();
+        fits.then(|| Shape { channels: self.outputs(), ..input })
+    }
+
+    fn macs(&self, input: Shape) -> usize {
+        input.len() * self.outputs()
+    }
+
+    fn run(&self, input: Activations, _: Shape, residual: Option<Residual>, output: &mut [f32]) {
+        self.run_nhwc(input.expect_f32(), residual, output);
+    }
+}
+
+/// The product of a row of values and a constant matrix: a pointwise convolution of one pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatMul(Pointwise);
+
+impl MatMul {
+    /// Packs a matrix `[outputs][inputs]`.
+    ///
+    /// # Panics
+    /// If the length is no multiple of the number of outputs.
+    pub fn new(weights: &[f32], outputs: usize, precision: Precision) -> MatMul {
+        let bias = vec![0.0; outputs];
+        MatMul(Pointwise::new(weights, &bias, &Activation::Linear, precision))
+    }
+}
+
+impl Operator for MatMul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn output(&self, input: Shape) -> Option<Shape> {
+        self.0.output(input)
+    }
+
+    fn macs(&self, input: Shape) -> usize {
+        self.0.macs(input)
+    }
+
+    fn run(
+        &self,
+        input: Activations,
+        shape: Shape,
         residual: Option<Residual>,
         output: &mut [f32],
     ) {
-        let outputs = Pixels { numbers: output, channels: self.outputs() };
-        match &self.0 {
-            Packed::Sixteen(tiles) => tiles.run_line(line, unit, residual, outputs),
-            Packed::Eight(tiles) => tiles.run_line(line, unit, residual, outputs),
-        }
+        self.0.run(input, shape, residual, output);
     }
 }
