@@ -1,89 +1,45 @@
 //! The component's traces in a real Jaeger, found as its users find them: by its HTTP API.
 
-#[allow(dead_code, reason = "the tests of infra/ use more of it")]
-#[path = "../xtask/tests/support/process.rs"]
-mod process;
-mod support;
-
 use std::collections::BTreeMap;
-use std::process::Command;
 
-use process::{Process, free_port};
 use serde_json::Value;
-use support::traced::{service_at, wait_until};
-use support::{photo, plain_png, root};
+use test_support::jaeger::Jaeger;
+use test_support::service::{Answer, photo, plain_png};
+use test_support::traces::{service_at, wait_until};
+use test_support::{folder, root};
 
-/// A Jaeger on loopback, until it is dropped.
-struct Jaeger {
-    process: Process,
-    otlp: u16,
-    query: u16,
+const SERVICE: &str = "hand-gesture-api";
+
+/// Returns a trace's spans as Jaeger shows them, sorted: name, parent's name, duration in microseconds.
+fn trace(jaeger: &Jaeger, id: &str) -> Vec<(String, String, u64)> {
+    let found = jaeger.get(&format!("/api/traces/{id}")).expect("a trace");
+    let spans = found["data"][0]["spans"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let names: BTreeMap<String, String> =
+        spans.iter().map(|span| (text(&span["spanID"]), text(&span["operationName"]))).collect();
+    let row = |span: &Value| {
+        let parent = text(&span["references"][0]["spanID"]);
+        let parent = names.get(&parent).cloned().unwrap_or_default();
+        (text(&span["operationName"]), parent, span["duration"].as_u64().unwrap_or(0))
+    };
+    let mut rows: Vec<_> = spans.iter().map(row).collect();
+    rows.sort();
+    rows
 }
 
-impl Jaeger {
-    fn start() -> Jaeger {
-        let tool = root().join("target/tools/jaeger");
-        assert!(tool.exists(), "{} is missing: run `cargo xtask tools jaeger`", tool.display());
-        let (otlp, query, health) = (free_port(), free_port(), free_port());
-        let log = root().join("target/tmp/jaeger-of-the-component.log");
-        std::fs::create_dir_all(root().join("target/tmp")).expect("a folder");
-        let mut command = Command::new(tool);
-        command
-            .arg("--config")
-            .arg(root().join("tests/support/jaeger.yaml"))
-            .env("OTLP_PORT", otlp.to_string())
-            .env("QUERY_PORT", query.to_string())
-            .env("QUERY_GRPC_PORT", free_port().to_string())
-            .env("HEALTH_PORT", health.to_string());
-        let jaeger = Jaeger { process: Process::start(&mut command, &log), otlp, query };
-        let healthy = || ureq::get(format!("http://127.0.0.1:{health}/status")).call().is_ok();
-        wait_until(healthy, || jaeger.process.log());
-        jaeger
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let url = format!("http://127.0.0.1:{}{path}", self.query);
-        let text = ureq::get(&url).call().and_then(|mut answer| answer.body_mut().read_to_string());
-        let text = text.unwrap_or_else(|error| panic!("{url}: {error}"));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
-    }
-
-    /// The ids of the traces that a search finds, as on Jaeger's page.
-    fn search(&self, parameters: &str) -> Vec<String> {
-        let path = format!("/api/traces?service=hand-gesture-api&limit=100{parameters}");
-        let found = self.get(&path)["data"].as_array().cloned().unwrap_or_default();
-        found.iter().filter_map(|trace| trace["traceID"].as_str().map(str::to_owned)).collect()
-    }
-
-    /// A trace's spans by name: parent's name, and duration in microseconds.
-    fn trace(&self, id: &str) -> BTreeMap<String, (String, u64)> {
-        let trace = self.get(&format!("/api/traces/{id}"))["data"][0].clone();
-        let spans = trace["spans"].as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let names: BTreeMap<String, String> = spans
-            .iter()
-            .map(|span| (text(&span["spanID"]), text(&span["operationName"])))
-            .collect();
-        let row = |span: &Value| {
-            let parent = text(&span["references"][0]["spanID"]);
-            let parent = names.get(&parent).cloned().unwrap_or_default();
-            (text(&span["operationName"]), (parent, span["duration"].as_u64().unwrap_or(0)))
-        };
-        spans.iter().map(row).collect()
-    }
-}
-
-/// A search by one tag.
+/// Returns the parameter of a search by one tag.
 fn tag(name: &str, value: &str) -> String {
     format!("&tags=%7B%22{name}%22%3A%22{value}%22%7D")
 }
 
 #[test]
-fn traces_are_found_in_jaeger() {
-    let jaeger = Jaeger::start();
-    let endpoint = format!("http://127.0.0.1:{}", jaeger.otlp);
-    let service = service_at(&endpoint, &[("user_id_header", "x-user")], |_| {});
-    let id = |answer: support::Answer| answer.json()["trace_id"].as_str().expect("id").to_owned();
+fn traces_are_found_by_the_documented_searches() {
+    let configuration =
+        std::fs::read_to_string(root().join("tests/jaeger.yaml")).expect("a configuration");
+    let mut jaeger = Jaeger::spawn(&configuration, &folder("jaeger"), "jaeger", &[]);
+    jaeger.wait_until_healthy(60);
+    let service = service_at(&jaeger.url(4318, ""), &[("user_id_header", "x-user")], |_| {});
+    let id = |answer: Answer| answer.json()["trace_id"].as_str().expect("id").to_owned();
     let ask = |headers: &[(&str, &str)], body: &[u8]| {
         id(service.send("POST", "/predict", headers, Some(body)))
     };
@@ -91,48 +47,53 @@ fn traces_are_found_in_jaeger() {
     let nothing = ask(&[], &plain_png(96, 64, [128; 3]));
     let broken = ask(&[], &photo("v.jpg")[..2000]);
     service.get("/health");
-    let found = || jaeger.search("").len();
+    let found = || jaeger.search(SERVICE, "").len();
     wait_until(|| found() == 4, || format!("{} traces: {}", found(), jaeger.process.log()));
 
     // By operation.
     let predictions = "&operation=asl_prediction";
-    let mut all = jaeger.search(predictions);
+    let mut all = jaeger.search(SERVICE, predictions);
     let mut expected = [letter.clone(), nothing.clone(), broken.clone()];
     all.sort();
     expected.sort();
     assert_eq!(all, expected);
-    assert_eq!(jaeger.search("&operation=health_check").len(), 1);
+    assert_eq!(jaeger.search(SERVICE, "&operation=health_check").len(), 1);
 
-    // The searches of the README: low confidence, one user's, failed, slow.
-    let search = |parameters: &str| jaeger.search(&format!("{predictions}{parameters}"));
+    // By low confidence, letter, user, failure and duration.
+    let search = |parameters: &str| jaeger.search(SERVICE, &format!("{predictions}{parameters}"));
     assert_eq!(search(&tag("prediction.low_confidence", "true")), [&*nothing]);
     assert_eq!(search(&tag("prediction.label", "V")), [&*letter]);
     assert_eq!(search(&tag("prediction.user_id", "ada")), [&*letter]);
     assert_eq!(search(&tag("operation.success", "false")), [&*broken]);
-    // (`error=true` is found too where spans are in Elasticsearch. In memory, Jaeger 2.13 takes the
-    // text "true" of the search for a false and finds spans with the status OK.)
+    // `error=true` works where spans are in Elasticsearch. In memory, Jaeger 2.13.0 takes the text "true"
+    // of the search for false and finds spans with the status OK.
     assert_eq!(search(&tag("error.type", "broken")), [&*broken]);
-    let tree = jaeger.trace(&letter);
-    let (_, duration) = tree["asl_prediction"];
-    assert!(search(&format!("&minDuration={}us", duration - 1)).contains(&letter));
-    assert!(!search(&format!("&minDuration={}us", duration + 1)).contains(&letter));
+    let spans = trace(&jaeger, &letter);
+    let duration =
+        |name: &str| spans.iter().find(|span| span.0 == name).map(|span| span.2).expect("a span");
+    let prediction = duration("asl_prediction");
+    assert!(search(&format!("&minDuration={}us", prediction - 1)).contains(&letter));
+    assert!(!search(&format!("&minDuration={}us", prediction + 1)).contains(&letter));
 
-    // The tree, and where the time went.
+    // The tree, and the time that its stages took.
     let parents: Vec<(&str, &str)> =
-        tree.iter().map(|(name, (parent, _))| (name.as_str(), parent.as_str())).collect();
+        spans.iter().map(|(name, parent, _)| (name.as_str(), parent.as_str())).collect();
     let expected = [
         ("POST /predict", ""),
         ("asl_prediction", "POST /predict"),
+        ("hand_landmarks", "landmark_detection"),
         ("image_preprocessing", "asl_prediction"),
         ("landmark_detection", "asl_prediction"),
         ("model_inference", "asl_prediction"),
+        ("palm_detection", "landmark_detection"),
         ("response_formatting", "asl_prediction"),
     ];
     assert_eq!(parents, expected);
-    let stages = tree.values().filter(|(parent, _)| parent == "asl_prediction");
-    let sum: u64 = stages.map(|(_, microseconds)| microseconds).sum();
-    assert!(sum <= duration && duration <= tree["POST /predict"].1, "{tree:?}");
-    // The newer API knows it too.
-    assert!(jaeger.get(&format!("/api/v3/traces/{letter}")).to_string().contains("asl_prediction"));
+    let sum = |of: &str| spans.iter().filter(|span| span.1 == of).map(|span| span.2).sum::<u64>();
+    assert!(sum("landmark_detection") <= duration("landmark_detection"), "{spans:?}");
+    assert!(sum("asl_prediction") <= prediction, "{spans:?}");
+    assert!(prediction <= duration("POST /predict"), "{spans:?}");
+    let newer_api = jaeger.get(&format!("/api/v3/traces/{letter}")).expect("a trace");
+    assert!(newer_api.to_string().contains("asl_prediction"));
     assert_eq!(service.log(), Vec::<String>::new());
 }

@@ -1,24 +1,33 @@
-//! The traces of the component, as a collector gets them.
+//! The component's traces, as a collector receives them.
 
-mod support;
-
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use host::collector::{Behaviour, Collector};
 use host::trace::Span;
 use http::StatusCode;
-use support::traced::{assert_trace, collector, service, service_at, spans, wait_until};
-use support::{Answer, Service, photo, plain_png, root};
+use test_support::root;
+use test_support::service::{Answer, Service, photo, plain_png};
+use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
 
-/// A picture without a hand.
+/// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
+const LETTER: usize = 8;
+/// Spans of a prediction without a hand: `no-hand.txt`.
+const NO_HAND: usize = 11;
+/// Spans of a prediction whose photo cannot be decoded: `broken-image.txt`.
+const BROKEN: usize = 3;
+/// Spans of a health check: `health.txt`.
+const HEALTH: usize = 2;
+
+/// Returns a picture without a hand.
 fn grey() -> Vec<u8> {
     plain_png(96, 64, [128; 3])
 }
 
+/// The context of a caller's span.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The trace id in an answer's `traceparent`.
+/// Returns the trace id in an answer's `traceparent`.
 fn trace_id(answer: &Answer) -> String {
     let header = answer.header("traceparent");
     let fields: Vec<&str> = header.split('-').collect();
@@ -31,11 +40,11 @@ fn root_span(spans: &[Span]) -> &Span {
 }
 
 #[test]
-fn a_prediction() {
+fn prediction_has_a_span_for_each_stage_and_pass() {
     let collector = collector();
     let service = service(&collector, &[]);
     let answer = service.predict("image/jpeg", &photo("v.jpg"));
-    let spans = spans(&collector, 6);
+    let spans = spans(&collector, LETTER);
     assert_trace(&spans, "prediction");
     assert_eq!(answer.json()["trace_id"], spans[0].trace_id);
     assert_eq!(trace_id(&answer), spans[0].trace_id);
@@ -44,12 +53,11 @@ fn a_prediction() {
 }
 
 #[test]
-fn no_hand_a_broken_image_and_other_routes() {
+fn other_requests_have_traces_of_their_own() {
     let collector = collector();
     let service = service(&collector, &[]);
     let trace = |count: usize, name: &str| {
         let before = collector.spans().len();
-        // The first request is another one: what is compared is not a cold start.
         match name {
             "no-hand" => _ = service.predict("image/png", &grey()),
             "broken-image" => {
@@ -65,29 +73,30 @@ fn no_hand_a_broken_image_and_other_routes() {
         let spans = spans(&collector, before + count);
         assert_trace(&spans[before..], name);
     };
+    // The first request is another one: the traces compared are not cold starts.
     service.get("/");
     spans(&collector, 1);
-    trace(5, "no-hand");
-    trace(3, "broken-image");
-    trace(2, "health");
+    trace(NO_HAND, "no-hand");
+    trace(BROKEN, "broken-image");
+    trace(HEALTH, "health");
     trace(1, "wrong-type");
     trace(1, "no-such-route");
 }
 
-/// Without models the service fails, and says so in its trace.
+/// The compiled component, before the models are frozen into it.
 #[test]
-fn an_error_of_the_server() {
+fn component_without_models_traces_its_error() {
     let collector = collector();
     let service = service_at(&collector.endpoint(), &[], |options| {
         let file = root().join("target/wasm32-wasip2/release/hand_gesture_api.wasm");
-        options.component = host::ComponentSource::File(file);
+        options.component = file;
     });
     assert_eq!(service.predict("image/png", &grey()).status, 500);
     assert_trace(&spans(&collector, 2), "server-error");
 }
 
 #[test]
-fn the_callers_span_is_the_parent() {
+fn caller_span_becomes_the_parent() {
     let collector = collector();
     let service = service(&collector, &[]);
     let headers = [("traceparent", PARENT), ("tracestate", "vendor=1"), ("baggage", "a=b")];
@@ -103,9 +112,9 @@ fn the_callers_span_is_the_parent() {
     assert_eq!(root.trace_state, "vendor=1");
 }
 
-/// W3C Trace Context: what is not well-formed is no parent, and no reason for an error.
+/// W3C Trace Context: a malformed header is ignored and is no error.
 #[test]
-fn a_malformed_parent_is_ignored() {
+fn malformed_parent_is_ignored() {
     let collector = collector();
     let service = service(&collector, &[]);
     let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
@@ -135,42 +144,42 @@ fn a_malformed_parent_is_ignored() {
     let later = format!("01-{trace}-{span}-01-more");
     let answer = service.send("GET", "/health", &[("traceparent", &later)], None);
     assert_eq!(trace_id(&answer), trace);
-    // A trace is not lost by a state that cannot be read.
+    // A malformed `tracestate` does not lose the parent.
     let headers = [("traceparent", PARENT), ("tracestate", "??,=")];
     assert_eq!(trace_id(&service.send("GET", "/health", &headers, None)), trace);
 }
 
 #[test]
-fn what_is_not_sampled_is_not_sent() {
+fn unsampled_request_is_not_exported() {
     let collector = collector();
     let service = service(&collector, &[]);
     let parent = PARENT.replace("-01", "-00");
     let answer = service.send("GET", "/health", &[("traceparent", &parent)], None);
     assert_eq!(trace_id(&answer), "0af7651916cd43dd8448eb211c80319c");
     assert!(answer.header("traceparent").ends_with("-00"));
-    // What comes later is there, what came before it is not.
+    // The later request arrives, the one before it does not.
     let sampled = service.get("/health");
-    let spans = spans(&collector, 2);
+    let spans = spans(&collector, HEALTH);
     assert_eq!(collector.requests(), 1);
     assert_trace(&spans, "health");
     assert_eq!(spans[0].trace_id, trace_id(&sampled));
 }
 
 #[test]
-fn a_part_is_sampled() {
+fn sampler_ratio_decides_how_many_requests_are_traced() {
     let collector = collector();
     let sampler =
         [("otel_traces_sampler", "parentbased_traceidratio"), ("otel_traces_sampler_arg", "0.25")];
     let service = service(&collector, &sampler);
     let sampled =
         (0..200).filter(|_| service.get("/health").header("traceparent").ends_with("-01")).count();
-    // 50 are expected, with a standard deviation of 6.1: this is five of them.
+    // 50 are expected, with a standard deviation of 6.1; the limits are five of them.
     assert!((20..=80).contains(&sampled), "{sampled} of 200");
-    assert_eq!(spans(&collector, 2 * sampled).len(), 2 * sampled);
+    assert_eq!(spans(&collector, HEALTH * sampled).len(), HEALTH * sampled);
 }
 
 #[test]
-fn without_tracing_nothing_is_sent_and_timings_stay() {
+fn disabled_tracing_sends_nothing_and_keeps_server_timing() {
     let collector = collector();
     let endpoint = collector.endpoint();
     for off in ["otel_sdk_disabled", ""] {
@@ -192,7 +201,7 @@ fn without_tracing_nothing_is_sent_and_timings_stay() {
 }
 
 #[test]
-fn one_line_tells_how_an_instance_traces() {
+fn instance_logs_one_line_about_tracing() {
     let collector = collector();
     let settings = [
         ("otel_exporter_otlp_headers", "authorization=Bearer%20hunter2"),
@@ -216,7 +225,7 @@ fn one_line_tells_how_an_instance_traces() {
 }
 
 #[test]
-fn routes_are_left_out_and_users_named_as_told() {
+fn excluded_routes_and_user_id_header_are_followed() {
     let collector = collector();
     let settings = [("trace_excluded_routes", "/health, /"), ("user_id_header", "X-User")];
     let service = service(&collector, &settings);
@@ -225,7 +234,7 @@ fn routes_are_left_out_and_users_named_as_told() {
     }
     let headers = [("content-type", "image/png"), ("x-user", "ada"), ("cookie", "s=hunter2")];
     service.send("POST", "/predict?token=hunter2", &headers, Some(&grey()));
-    let spans = spans(&collector, 5);
+    let spans = spans(&collector, NO_HAND);
     let prediction = spans.iter().find(|span| span.name == "asl_prediction").expect("a prediction");
     assert_eq!(prediction.attributes["prediction.user_id"], "\"ada\"");
     let all = format!("{spans:?}");
@@ -233,7 +242,7 @@ fn routes_are_left_out_and_users_named_as_told() {
 }
 
 #[test]
-fn no_id_twice_in_many_instances() {
+fn ids_are_unique_across_instances() {
     let collector = collector();
     let service = service_at(&collector.endpoint(), &[], |options| {
         options.limits.requests_per_instance = 1;
@@ -241,7 +250,7 @@ fn no_id_twice_in_many_instances() {
     for _ in 0..200 {
         service.get("/health");
     }
-    let spans = spans(&collector, 400);
+    let spans = spans(&collector, 200 * HEALTH);
     assert_eq!(service.instances_started(), 200);
     let count = |of: fn(&Span) -> &str| spans.iter().map(of).collect::<HashSet<_>>().len();
     assert_eq!(spans.len(), 400);
@@ -254,7 +263,7 @@ fn no_id_twice_in_many_instances() {
     assert_eq!(invocations.collect::<HashSet<_>>().len(), 200);
 }
 
-/// A service with settings, and some in its environment.
+/// Starts the service with variables, and with environment variables.
 fn start(variables: &[(&str, &str)], environment: &[(&str, &str)]) -> Service {
     Service::start_with(variables, |options| {
         options.environment =
@@ -263,7 +272,7 @@ fn start(variables: &[(&str, &str)], environment: &[(&str, &str)]) -> Service {
 }
 
 #[test]
-fn the_endpoint_comes_in_each_of_the_ways() {
+fn endpoint_is_read_from_each_setting() {
     let collector = collector();
     let host = collector.endpoint();
     let allowed = ("collector_allowed_host", host.as_str());
@@ -275,7 +284,7 @@ fn the_endpoint_comes_in_each_of_the_ways() {
         start(&[allowed, ("otel_exporter_otlp_traces_endpoint", &whole)], &[]),
         start(&[allowed], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &host)]),
         start(&[allowed], &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &whole)]),
-        // A variable precedes the environment.
+        // A variable takes precedence over the environment.
         start(
             &[allowed, ("otel_exporter_otlp_endpoint", &host)],
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")],
@@ -288,9 +297,9 @@ fn the_endpoint_comes_in_each_of_the_ways() {
     }
 }
 
-/// The original application's name for it means port 4318, which is open by default.
+/// The setting implies port 4318, which the component may reach by default.
 #[test]
-fn the_collectors_host_is_enough() {
+fn collector_host_alone_enables_tracing() {
     let collector = Collector::start(([127, 0, 43, 18], 4318).into(), |_| {}).expect("a collector");
     let variable = start(&[("jaeger_collector_host", "127.0.43.18")], &[]);
     let environment =
@@ -303,7 +312,7 @@ fn the_collectors_host_is_enough() {
 }
 
 #[test]
-fn a_host_that_is_not_allowed_is_named() {
+fn denied_endpoint_is_logged_with_the_remedy() {
     let service = Service::start(&[("otel_exporter_otlp_endpoint", "https://hosted.example/otlp")]);
     assert_eq!(service.get("/health").status, 200);
     let denied = "warning: traces: dropped 2 spans: the host does not allow requests to \
@@ -316,7 +325,7 @@ fn a_host_that_is_not_allowed_is_named() {
 }
 
 #[test]
-fn exports_are_compressed_when_asked() {
+fn gzip_setting_compresses_exports() {
     let collector = collector();
     let service = service(&collector, &[("otel_exporter_otlp_compression", "gzip")]);
     service.get("/health");
@@ -324,10 +333,10 @@ fn exports_are_compressed_when_asked() {
     assert_eq!(collector.exports()[0].headers["content-encoding"], "gzip");
 }
 
-/// Hosted backends: the connection begins with a handshake of TLS. (The certificate that it asks
-/// for has to be a real one: nothing of a test's can have it.)
+/// As for hosted backends. The test sees the start of the TLS handshake: the host asks for a certificate
+/// of a public authority, which no test can have.
 #[test]
-fn https_is_spoken_to_https() {
+fn https_endpoint_is_reached_by_tls() {
     use std::io::Read;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("https://{}", listener.local_addr().expect("its address"));
@@ -342,27 +351,7 @@ fn https_is_spoken_to_https() {
     wait_until(|| dropped(&service) == 2, || format!("{:?}", service.log()));
 }
 
-/// What the settings' module reads, the manifest declares and the README explains.
-#[test]
-fn every_setting_is_declared_and_explained() {
-    let names = || telemetry::settings::NAMES.into_iter().chain(hand_gesture_api::settings::NAMES);
-    let manifest =
-        host::Manifest::read(&root().join("spin.toml")).expect("a manifest");
-    let sorted = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
-    let expected = sorted(names().collect());
-    assert_eq!(sorted(manifest.variables.keys().map(String::as_str).collect()), expected);
-    let component = &manifest.component.variables;
-    assert_eq!(sorted(component.keys().map(String::as_str).collect()), expected);
-    assert!(component.iter().all(|(name, value)| *value == format!("{{{{ {name} }}}}")));
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("a README");
-    for name in names() {
-        // Those for traces alone are explained together.
-        let explained = name.replace("otlp_traces_", "otlp_");
-        assert!(readme.contains(&format!("`{explained}`")), "{explained}");
-    }
-}
-
-/// Spans that were dropped, by the service's log.
+/// Returns the number of dropped spans in the service's log.
 fn dropped(service: &Service) -> usize {
     let count = |line: &String| {
         let (_, rest) = line.split_once("dropped ")?;
@@ -372,7 +361,7 @@ fn dropped(service: &Service) -> usize {
 }
 
 #[test]
-fn a_collector_that_is_busy_gets_every_span_later() {
+fn busy_collector_gets_every_span_later() {
     let collector = collector();
     let service = service(&collector, &[]);
     for code in [429, 502, 503, 504] {
@@ -382,13 +371,13 @@ fn a_collector_that_is_busy_gets_every_span_later() {
         assert_eq!(service.get("/health").status, 200);
         wait_until(|| collector.requests() > requests, || "no export".into());
         collector.behave(Behaviour::Accept);
-        assert_eq!(spans(&collector, before + 2).len(), before + 2, "{code}");
+        assert_eq!(spans(&collector, before + HEALTH).len(), before + HEALTH, "{code}");
     }
     assert_eq!(dropped(&service), 0);
 }
 
 #[test]
-fn a_collector_that_cuts_or_keeps_silent_is_tried_again() {
+fn broken_connection_and_silence_are_retried() {
     for behaviour in [Behaviour::Cut, Behaviour::Silence] {
         let collector = collector();
         let service = service(&collector, &[("otel_bsp_export_timeout", "300")]);
@@ -396,14 +385,14 @@ fn a_collector_that_cuts_or_keeps_silent_is_tried_again() {
         assert_eq!(service.get("/health").status, 200);
         wait_until(|| collector.requests() > 0, || "no export".into());
         collector.behave(Behaviour::Accept);
-        assert_eq!(spans(&collector, 2).len(), 2, "{behaviour:?}");
+        assert_eq!(spans(&collector, HEALTH).len(), HEALTH, "{behaviour:?}");
         assert_eq!(dropped(&service), 0);
     }
 }
 
-/// One export hangs for as long as it may, and every request is answered meanwhile.
+/// One export hangs as long as it may. Every request is answered meanwhile.
 #[test]
-fn a_collector_that_hangs_delays_nobody() {
+fn hanging_collector_delays_no_request() {
     let collector = collector();
     let service = service(&collector, &[]);
     collector.behave(Behaviour::Silence);
@@ -416,9 +405,9 @@ fn a_collector_that_hangs_delays_nobody() {
     assert_eq!(service.log(), Vec::<String>::new());
 }
 
-/// A host that stops lets the work after responses finish.
+/// The development host lets work after responses finish before it stops.
 #[test]
-fn a_host_that_stops_loses_no_span() {
+fn stopping_host_loses_no_span() {
     let collector = collector();
     let service = service(&collector, &[]);
     collector.behave(Behaviour::Delay(Duration::from_millis(500)));
@@ -429,9 +418,9 @@ fn a_host_that_stops_loses_no_span() {
     assert_eq!(traces, answers.iter().map(trace_id).collect());
 }
 
-/// What a collector refuses for good is dropped, and the next export tells how much it was.
+/// Spans that a collector refuses for good are dropped. The next export carries their number.
 #[test]
-fn what_is_refused_is_dropped_counted_and_told() {
+fn refused_spans_are_dropped_and_counted() {
     let collector = collector();
     let service = service(&collector, &[]);
     collector.behave(Behaviour::Refuse(StatusCode::UNAUTHORIZED, None));
@@ -450,13 +439,13 @@ fn what_is_refused_is_dropped_counted_and_told() {
         });
         count.sum::<usize>()
     };
-    assert_eq!(told(&spans(&collector, 2)), 2);
+    assert_eq!(told(&spans(&collector, HEALTH)), HEALTH);
     service.get("/health");
-    assert_eq!(told(&spans(&collector, 4)), 2, "told once");
+    assert_eq!(told(&spans(&collector, 2 * HEALTH)), HEALTH, "told once");
 }
 
 #[test]
-fn what_a_collector_says_is_passed_on() {
+fn collector_messages_are_logged() {
     let collector = collector();
     let service = service(&collector, &[]);
     collector.behave(Behaviour::Partly(1, "too long".into()));
@@ -469,10 +458,10 @@ fn what_a_collector_says_is_passed_on() {
     assert!(service.log()[1].contains("something that is not OTLP"), "{:?}", service.log());
 }
 
-/// Nobody listens: every answer is right, every span is counted, and no instance outlives its work
-/// by more than the budget.
+/// Nobody listens. Every answer is right, every span is counted, and no instance outlives its work by
+/// more than the budget.
 #[test]
-fn a_collector_that_is_not_there_changes_nothing() {
+fn absent_collector_changes_no_answer_and_drops_are_counted() {
     // A port that was free a moment ago.
     let endpoint = collector().endpoint();
     let settings = [("trace_retry_budget", "2000"), ("otel_bsp_max_queue_size", "30")];
@@ -486,19 +475,18 @@ fn a_collector_that_is_not_there_changes_nothing() {
         || service.instances_running() == 0,
         || format!("{} instances live", service.instances_running()),
     );
-    // 5 spans for no hand, 2 for the health, 6 for a letter.
-    assert_eq!(dropped(&service), 30 * 7 + 6, "{:?}", service.log());
+    assert_eq!(dropped(&service), 30 * (NO_HAND + HEALTH) + LETTER, "{:?}", service.log());
 }
 
-/// What waits is bounded, and what is dropped is given back: 60,000 spans of some 800 bytes would not
-/// fit in the memory that is left (seen: with a queue for all of them, the instance is lost after
-/// some 20,000 requests).
+/// The queue is bounded, and dropped spans free their memory. 60,000 spans of some 800 bytes would not fit
+/// into the memory that is left: with a queue for all of them, the instance was lost after some 20,000
+/// requests.
 #[test]
-fn a_collector_that_is_not_there_costs_no_memory() {
+fn absent_collector_costs_no_memory() {
     let endpoint = collector().endpoint();
     let settings = [("trace_retry_budget", "5000"), ("otel_bsp_max_queue_size", "100")];
     let service = service_at(&endpoint, &settings, |options| {
-        // The component begins with 34 MB, some 20 of them free.
+        // The component starts with 34 MB, some 20 of them free.
         options.limits.memory_per_instance = Some(40 << 20);
         options.limits.requests_per_instance = usize::MAX;
     });
@@ -508,14 +496,14 @@ fn a_collector_that_is_not_there_costs_no_memory() {
     assert_eq!(service.instances_started(), 1);
 }
 
-/// Spans of requests at 8 connections arrive exactly once, in fewer posts than requests, also while
-/// the collector refuses them for three seconds.
+/// Spans of requests on 8 connections arrive exactly once, in fewer posts than requests, although the
+/// collector refuses them for three seconds.
 #[test]
-fn under_load_every_span_arrives_once() {
+fn spans_under_load_arrive_once() {
     const REQUESTS: usize = 2_000;
     const CONNECTIONS: usize = 8;
-    // One of so many is a prediction of a letter, the others take a millisecond.
-    const LETTERS: usize = 20;
+    // One request in so many predicts a letter; the others take a millisecond.
+    const PERIOD: usize = 20;
     let collector = collector();
     let service = service(&collector, &[]);
     let letter = photo("v.jpg");
@@ -523,14 +511,14 @@ fn under_load_every_span_arrives_once() {
         let client = |client: usize| {
             let (service, letter) = (&service, &letter);
             move || {
-                let ask = |number: usize| match number % LETTERS {
+                let ask = |number: usize| match number % PERIOD {
                     0 => {
                         let answer = service.predict("image/jpeg", letter);
                         assert_eq!(answer.json()["prediction"], "V");
-                        (trace_id(&answer), 6)
+                        (trace_id(&answer), LETTER)
                     }
-                    1..5 => (trace_id(&service.predict("image/jpeg", &letter[..500])), 3),
-                    _ => (trace_id(&service.get("/health")), 2),
+                    1..5 => (trace_id(&service.predict("image/jpeg", &letter[..500])), BROKEN),
+                    _ => (trace_id(&service.get("/health")), HEALTH),
                 };
                 (client..REQUESTS).step_by(CONNECTIONS).map(ask).collect::<Vec<_>>()
             }
@@ -551,7 +539,7 @@ fn under_load_every_span_arrives_once() {
     for (trace, count) in &traces {
         let of_trace = || spans.iter().filter(|span| span.trace_id == *trace);
         assert_eq!(of_trace().count(), *count);
-        // Requests that took turns in one instance: no span has another's parent.
+        // Requests share instances, and no span has a parent of another request.
         let inside = |span: &Span| ids.get(&*span.parent_span_id).map(|parent| &parent.trace_id);
         assert!(of_trace().all(|s| s.kind == "SERVER" || inside(s) == Some(trace)));
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: all figures in one run, side by side, with their ratios.
+//! `cargo xtask bench`: measures the component, and other servers beside it, in one run.
 
 mod process;
 
@@ -6,88 +6,123 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use host::{Collector, Limits, LogSink, Manifest, Options, Server};
-use serde_json::{Map, Value, json};
 
 use self::process::Process;
 use crate::build::Models;
+use crate::figures::{self, Bench, Killed, Ratio, Recorded, Stage, Tracing, TracingCost};
 use crate::{build, root};
 
 /// The photo that is sent: 416 × 416 or a little less.
 const PHOTO: &str = "tests/photos/v.jpg";
-/// How often one thing is timed, after some requests that are not.
+/// Measurements of one thing.
 const RUNS: usize = 40;
+/// Requests before them that are not measured.
 const WARM_UP: usize = 5;
-/// How long each load lasts, and in how many turns: servers that are compared take turns.
+/// Length of each load.
 const LOAD: Duration = Duration::from_secs(8);
+/// Number of turns that a load is divided into. Servers that are compared take turns.
 const TURNS: u32 = 8;
+/// The name of this component's server in the figures.
+const THIS: &str = "this";
 
-/// What to measure.
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
 pub struct Arguments {
-    pub models: Models,
-    /// Other servers, whose `/predict` takes the same photo.
-    pub against: Vec<Against>,
-    /// Where to write all figures as JSON.
-    pub json: Option<PathBuf>,
+    /// Another server, whose /predict gets the same photos; repeatable
+    #[arg(long = "against", value_name = "URL")]
+    urls: Vec<String>,
+    /// A shell command that starts another server on 127.0.0.1:{port}; repeatable. Start and memory are
+    /// measured too
+    #[arg(long = "against-command", value_name = "COMMAND")]
+    commands: Vec<String>,
+    /// The name of another server in the figures, in the order URLs, commands; repeatable [default: the
+    /// server's number]
+    #[arg(long = "label", value_name = "NAME")]
+    labels: Vec<String>,
+    /// Write the figures to a file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the figures into docs/benchmarks.json and the documents made from it
+    #[arg(long)]
+    write: bool,
+    #[command(flatten)]
+    models: Models,
 }
 
-/// Another server.
-pub enum Against {
-    /// One that runs, with its address.
-    Url(String),
-    /// One that is started by a shell's command, in which `{port}` is where it shall listen on
-    /// 127.0.0.1.
-    Command(String),
+impl Arguments {
+    /// Returns the command as it is recorded: other servers by their names, since their commands depend
+    /// on the machine.
+    fn command(&self) -> String {
+        let mut command = format!("cargo xtask bench{}", self.models.arguments());
+        for number in 0..self.urls.len() {
+            command += &format!(" --against '{}'", self.label(number));
+        }
+        for number in self.urls.len()..self.urls.len() + self.commands.len() {
+            command += &format!(" --against-command '{}'", self.label(number));
+        }
+        command
+    }
+
+    fn label(&self, number: usize) -> String {
+        self.labels.get(number).cloned().unwrap_or_else(|| format!("other {}", number + 1))
+    }
 }
 
-/// The figures by name.
-struct Report(Map<String, Value>);
+/// Prints a figure with its name.
+fn show(name: &str, figure: impl std::fmt::Display) {
+    println!("{name:<44} {figure}");
+}
 
-impl Report {
-    fn add(&mut self, name: &str, value: Value, line: String) {
-        println!("{name:<44} {line}");
-        self.0.insert(name.to_owned(), value);
-    }
-
-    fn ratio(&mut self, name: &str, part: f64, whole: f64, unit: &str) {
-        let ratio = part / whole;
-        self.add(
-            name,
-            json!({"value": part, "against": whole, "unit": unit, "ratio": ratio}),
-            format!("{part:8.2} {unit} against {whole:8.2} {unit}: ratio {ratio:.3}"),
-        );
-    }
+/// Prints two values with their ratio.
+fn show_ratio(name: &str, unit: &str, ratio: Ratio) -> Ratio {
+    let Ratio { value, against, ratio: quotient } = ratio;
+    show(name, format!("{value:8.2} {unit} against {against:8.2} {unit}: ratio {quotient:.3}"));
+    ratio
 }
 
 /// Measures everything and prints a table.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let component = build::run(&arguments.models)?;
     let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
-    let mut report = Report(Map::new());
-    println!();
-    let size = std::fs::metadata(&component)?.len() as f64 / 1e6;
-    report.add("component size", json!(size), format!("{size:8.1} MB"));
-
-    instances(&mut report, &photo)?;
-    stages(&mut report, &photo)?;
     let large_photo = phone_photo(&photo)?;
-    large(&mut report, &photo, &large_photo)?;
-    tracing(&mut report, &photo)?;
-    load(&mut report, arguments, &photo, &large_photo)?;
+    println!();
+    let component_mb = std::fs::metadata(&component)?.len() as f64 / 1e6;
+    show("component size", format!("{component_mb:8.1} MB"));
 
+    let (first_prediction_ms, first_prediction_page_faults) = instances(&photo)?;
+    let stages = stages(&photo)?;
+    let large_photo_ms = large(&photo, &large_photo)?;
+    let tracing = tracing(&photo)?;
+    let (servers, killed) = load(arguments, &photo, &large_photo)?;
+    let bench = Bench {
+        component_mb,
+        first_prediction_ms,
+        first_prediction_page_faults,
+        stages,
+        large_photo_ms,
+        tracing,
+        servers,
+        killed,
+    };
+
+    let recorded = Recorded::new(arguments.command(), bench)?;
     if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report.0)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        recorded.save(path)?;
+    }
+    if arguments.write {
+        figures::write_bench(recorded)?;
     }
     Ok(())
 }
 
-/// A server in this process, with the limits given, without tracing.
+/// Starts a server in this process with limits, without tracing.
 fn serve(runtime: &tokio::runtime::Runtime, limits: Limits) -> Result<Server> {
     serve_with(runtime, limits, &[])
 }
 
-/// A server in this process, with the limits and variables given.
+/// Starts a server in this process with limits and variables.
 fn serve_with(
     runtime: &tokio::runtime::Runtime,
     limits: Limits,
@@ -105,7 +140,7 @@ fn serve_with(
     runtime.block_on(Server::start(options))
 }
 
-/// A collector that takes every span, and the variables that send spans there.
+/// Starts a collector that accepts every span, and returns the variables that send spans there.
 fn collector() -> Result<(Collector, Vec<(String, String)>)> {
     let collector = Collector::start(([127, 0, 0, 1], 0).into(), |_| {})?;
     let names = ["otel_exporter_otlp_endpoint", "collector_allowed_host"];
@@ -117,7 +152,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
 }
 
-/// One request; its duration in milliseconds and the `Server-Timing` header.
+/// Sends one request. Returns its duration in milliseconds and the `Server-Timing` header.
 fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)> {
     let start = Instant::now();
     let mut response = agent
@@ -135,8 +170,8 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
 }
 
-/// Durations of sequential requests, sorted, in milliseconds.
-fn sequential(url: &str, photo: &[u8], runs: usize) -> Result<Vec<f64>> {
+/// Returns the median duration of sequential requests, in milliseconds.
+fn sequential(url: &str, photo: &[u8], runs: usize) -> Result<f64> {
     let agent = agent();
     for _ in 0..WARM_UP {
         predict(&agent, url, photo)?;
@@ -145,20 +180,24 @@ fn sequential(url: &str, photo: &[u8], runs: usize) -> Result<Vec<f64>> {
     for _ in 0..runs {
         times.push(predict(&agent, url, photo)?.0);
     }
+    Ok(median(times))
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(times)
+    quantile(&times, 0.5)
 }
 
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     sorted.get(((sorted.len() as f64 - 1.0) * part).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
-/// A new instance's first prediction against a warm one's.
-fn instances(report: &mut Report, photo: &[u8]) -> Result<()> {
+/// Compares a new instance's first prediction with a warm one's. Also returns its page faults.
+fn instances(photo: &[u8]) -> Result<(Ratio, Option<f64>)> {
     let runtime = runtime()?;
     let once = serve(&runtime, Limits { requests_per_instance: 1, ..Limits::default() })?;
     let often = serve(&runtime, Limits::default())?;
-    // Turn by turn, so that what the machine does otherwise meets both.
+    // In turns, so that what else the machine does meets both.
     let agent = agent();
     let (mut first, mut warm, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..WARM_UP + RUNS {
@@ -173,33 +212,30 @@ fn instances(report: &mut Report, photo: &[u8]) -> Result<()> {
         }
     }
     if (once.instances_started() as usize) < WARM_UP + RUNS {
-        bail!("instances were used more than once");
+        bail!("an instance served more than one request");
     }
-    first.sort_by(f64::total_cmp);
-    warm.sort_by(f64::total_cmp);
-    let (first, warm) = (quantile(&first, 0.5), quantile(&warm, 0.5));
-    report.ratio("first prediction of an instance / warm", first, warm, "ms");
-    if !faults.is_empty() {
-        faults.sort_by(f64::total_cmp);
-        let faults = quantile(&faults, 0.5);
-        report.add("first prediction, page faults", json!(faults), format!("{faults:8.0}"));
+    let ratio = Ratio::new(median(first), median(warm));
+    show_ratio("first prediction of an instance / warm", "ms", ratio);
+    let faults = (!faults.is_empty()).then(|| median(faults));
+    if let Some(faults) = faults {
+        show("first prediction, page faults", format!("{faults:8.0}"));
     }
     runtime.block_on(async {
         _ = once.stop().await;
         _ = often.stop().await;
     });
-    Ok(())
+    Ok((ratio, faults))
 }
 
-/// How many pages of memory this process has had to ask for, where the system tells.
+/// Returns the number of this process's minor page faults so far, where the system counts them.
 fn page_faults() -> Option<u64> {
-    // proc(5): the tenth field; the second one ends with the last bracket.
+    // proc(5): the tenth field. The second one ends with the last bracket.
     let fields = std::fs::read_to_string("/proc/self/stat").ok()?;
     fields.rsplit_once(')')?.1.split_whitespace().nth(7)?.parse().ok()
 }
 
-/// Each stage of a prediction, by the response's `Server-Timing`.
-fn stages(report: &mut Report, photo: &[u8]) -> Result<()> {
+/// Measures each stage of a prediction, by the response's `Server-Timing`.
+fn stages(photo: &[u8]) -> Result<Vec<Stage>> {
     let runtime = runtime()?;
     let server = serve(&runtime, Limits::default())?;
     let agent = agent();
@@ -217,20 +253,20 @@ fn stages(report: &mut Report, photo: &[u8]) -> Result<()> {
             stages[stage].1.push(time.parse()?);
         }
     }
-    let mut sum = 0.0;
-    for (name, mut times) in stages {
-        times.sort_by(f64::total_cmp);
-        let time = quantile(&times, 0.5);
-        report.add(&name, json!(time), format!("{time:8.2} ms"));
-        sum += time;
-    }
-    report.add("all stages", json!(sum), format!("{sum:8.2} ms"));
     runtime.block_on(async { _ = server.stop().await });
-    Ok(())
+    let stages: Vec<Stage> =
+        stages.into_iter().map(|(name, times)| Stage { name, ms: median(times) }).collect();
+    for Stage { name, ms } in &stages {
+        show(name, format!("{ms:8.2} ms"));
+    }
+    let sum: f64 = stages.iter().map(|stage| stage.ms).sum();
+    show("all stages", format!("{sum:8.2} ms"));
+    Ok(stages)
 }
 
-/// A 12-megapixel photo as phones make it, 4032 × 3024 with EXIF orientation 6, from a sample.
-pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
+/// Returns a 12-megapixel photo as phones store it, 4032 × 3024 with EXIF orientation 6, made from a
+/// sample.
+fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
     let mut small = jpeg_decoder::Decoder::new(sample);
     let small_pixels = small.decode()?;
     let small = small.info().context("a JPEG")?;
@@ -239,7 +275,7 @@ pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height {
         for x in 0..width {
-            // The upright photo's right is what the sensor has at its top.
+            // The upright photo's right side is at the sensor's top.
             let (u, v) = (1.0 - y as f32 / height as f32, x as f32 / width as f32);
             let at = |part: f32, side: usize| ((part * side as f32) as usize).min(side - 1);
             let i = (at(v, small_height) * small_width + at(u, small_width)) * 3;
@@ -257,21 +293,20 @@ pub fn phone_photo(sample: &[u8]) -> Result<Vec<u8>> {
     Ok(jpeg)
 }
 
-/// The 12-megapixel photo against the small one.
-fn large(report: &mut Report, photo: &[u8], large: &[u8]) -> Result<()> {
+/// Compares the 12-megapixel photo with the small one.
+fn large(photo: &[u8], large: &[u8]) -> Result<Ratio> {
     let runtime = runtime()?;
     let server = serve(&runtime, Limits::default())?;
-    let small = quantile(&sequential(&server.url(), photo, 10)?, 0.5);
-    let times = sequential(&server.url(), large, 10)?;
-    report.ratio("12-megapixel photo / small one, p50", quantile(&times, 0.5), small, "ms");
-    let (_, timing) = predict(&agent(), &server.url(), large)?;
-    report.add("12-megapixel photo by stage", json!(timing), timing.clone());
+    let small = sequential(&server.url(), photo, 10)?;
+    let ratio = Ratio::new(sequential(&server.url(), large, 10)?, small);
+    show_ratio("12-megapixel photo / small one, p50", "ms", ratio);
+    show("12-megapixel photo by stage", predict(&agent(), &server.url(), large)?.1);
     runtime.block_on(async { _ = server.stop().await });
-    Ok(())
+    Ok(ratio)
 }
 
-/// What tracing costs the caller: on, with one request of ten sampled, and off.
-fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
+/// Measures the cost of tracing to the caller: on and with one request of ten sampled, compared with off.
+fn tracing(photo: &[u8]) -> Result<Tracing> {
     let runtime = runtime()?;
     let (collector, on) = collector()?;
     let mut tenth = on.clone();
@@ -281,7 +316,7 @@ fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
     for variables in [&[][..], &tenth, &on] {
         servers.push(serve_with(&runtime, Limits::default(), variables)?);
     }
-    // Turn by turn, so that what the machine does otherwise meets all of them.
+    // In turns, so that what else the machine does meets all of them.
     let agent = agent();
     let mut times: [Vec<f64>; 3] = Default::default();
     for i in 0..WARM_UP + 3 * RUNS {
@@ -292,90 +327,107 @@ fn tracing(report: &mut Report, photo: &[u8]) -> Result<()> {
             }
         }
     }
-    let p50 = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        quantile(&times, 0.5)
-    });
+    let p50 = times.map(median);
     let mut rates = Vec::new();
     for server in &servers {
         rates.push(at_connections(&server.url(), photo, 2, LOAD)?.rate());
     }
-    for (row, name) in [(2, "on"), (1, "sampled at 10 %")] {
-        report.ratio(&format!("tracing {name} / off, p50"), p50[row], p50[0], "ms");
-        let name = format!("tracing {name} / off, 2 connections");
-        report.ratio(&name, rates[row], rates[0], "/s");
-    }
-    let (spans, posts) = (collector.spans().len(), collector.requests());
-    report.add(
-        "spans in posts to the collector",
-        json!({"spans": spans, "posts": posts}),
-        format!("{spans} in {posts}"),
-    );
+    let cost = |row: usize, name: &str| {
+        let (p50_ms, rate) = (Ratio::new(p50[row], p50[0]), Ratio::new(rates[row], rates[0]));
+        show_ratio(&format!("tracing {name} / off, p50"), "ms", p50_ms);
+        show_ratio(&format!("tracing {name} / off, 2 connections"), "/s", rate);
+        TracingCost { p50_ms, rate }
+    };
+    let (on, tenth) = (cost(2, "on"), cost(1, "sampled at 10 %"));
+    let (spans, exports) = (collector.spans().len(), collector.requests());
+    show("spans in exports", format!("{spans} in {exports}"));
     runtime.block_on(async {
         for server in servers {
             _ = server.stop().await;
         }
     });
-    Ok(())
+    Ok(Tracing { on, tenth, spans, exports })
 }
 
-/// The component in a process of its own, and others beside it: start, load, memory, a large photo.
-fn load(report: &mut Report, arguments: &Arguments, photo: &[u8], large: &[u8]) -> Result<()> {
-    // With tracing on, as it runs in production.
+/// Measures the component in a process of its own, with other servers beside it: start, load, memory, a
+/// large photo.
+fn load(
+    arguments: &Arguments,
+    photo: &[u8],
+    large: &[u8],
+) -> Result<(Vec<figures::Server>, Killed)> {
+    // With tracing on, as in production.
     let (collector, variables) = collector()?;
     let component = || Process::component(&variables);
-    let mut servers = vec![Served::start("ours".into(), photo, component)?];
-    for (against, number) in arguments.against.iter().zip(1..) {
-        let name = format!("theirs {number}");
-        servers.push(match against {
-            Against::Url(url) => {
-                println!("{name:<44} {url}");
-                Served { name, url: url.clone(), process: None, figures: Vec::new() }
+    let mut servers = vec![Served::start(THIS.into(), photo, component)?];
+    for (number, url) in arguments.urls.iter().enumerate() {
+        let name = arguments.label(number);
+        show(&name, url);
+        servers.push(Served { name, url: url.clone(), process: None, start_ms: None });
+    }
+    for (number, command) in arguments.commands.iter().enumerate() {
+        let name = arguments.label(arguments.urls.len() + number);
+        show(&name, command);
+        let process = || Process::command(command, &collector.endpoint());
+        servers.push(Served::start(name, photo, process)?);
+    }
+    // In turns, so that what else the machine does meets all of them.
+    let mut loads: Vec<Vec<figures::Load>> = servers.iter().map(|_| Vec::new()).collect();
+    for connections in [1, 2, 4, 8] {
+        let mut sums: Vec<Load> = servers.iter().map(|_| Load::default()).collect();
+        for _ in 0..TURNS {
+            for (server, sum) in servers.iter().zip(&mut sums) {
+                sum.add(server.load(photo, connections)?);
             }
-            Against::Command(command) => {
-                println!("{name:<44} {command}");
-                let process = || Process::command(command, &collector.endpoint());
-                Served::start(name, photo, process)?
-            }
+        }
+        for ((server, sum), loads) in servers.iter().zip(sums).zip(&mut loads) {
+            loads.push(sum.figures(connections, &server.name));
+        }
+    }
+    let mut figures = Vec::new();
+    for (server, loads) in servers.iter().zip(loads) {
+        figures.push(figures::Server {
+            name: server.name.clone(),
+            start_ms: server.start_ms,
+            loads,
+            large_photo_p50_ms: sequential(&server.url, large, 10)?,
         });
     }
-    // Turn by turn, so that what the machine does otherwise meets all of them.
-    for connections in [1, 2, 4, 8] {
-        let mut loads: Vec<Load> = servers.iter().map(|_| Load::default()).collect();
-        for _ in 0..TURNS {
-            for (server, load) in servers.iter().zip(&mut loads) {
-                load.add(server.load(photo, connections)?);
+    show_servers(&figures);
+    let process = servers.swap_remove(0).process.context("this component's process")?;
+    Ok((figures, killed(process, &collector, photo)?))
+}
+
+/// Prints this component's figures, each with its ratio to those of the other servers.
+fn show_servers(servers: &[figures::Server]) {
+    let [this, others @ ..] = servers else { return };
+    let row = |name: String, unit: &str, of: &dyn Fn(&figures::Server) -> Option<f64>| {
+        let Some(value) = of(this) else { return };
+        show(&name, format!("{value:8.1} {unit}"));
+        for other in others {
+            if let Some(against) = of(other) {
+                show_ratio(&format!("{name}, {}", other.name), unit, Ratio::new(value, against));
             }
         }
-        for (server, load) in servers.iter_mut().zip(loads) {
-            server.report(report, connections, load);
-        }
+    };
+    row("process start to first letter".into(), "ms", &|server| server.start_ms);
+    for (at, figures::Load { connections, .. }) in this.loads.iter().enumerate() {
+        row(format!("{connections} connections, p50"), "ms", &|s| Some(s.loads[at].p50_ms));
+        row(format!("{connections} connections, p99"), "ms", &|s| Some(s.loads[at].p99_ms));
+        row(format!("{connections} connections, rate"), "/s", &|s| Some(s.loads[at].rate));
+        let name = format!("{connections} connections, peak memory (PSS)");
+        row(name, "MB", &|s| s.loads[at].memory_mb);
     }
-    for server in &mut servers {
-        let p50 = quantile(&sequential(&server.url, large, 10)?, 0.5);
-        server.figures.push(("12-megapixel photo, p50".into(), "ms", p50));
-    }
-    let ours = servers.swap_remove(0);
-    for (name, unit, value) in &ours.figures {
-        report.add(name, json!(value), format!("{value:8.1} {unit}"));
-        for theirs in &servers {
-            if let Some((.., other)) = theirs.figures.iter().find(|figure| figure.0 == *name) {
-                report.ratio(&format!("{name}, {}", theirs.name), *value, *other, unit);
-            }
-        }
-    }
-    let process = ours.process.context("our own process")?;
-    killed(report, process, &collector, photo)
+    row("12-megapixel photo, p50".into(), "ms", &|server| Some(server.large_photo_p50_ms));
 }
 
 /// A server that answers.
 struct Served {
     name: String,
     url: String,
-    /// None for one that ran before.
+    /// None for a server that ran before.
     process: Option<Process>,
-    /// What, unit, how much.
-    figures: Vec<(String, &'static str, f64)>,
+    start_ms: Option<f64>,
 }
 
 impl Served {
@@ -388,78 +440,64 @@ impl Served {
         let mut process = process()?;
         while predict(&agent(), &process.url, photo).is_err() {
             if let Some(status) = process.ended()? {
-                bail!("{name}: it ended ({status})");
+                bail!("{name}: the process ended ({status})");
             }
             if start.elapsed() > Duration::from_secs(120) {
                 bail!("{name}: no answer within two minutes");
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        let start = start.elapsed().as_secs_f64() * 1000.0;
-        let figures = vec![("process start to first letter".to_owned(), "ms", start)];
-        let url = process.url.clone();
-        Ok(Served { name, url, process: Some(process), figures })
+        let start_ms = Some(start.elapsed().as_secs_f64() * 1000.0);
+        Ok(Served { name, url: process.url.clone(), process: Some(process), start_ms })
     }
 
-    /// A turn of load.
+    /// Measures a turn of load.
     fn load(&self, photo: &[u8], connections: usize) -> Result<Load> {
         let load = || at_connections(&self.url, photo, connections, LOAD / TURNS);
         let Some(process) = &self.process else { return load() };
         let (load, memory) = process.peak_memory(load)?;
         Ok(Load { memory, ..load })
     }
-
-    fn report(&mut self, report: &mut Report, connections: usize, mut load: Load) {
-        load.times.sort_by(f64::total_cmp);
-        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|part| quantile(&load.times, part));
-        let rate = load.rate();
-        report.add(
-            &format!("{connections} connections, {}", self.name),
-            json!({"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "requests_per_second": rate}),
-            format!("p50 {p50:7.1} ms  p95 {p95:7.1} ms  p99 {p99:7.1} ms  {rate:6.1} /s"),
-        );
-        for (what, unit, figure) in [("p50", "ms", p50), ("p99", "ms", p99), ("rate", "/s", rate)] {
-            self.figures.push((format!("{connections} connections, {what}"), unit, figure));
-        }
-        if let Some(memory) = load.memory {
-            let name = format!("{connections} connections, peak memory (PSS)");
-            self.figures.push((name, "MB", memory));
-        }
-    }
 }
 
-/// What a load came to.
+/// The measurements of a load.
 #[derive(Default)]
 struct Load {
-    /// Of each request, in milliseconds.
+    /// Duration of each request, in milliseconds.
     times: Vec<f64>,
     seconds: f64,
-    /// The most memory in MB, where the system tells.
+    /// Highest memory in MB, where the system measures it.
     memory: Option<f64>,
 }
 
 impl Load {
-    /// Another turn of it.
+    /// Adds another turn.
     fn add(&mut self, turn: Load) {
         self.times.extend(turn.times);
         self.seconds += turn.seconds;
         self.memory = self.memory.into_iter().chain(turn.memory).reduce(f64::max);
     }
 
-    /// Requests per second.
+    /// Returns the number of requests a second.
     fn rate(&self) -> f64 {
         self.times.len() as f64 / self.seconds
     }
+
+    /// Returns and prints the figures.
+    fn figures(mut self, connections: usize, server: &str) -> figures::Load {
+        self.times.sort_by(f64::total_cmp);
+        let [p50_ms, p95_ms, p99_ms] = [0.5, 0.95, 0.99].map(|part| quantile(&self.times, part));
+        let rate = self.rate();
+        show(
+            &format!("{connections} connections, {server}"),
+            format!("p50 {p50_ms:7.1} ms  p95 {p95_ms:7.1} ms  p99 {p99_ms:7.1} ms  {rate:6.1} /s"),
+        );
+        figures::Load { connections, p50_ms, p95_ms, p99_ms, rate, memory_mb: self.memory }
+    }
 }
 
-/// What is lost when a host is killed in the middle of its work (SIGKILL): traces of requests that
-/// were answered.
-fn killed(
-    report: &mut Report,
-    process: Process,
-    collector: &Collector,
-    photo: &[u8],
-) -> Result<()> {
+/// Kills the host under load (SIGKILL), and counts the traces of answered requests that are lost.
+fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Killed> {
     let before = collector.spans().len();
     let url = process.url.clone();
     let answered = std::thread::scope(|scope| {
@@ -475,15 +513,13 @@ fn killed(
         drop(process);
         clients.into_iter().map(|client| client.join().expect("no panic")).sum::<usize>()
     });
-    let roots = collector.spans()[before..].iter().filter(|span| span.kind == "SERVER").count();
-    report.add(
-        "host killed: answered requests without trace",
-        json!({"answered": answered, "traces": roots}),
-        format!("{:8} of {answered}", answered.saturating_sub(roots)),
-    );
-    Ok(())
+    let traces = collector.spans()[before..].iter().filter(|span| span.kind == "SERVER").count();
+    let lost = answered.saturating_sub(traces);
+    show("host killed: answered requests without trace", format!("{lost:8} of {answered}"));
+    Ok(Killed { answered, traces })
 }
 
+/// Sends requests on several connections for some time.
 fn at_connections(url: &str, photo: &[u8], connections: usize, length: Duration) -> Result<Load> {
     let agent = agent();
     for _ in 0..WARM_UP {
@@ -511,4 +547,26 @@ fn at_connections(url: &str, photo: &[u8], connections: usize, length: Duration)
         times.extend(result?);
     }
     Ok(Load { times, seconds, memory: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_sorted_times() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        let times: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!([0.5, 0.95, 0.99].map(|part| quantile(&times, part)), [50.0, 95.0, 99.0]);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn turns_of_a_load_add_up() {
+        let turn = |memory| Load { times: vec![1.0; 10], seconds: 2.0, memory };
+        let mut load = turn(None);
+        load.add(turn(Some(5.0)));
+        load.add(turn(Some(3.0)));
+        assert_eq!((load.rate(), load.memory), (5.0, Some(5.0)));
+    }
 }

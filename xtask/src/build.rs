@@ -6,15 +6,16 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use lexopt::prelude::*;
+use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 use crate::{cargo, root};
 
-/// The target that the component is compiled for.
+/// The component's compilation target.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// Names of the files that the component reads while it is frozen: `vision::pipeline::files`.
+/// Names of the files that the component reads when it is frozen: `vision::pipeline::files`, which this
+/// crate does not depend on.
 mod files {
     pub const PALM: &str = "palm.onnx";
     pub const LANDMARKS: &str = "landmarks.onnx";
@@ -24,77 +25,69 @@ mod files {
     pub const ALL: [&str; 5] = [PALM, LANDMARKS, LETTERS, LABELS, VERSION];
 }
 
-/// Which models go into the component.
-#[derive(Clone, Debug)]
+/// The models of a component.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Models")]
 pub struct Models {
+    /// Size of the palm detection model
+    #[arg(long, value_name = "SIZE", default_value = "lite")]
     palm: Size,
+    /// Size of the hand landmark model
+    #[arg(long, value_name = "SIZE", default_value = "full")]
     landmarks: Size,
+    /// A letter classifier of your own
+    #[arg(long, value_name = "FILE.onnx", requires = "labels")]
     letters: Option<PathBuf>,
+    /// The names of its outputs, one a line
+    #[arg(long, value_name = "FILE.txt", requires = "letters")]
     labels: Option<PathBuf>,
 }
 
 /// MediaPipe's two sizes of each model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
+    /// Faster
     Lite,
+    /// More accurate
     Full,
 }
 
 impl Size {
+    /// Returns the name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Size::Lite => "lite",
             Size::Full => "full",
         }
     }
-
-    pub fn parse(text: &str) -> Result<Size> {
-        match text {
-            "lite" => Ok(Size::Lite),
-            "full" => Ok(Size::Full),
-            _ => bail!("{text:?} is neither lite nor full"),
-        }
-    }
 }
 
 impl Default for Models {
-    /// Why these: the table "Which models" in the model card.
+    /// The command line's defaults. The model card compares all choices.
     fn default() -> Models {
         Models { palm: Size::Lite, landmarks: Size::Full, letters: None, labels: None }
     }
 }
 
 impl Models {
-    /// Takes an option from the command line if it is one of the models'.
-    pub fn take(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<bool> {
-        match option {
-            "palm" => self.palm = Size::parse(&parser.value()?.string()?).context("--palm")?,
-            "landmarks" => {
-                self.landmarks = Size::parse(&parser.value()?.string()?).context("--landmarks")?;
-            }
-            "letters" => self.letters = Some(parser.value()?.into()),
-            "labels" => self.labels = Some(parser.value()?.into()),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The palm detection model's file in `models`.
+    /// Returns the palm detection model's file in `models`.
     pub fn palm_file(&self) -> String {
         format!("palm_detection_{}.onnx", self.palm.name())
     }
 
-    /// The landmark model's file in `models`.
+    /// Returns the landmark model's file in `models`.
     pub fn landmark_file(&self) -> String {
         format!("hand_landmark_{}.onnx", self.landmarks.name())
     }
 
-    /// Copies the chosen model files into a folder, under the names that the component reads. The
-    /// component checks that they fit together when it is frozen.
+    /// Returns the options of the command line that choose these sizes.
+    pub fn arguments(&self) -> String {
+        format!(" --palm {} --landmarks {}", self.palm.name(), self.landmarks.name())
+    }
+
+    /// Copies the model files into a folder, under the names that the component reads. The component
+    /// checks that they fit together when it is frozen.
     pub fn stage(&self, folder: &Path) -> Result<()> {
-        if self.letters.is_some() != self.labels.is_some() {
-            bail!("--letters and --labels go together: a classifier and the names of its outputs");
-        }
         let models = root().join("models");
         let sources = [
             (files::PALM, models.join(self.palm_file())),
@@ -134,12 +127,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The finished component: what `spin.toml` names.
+/// Returns the path of the finished component, the `source` in `spin.toml`.
 pub fn component_path() -> PathBuf {
     root().join("target/hand-gesture-api.wasm")
 }
 
-/// Builds the component and freezes the models into it; does nothing twice.
+/// Builds the component and freezes the models into it, unless that is done.
 pub fn run(models: &Models) -> Result<PathBuf> {
     ensure_target()?;
     println!("[1/2] Compiling the component for {TARGET} (the first time: several minutes)");
@@ -154,7 +147,7 @@ pub fn run(models: &Models) -> Result<PathBuf> {
     freeze(&compiled, models, &component_path())
 }
 
-/// Freezes the models into a compiled component, unless that was done before.
+/// Freezes the models into a compiled component, unless that is done.
 fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     let folder = root().join("target/models");
     models.stage(&folder)?;
@@ -174,14 +167,14 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     } else {
         println!("[2/2] Freezing the models into it (half a minute)");
         let start = Instant::now();
-        let done = host::preinitialize(&wasm, &folder)?;
+        let done = host::freeze_models(&wasm, &folder)?;
         let [all, kept] = done.functions.context(
-            "the compiled component has no records of its linker: build.rs has not asked for them",
+            "the compiled component lacks the linker's relocation records: build.rs asks for them",
         )?;
         std::fs::write(output, &done.component)?;
         std::fs::write(&stamp_path, &stamp)?;
         println!(
-            "      done in {:.1} s; {kept} of {all} functions are needed to run them",
+            "      done in {:.1} s; {kept} of {all} functions are kept",
             start.elapsed().as_secs_f64()
         );
     }
@@ -190,7 +183,7 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     Ok(output.to_owned())
 }
 
-/// Gets the standard library for the component's target in place.
+/// Installs the standard library for the component's target, unless it is installed.
 fn ensure_target() -> Result<()> {
     let sysroot = Command::new("rustc")
         .args(["--print", "sysroot"])
@@ -208,8 +201,8 @@ fn ensure_target() -> Result<()> {
     );
     match Command::new("rustup").args(["target", "add", TARGET]).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => bail!("rustup could not do it; {by_hand}"),
-        Err(error) => bail!("rustup can't be run ({error}); {by_hand}"),
+        Ok(status) => bail!("rustup target add ended with {status}: {by_hand}"),
+        Err(error) => bail!("cannot run rustup ({error}): {by_hand}"),
     }
 }
 
@@ -217,47 +210,45 @@ fn ensure_target() -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Stages in a folder of its own; the error as a user sees it, if there is one.
-    fn stage(name: &str, models: &Models) -> Option<String> {
-        let folder = root().join("target/test-models").join(name);
-        models.stage(&folder).err().map(|error| format!("{error:#}"))
-    }
-
     #[test]
-    fn all_four_choices_of_sizes_fit_together() {
-        for (name, palm, landmarks) in [
-            ("lite-lite", Size::Lite, Size::Lite),
-            ("lite-full", Size::Lite, Size::Full),
-            ("full-lite", Size::Full, Size::Lite),
-            ("full-full", Size::Full, Size::Full),
-        ] {
-            let models = Models { palm, landmarks, ..Models::default() };
-            assert_eq!(stage(name, &models), None);
+    fn staged_files_have_the_names_that_the_component_reads() {
+        let folder = root().join("target/tmp/staged-models");
+        Models::default().stage(&folder).expect("staged");
+        for name in files::ALL {
+            assert!(folder.join(name).is_file(), "{name}");
         }
+        let version = std::fs::read_to_string(folder.join(files::VERSION)).expect("a version");
+        assert!(version.contains("asl-letters") && version.contains("lite-full-"), "{version}");
     }
 
     #[test]
-    fn a_classifier_of_ones_own_must_fit() {
+    fn version_changes_with_the_models() {
+        let version = |name: &str, models: &Models| {
+            let folder = root().join("target/tmp").join(name);
+            models.stage(&folder).expect("staged");
+            std::fs::read_to_string(folder.join(files::VERSION)).expect("a version")
+        };
         let models = root().join("models");
-        let own = |letters: &str, labels: PathBuf| Models {
-            letters: Some(models.join(letters)),
-            labels: Some(labels),
+        let own = Models {
+            letters: Some(models.join("letters_full.onnx")),
+            labels: Some(models.join("letters.txt")),
             ..Models::default()
         };
-        let labels = models.join("letters.txt");
-        assert_eq!(stage("own", &own("letters_full.onnx", labels.clone())), None);
+        let lite = Models { landmarks: Size::Lite, ..Models::default() };
+        let default = version("version-default", &Models::default());
+        assert!(version("version-own", &own).contains("letters_full"));
+        assert_ne!(version("version-lite", &lite), default);
+    }
 
-        let error = stage("features", &own("letters_lite.onnx", labels.clone())).expect("an error");
-        assert!(error.contains("[1, 1227]") && error.contains("[1, 747]"), "{error}");
-        let error = stage("missing", &own("none.onnx", labels)).expect("an error");
-        assert!(error.contains("none.onnx"), "{error}");
-
-        let short = root().join("target/test-models/short.txt");
-        std::fs::write(&short, "A\nB\n").expect("a file");
-        let error = stage("short", &own("letters_full.onnx", short.clone())).expect("an error");
-        assert!(error.contains("2 labels") && error.contains("27 outputs"), "{error}");
-
-        let alone = Models { labels: Some(short), ..Models::default() };
-        assert!(stage("alone", &alone).expect("an error").contains("go together"));
+    #[test]
+    fn missing_model_file_is_named() {
+        let models = Models {
+            letters: Some("none.onnx".into()),
+            labels: Some("none.txt".into()),
+            ..Models::default()
+        };
+        let folder = root().join("target/tmp/missing-model");
+        let error = models.stage(&folder).expect_err("a missing file");
+        assert!(format!("{error:#}").contains("cannot read none.onnx"), "{error:#}");
     }
 }

@@ -1,75 +1,105 @@
-//! The project's own commands: `cargo xtask COMMAND`.
+//! The project's commands: `cargo xtask COMMAND`.
+//!
+//! `cargo xtask up` is the first thing that a newcomer runs, and compiles this first. It depends on the
+//! development host, but neither on the inference engine nor on the service.
 
 mod bench;
 mod build;
+mod figures;
+mod generate;
 mod operators;
 mod test;
 mod tools;
 mod traces;
 mod up;
+mod versions;
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use lexopt::prelude::*;
+use clap::{Args, Parser, Subcommand};
 
-const USAGE: &str = "\
-cargo xtask up [MODELS] [--listen ADDRESS:PORT] [--variable NAME=VALUE]... [--no-build] [--spin]
-    Builds the component and serves it on 127.0.0.1:3000 until Ctrl-C.
-    --no-build  serve what was built before
-    --spin      serve with Spin (4.1 or newer) instead of this project's development host
+/// The project's commands
+#[derive(Debug, Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
 
-cargo xtask build [MODELS]
-    Builds target/hand-gesture-api.wasm, the component with its models in it.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the component and serve it until Ctrl-C
+    Up(up::Up),
+    /// Build target/hand-gesture-api.wasm: the component with its models frozen into it
+    Build {
+        #[command(flatten)]
+        models: build::Models,
+    },
+    /// Build the component and run all tests, or those of some groups
+    ///
+    /// A group that cannot run here, for lack of Go, Java or a cluster, is listed at the end. That is
+    /// an error only if the group was named, or if other groups were by --may-lack.
+    Test(test::Arguments),
+    /// Build the tools of the tests into target/tools
+    ///
+    /// They are Go programs, and storage servers that Maven fetches, at the versions that infra/tools
+    /// pins.
+    Tools {
+        /// Tools to build [default: all]
+        #[arg(value_name = "NAME", value_parser = tools::names())]
+        names: Vec<String>,
+    },
+    /// Measure the component: stages, new instances, load, memory, size
+    Bench(bench::Arguments),
+    /// Measure each operator of palm detection and hand landmarks in the sandbox, this project's and
+    /// tract's
+    Operators(operators::Arguments),
+    /// Write the files that have their source elsewhere: settings, figures
+    ///
+    /// spin.toml, the chart's values and schema, docs/configuration.md from the settings in code;
+    /// docs/benchmarks.md and docs/benchmarks.svg from docs/benchmarks.json.
+    Generate {
+        /// Write nothing, and fail if a file is out of date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the pipeline over photos and write the training data of the letter classifier
+    ///
+    /// The arguments are those of the example `features`: cargo xtask features --help.
+    #[command(disable_help_flag = true)]
+    Features(Rest),
+    /// Run a program compiled for wasm32-wasip2 in the sandbox, as cargo does with tests
+    #[command(disable_help_flag = true)]
+    Run {
+        /// The program
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+        #[command(flatten)]
+        arguments: Rest,
+    },
+}
 
-cargo xtask test [--may-lack GROUP]... [GROUP]...
-    Builds the component and runs all tests, or those of some groups: unit, sandbox, fidelity, http,
-    tracing, jaeger, charts, lint, terraform, storage, cluster. A group that can't run here (for want
-    of Go, Java, a cluster…) is told at the end, and is no failure unless it was named, or others
-    were by --may-lack.
+/// Arguments that are passed on.
+#[derive(Debug, Args)]
+struct Rest {
+    /// Arguments of the program
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
 
-cargo xtask tools [NAME]...
-    Builds what the tests run besides Rust into target/tools: jaeger, es-index-cleaner,
-    es-rollover, helm, tflint (by Go), storage (servers, by Maven).
-
-cargo xtask bench [MODELS] [--against URL]... [--against-command COMMAND]... [--json FILE]
-    Measures the component: stages, new instances, load, memory, size.
-    --against          another server's /predict in the same run
-    --against-command  the same of one that a shell starts, which listens on 127.0.0.1:{port};
-                       its start and memory, too
-
-cargo xtask operators [MODELS]
-    Measures each operator of palm detection and landmarks in the sandbox, this project's and
-    tract's.
-
-cargo xtask features --data FOLDER --output NAME [--palm SIZE] [--landmarks SIZE] [--only SET]
-                     [--tract] [--found]
-    Runs the pipeline over photos and writes what the letter classifier is trained on.
-    --tract  with tract's operators, in 32-bit floats, in the place of this project's
-    --found  what the service itself looks at only, without jittered looks
-
-cargo xtask run FILE.wasm [ARGUMENT]...
-    Runs a program that was compiled for wasm32-wasip2 in the sandbox; cargo does so with tests.
-
-MODELS:
-    --palm lite|full         palm detection model [lite]
-    --landmarks lite|full    hand landmark model [full]
-    --letters FILE.onnx --labels FILE.txt
-                             a letter classifier of your own and the names of its outputs
-";
-
-/// The repository's root.
+/// Returns the repository's root.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
-/// The cargo that runs this, as a shell would run it in the repository's root.
+/// Returns the cargo that runs this, as a shell would run it in the repository's root.
 ///
-/// Cargo tells a program that it runs of which package it is. Build scripts that look at these
-/// variables (ring's) would run again when they differ, and all that is built on them compile twice.
-fn cargo() -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
+/// Cargo passes variables about the package to a program that it runs. Build scripts that read them
+/// (ring's) would run again when they differ, and everything built on them would compile twice.
+fn cargo() -> std::process::Command {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
     cargo.current_dir(root());
     for (name, _) in std::env::vars_os() {
         let of_package =
@@ -82,7 +112,7 @@ fn cargo() -> Command {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -91,135 +121,79 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let mut parser = lexopt::Parser::from_env();
-    let command = match parser.next()? {
-        Some(Value(command)) => command.string()?,
-        Some(Long("help") | Short('h')) => "help".into(),
-        Some(other) => return Err(other.unexpected().into()),
-        None => bail!("a command is missing\n\n{USAGE}"),
-    };
-    match command.as_str() {
-        "build" => build::run(&models(&mut parser)?).map(drop),
-        "operators" => operators::run(&models(&mut parser)?),
-        "bench" => {
-            let mut arguments = bench::Arguments {
-                models: build::Models::default(),
-                against: Vec::new(),
-                json: None,
-            };
-            while let Some(option) = next_option(&mut parser)? {
-                match option.as_str() {
-                    "against" => {
-                        arguments.against.push(bench::Against::Url(parser.value()?.string()?));
-                    }
-                    "against-command" => {
-                        arguments.against.push(bench::Against::Command(parser.value()?.string()?));
-                    }
-                    "json" => arguments.json = Some(parser.value()?.into()),
-                    other => model_option(&mut arguments.models, other, &mut parser)?,
-                }
-            }
-            bench::run(&arguments)
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up(up) => up::run(&up),
+        Command::Build { models } => build::run(&models).map(drop),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Tools { names } => tools::run(&names),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Operators(arguments) => operators::run(&arguments),
+        Command::Generate { check } => generate::run(check),
+        Command::Features(Rest { arguments }) => features(&arguments),
+        Command::Run { file, arguments: Rest { mut arguments } } => {
+            arguments.insert(0, file.display().to_string());
+            std::process::exit(host::command::run_command(&file, &arguments)?)
         }
-        "test" => {
-            let (mut groups, mut may_lack) = (Vec::new(), Vec::new());
-            while let Some(argument) = parser.next()? {
-                match argument {
-                    Value(name) => groups.push(name.string()?),
-                    Long("may-lack") => may_lack.push(parser.value()?.string()?),
-                    other => return Err(other.unexpected().into()),
-                }
-            }
-            test::run(&groups, &may_lack)
-        }
-        "tools" => tools::run(&names(&mut parser)?),
-        "up" => up::run(&up_options(&mut parser)?),
-        "features" => {
-            let arguments: Vec<String> =
-                parser.raw_args()?.map(|argument| argument.string()).collect::<Result<_, _>>()?;
-            let status = cargo()
-                .args(["run", "--quiet", "--package", "vision", "--example", "features", "--"])
-                .args(arguments)
-                .status()
-                .context("cannot run cargo")?;
-            if !status.success() {
-                bail!("the example `features` failed; see above");
-            }
-            Ok(())
-        }
-        "run" => {
-            let arguments: Vec<String> =
-                parser.raw_args()?.map(|argument| argument.string()).collect::<Result<_, _>>()?;
-            let file = arguments.first().context("run FILE.wasm [ARGUMENT]...")?;
-            let code = host::command::run_command(Path::new(file), &arguments)?;
-            std::process::exit(code)
-        }
-        "help" => {
-            print!("{USAGE}");
-            Ok(())
-        }
-        other => bail!("there is no command {other:?}\n\n{USAGE}"),
     }
 }
 
-/// The names that follow.
-fn names(parser: &mut lexopt::Parser) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Value(name) => names.push(name.string()?),
-            other => return Err(other.unexpected().into()),
+/// Runs the example `features` of the crate `vision`, which this program does not depend on.
+fn features(arguments: &[String]) -> Result<()> {
+    let status = cargo()
+        .args(["run", "--quiet", "--package", "vision", "--example", "features", "--"])
+        .args(arguments)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the example `features` failed; see above");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, String> {
+        let arguments = ["cargo xtask"].iter().chain(arguments);
+        Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn invalid_arguments_are_rejected_by_name() {
+        for (arguments, message) in [
+            (&["serve"][..], "serve"),
+            (&["build", "--palm", "medium"], "lite, full"),
+            (&["build", "--letters", "a.onnx"], "--labels <FILE.txt>"),
+            (&["build", "--labels", "a.txt"], "--letters <FILE.onnx>"),
+            (&["up", "--listen", "here"], "--listen"),
+            (&["up", "--variable", "a"], "name=value"),
+            (&["test", "everything"], "everything"),
+            (&["test", "--may-lack", "nothing"], "nothing"),
+            (&["tools", "hammer"], "hammer"),
+        ] {
+            let error = parse(arguments).expect_err("must be rejected");
+            assert!(error.contains(message), "{arguments:?}: {error}");
         }
     }
-    Ok(names)
-}
 
-/// The next option's name, without its dashes.
-fn next_option(parser: &mut lexopt::Parser) -> Result<Option<String>> {
-    match parser.next()? {
-        Some(Long(name)) => Ok(Some(name.to_owned())),
-        Some(other) => Err(other.unexpected().into()),
-        None => Ok(None),
+    #[test]
+    fn arguments_of_programs_are_passed_on() {
+        let Ok(Command::Features(rest)) = parse(&["features", "--data", "a", "--help"]) else {
+            panic!("not parsed");
+        };
+        assert_eq!(rest.arguments, ["--data", "a", "--help"]);
+        let Ok(Command::Run { file, arguments }) = parse(&["run", "a.wasm", "--exact", "b"]) else {
+            panic!("not parsed");
+        };
+        assert_eq!((file, arguments.arguments), ("a.wasm".into(), vec!["--exact".into(), "b".into()]));
     }
-}
-
-/// The models, if there are no other options.
-fn models(parser: &mut lexopt::Parser) -> Result<build::Models> {
-    let mut models = build::Models::default();
-    while let Some(option) = next_option(parser)? {
-        model_option(&mut models, &option, parser)?;
-    }
-    Ok(models)
-}
-
-/// Takes an option of the models; any other one is a mistake.
-fn model_option(models: &mut build::Models, name: &str, parser: &mut lexopt::Parser) -> Result<()> {
-    if models.take(name, parser)? {
-        return Ok(());
-    }
-    bail!("there is no option --{name}\n\n{USAGE}")
-}
-
-fn up_options(parser: &mut lexopt::Parser) -> Result<up::Up> {
-    let mut up = up::Up {
-        models: build::Models::default(),
-        listen: ([127, 0, 0, 1], 3000).into(),
-        variables: Vec::new(),
-        spin: false,
-        build: true,
-    };
-    while let Some(option) = next_option(parser)? {
-        match option.as_str() {
-            "listen" => up.listen = parser.value()?.parse().context("--listen")?,
-            "variable" => {
-                let text = parser.value()?.string()?;
-                up.variables.push(host::variables::parse_argument(&text)?);
-            }
-            "spin" => up.spin = true,
-            "no-build" => up.build = false,
-            other => model_option(&mut up.models, other, parser)?,
-        }
-    }
-    Ok(up)
 }

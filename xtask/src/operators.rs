@@ -1,31 +1,74 @@
-//! `cargo xtask operators`: what each operator of the models takes in the sandbox.
+//! `cargo xtask operators`: the time of each operator of the models in the sandbox.
 
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use host::command::run_command;
+use clap::Args;
 
 use crate::build::{Models, TARGET};
+use crate::figures::{self, Recorded};
 use crate::{cargo, root};
 
-/// Builds the example `operators` for the sandbox and runs it there with the chosen models.
-pub fn run(models: &Models) -> Result<()> {
+/// Arguments of `cargo xtask operators`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Write the figures to a file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the figures into docs/benchmarks.json and the documents made from it
+    #[arg(long)]
+    write: bool,
+    #[command(flatten)]
+    models: Models,
+}
+
+/// Builds the example `operators` for the sandbox and runs it there.
+pub fn run(arguments: &Arguments) -> Result<()> {
     let status = cargo()
         .args(["build", "--release", "--target", TARGET, "--package", "vision"])
         .args(["--example", "operators"])
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
-        bail!("the example does not compile; see above");
+        bail!("the example `operators` does not compile; see above");
     }
+    // In a process of its own, whose output can be read.
     let program = Path::new("target").join(TARGET).join("release/examples/operators.wasm");
-    let mut arguments = vec!["operators".to_owned()];
-    for file in [models.palm_file(), models.landmark_file()] {
-        arguments.push(format!("models/{file}"));
+    let models = [arguments.models.palm_file(), arguments.models.landmark_file()];
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("run")
+        .arg(program)
+        .arg("--json")
+        .args(models.map(|file| format!("models/{file}")))
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run this program again")?;
+    let mut json = None;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        if line.starts_with('{') {
+            json = Some(line);
+        } else {
+            println!("{line}");
+        }
     }
-    std::env::set_current_dir(root())?;
-    match run_command(&program, &arguments)? {
-        0 => Ok(()),
-        code => bail!("the example ended with the code {code}"),
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("the example `operators` ended with {status}");
     }
+    let json = json.context("the example `operators` printed no JSON")?;
+    let record = || -> Result<Recorded<figures::Operators>> {
+        let command = format!("cargo xtask operators{}", arguments.models.arguments());
+        Recorded::new(command, serde_json::from_str(&json)?)
+    };
+    if let Some(path) = &arguments.json {
+        record()?.save(path)?;
+    }
+    if arguments.write {
+        figures::write_operators(record()?)?;
+    }
+    Ok(())
 }

@@ -1,8 +1,12 @@
-//! `cargo xtask test`: everything that can be tested on this machine, and a table of what was.
+//! `cargo xtask test`: runs the groups of tests that this machine can run, and prints a table.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::build::Models;
 use crate::tools::{Need, Tool};
@@ -14,23 +18,22 @@ struct Group {
     about: &'static str,
     /// Arguments of `cargo test`.
     arguments: &'static [&'static str],
-    /// What it needs besides Rust. A group whose needs can't be met is not run, and the table says
-    /// why.
+    /// Needs besides Rust. A group whose needs are not met is not run, and the table says why.
     needs: &'static [Need],
 }
 
-/// All groups, the quick ones first. They share one selection of packages, so that nothing is
-/// compiled twice.
+/// All groups, quick ones first. Native groups select the same packages: another selection would have other
+/// features and compile anew.
 const GROUPS: &[Group] = &[
     Group {
         name: "unit",
-        about: "each module by itself, natively",
+        about: "each module by itself, natively; versions and the command line",
         arguments: &["--workspace", "--lib", "--bins"],
         needs: &[],
     },
     Group {
         name: "sandbox",
-        about: "the component's modules and kernels once more, in the sandbox",
+        about: "the component's modules and kernels, in the sandbox",
         arguments: &[
             "--release",
             "--target",
@@ -45,39 +48,46 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "fidelity",
-        about: "landmarks against those of MediaPipe",
+        about: "landmarks compared with MediaPipe's",
         arguments: &["--workspace", "--test", "fidelity"],
         needs: &[],
     },
     Group {
+        name: "commands",
+        about: "generated files are up to date; unfit models are refused",
+        arguments: &["--workspace", "--test", "commands"],
+        needs: &[],
+    },
+    Group {
         name: "http",
-        about: "the component under the development host, by real HTTP",
+        about: "the component under the development host, by HTTP",
         arguments: &["--workspace", "--test", "http"],
         needs: &[],
     },
     Group {
         name: "tracing",
-        about: "the component's traces, as a collector gets them",
+        about: "the component's traces, as a collector receives them",
         arguments: &["--workspace", "--test", "tracing"],
         needs: &[],
     },
     Group {
         name: "jaeger",
-        about: "the component's traces, found in a real Jaeger",
+        about: "the component's traces, found in Jaeger",
         arguments: &["--workspace", "--test", "jaeger"],
         needs: &[Need::Tool(Tool::Jaeger)],
     },
     Group {
         name: "charts",
-        about: "what the Helm charts render and refuse",
+        about: "the Helm charts: rendered manifests, refused values",
         arguments: &["--workspace", "--test", "charts"],
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
     Group {
         name: "lint",
-        about: "infra's scripts and Terraform files, as they stand",
+        about: "linters of scripts, workflows and Terraform files",
         arguments: &["--workspace", "--test", "lint"],
         needs: &[
+            Need::Tool(Tool::Actionlint),
             Need::Tool(Tool::Tflint),
             Need::Program("shellcheck", "--version", "Debian's shellcheck"),
             Need::Program("terraform", "version", "https://developer.hashicorp.com/terraform"),
@@ -85,14 +95,14 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "terraform",
-        about: "the module's choices and refusals, and where its password does not stand",
+        about: "the Terraform module: choices, refusals, no leaked password",
         arguments: &["--workspace", "--test", "terraform", "--", "--test-threads=1"],
         needs: &[Need::Providers, Need::Program("unzip", "-v", "Debian's unzip")],
     },
     Group {
         name: "storage",
-        about: "the rendered configuration in Jaeger, with each storage's real server",
-        // One at a time: the servers are large.
+        about: "the rendered configuration in Jaeger, with each storage's server",
+        // One at a time, since the servers are large.
         arguments: &["--workspace", "--test", "storage", "--", "--test-threads=1"],
         needs: &[
             Need::Tool(Tool::Helm),
@@ -107,7 +117,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "cluster",
-        about: "both charts and the scripts on a real Kubernetes",
+        about: "charts and scripts on a Kubernetes",
         arguments: &["--workspace", "--test", "cluster", "--", "--nocapture"],
         needs: &[
             Need::Cluster,
@@ -120,7 +130,22 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// How a group ended.
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Groups to run [default: all]
+    #[arg(value_name = "GROUP", value_parser = groups())]
+    groups: Vec<String>,
+    /// A group that may be left out where it cannot run, while all others must run; repeatable
+    #[arg(long, value_name = "GROUP", value_parser = groups())]
+    may_lack: Vec<String>,
+}
+
+fn groups() -> PossibleValuesParser {
+    PossibleValuesParser::new(GROUPS.iter().map(|group| group.name))
+}
+
+/// The outcome of a group.
 #[derive(Default)]
 struct Outcome {
     name: &'static str,
@@ -129,25 +154,19 @@ struct Outcome {
     failed: usize,
     ignored: usize,
     ok: bool,
-    /// Why nothing of it was run.
+    /// The reason if nothing of it was run.
     not_run: Option<String>,
     time: Duration,
 }
 
-/// Runs the groups with the given names, all if there are none. Groups that can't be run here are no
-/// failure if nothing is named, or if they are among those that `may_lack`.
-pub fn run(names: &[String], may_lack: &[String]) -> Result<()> {
-    for name in names.iter().chain(may_lack) {
-        if GROUPS.iter().all(|group| group.name != name) {
-            let known: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
-            bail!("there is no test group {name:?}; there are: {}", known.join(", "));
-        }
-    }
+/// Runs the named groups, or all. A group that cannot run here is an error only if it was named, or if
+/// others may be left out.
+pub fn run(Arguments { groups, may_lack }: &Arguments) -> Result<()> {
     let runner = runner()?;
     build::run(&Models::default())?;
     let mut outcomes = Vec::new();
     for group in GROUPS {
-        if names.is_empty() || names.iter().any(|name| name == group.name) {
+        if groups.is_empty() || groups.iter().any(|name| name == group.name) {
             outcomes.push(run_group(group, runner.as_deref())?);
         }
     }
@@ -155,8 +174,7 @@ pub fn run(names: &[String], may_lack: &[String]) -> Result<()> {
     if outcomes.iter().any(|outcome| !outcome.ok && outcome.not_run.is_none()) {
         bail!("some tests failed; see above");
     }
-    // Whoever names a group wants it run.
-    let strict = !names.is_empty() || !may_lack.is_empty();
+    let strict = !groups.is_empty() || !may_lack.is_empty();
     let lacking = |outcome: &&Outcome| {
         outcome.not_run.is_some() && may_lack.iter().all(|name| name != outcome.name)
     };
@@ -166,11 +184,10 @@ pub fn run(names: &[String], may_lack: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What runs the tests in the sandbox: this very program, where `.cargo/config.toml` has another
-/// cargo, which would compile again what this one has. None where cargo can't be told of it: it
-/// splits the command at spaces.
+/// Returns the runner of tests in the sandbox: this program, where `.cargo/config.toml` names a cargo that
+/// would compile it again. `None` if its path has spaces, at which cargo splits the command.
 fn runner() -> Result<Option<String>> {
-    let program = std::env::current_exe().context("this program's own file")?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.to_str().filter(|path| !path.contains(char::is_whitespace));
     Ok(program.map(|program| format!("{program} run")))
 }
@@ -193,12 +210,12 @@ fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     let mut child = command
         .args(["test", "--no-fail-fast"])
         .args(group.arguments)
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo")?;
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     let output = child.stdout.take().context("no output of cargo")?;
-    for line in std::io::BufRead::lines(std::io::BufReader::new(output)) {
+    for line in BufReader::new(output).lines() {
         let line = line?;
         if let Some(counts) = counts(&line) {
             passed += counts[0];
@@ -214,14 +231,14 @@ fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
         passed,
         failed,
         ignored,
-        // A group in which nothing ran has not passed.
+        // A group without a single test has not passed.
         ok: status.success() && passed > 0,
         not_run: None,
         time: start.elapsed(),
     })
 }
 
-/// Passed, failed and ignored from the line that ends a test binary's output.
+/// Parses the last line of a test binary: the numbers of passed, failed and ignored tests.
 fn counts(line: &str) -> Option<[usize; 3]> {
     let line = line.strip_prefix("test result: ")?;
     let number = |word: &str| {
@@ -233,8 +250,8 @@ fn counts(line: &str) -> Option<[usize; 3]> {
 
 fn table(outcomes: &[Outcome]) {
     println!(
-        "\n{:<10} {:>7} {:>7} {:>8} {:>8}  what",
-        "group", "passed", "failed", "not run", "time"
+        "\n{:<10} {:>7} {:>7} {:>8} {:>8}  about",
+        "group", "passed", "failed", "ignored", "time"
     );
     for outcome in outcomes {
         println!(
@@ -254,7 +271,7 @@ fn table(outcomes: &[Outcome]) {
     }
     let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
     println!(
-        "\n{} passed, {} failed, {} skipped, {} groups not run",
+        "\n{} passed, {} failed, {} ignored, {} groups not run",
         sum(|o| o.passed),
         sum(|o| o.failed),
         sum(|o| o.ignored),
@@ -267,7 +284,7 @@ mod tests {
     use super::counts;
 
     #[test]
-    fn the_closing_line_of_a_test_binary_is_read() {
+    fn summary_of_a_test_binary_is_parsed() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered \
                     out; finished in 0.01s";
         assert_eq!(counts(line), Some([12, 3, 1]));

@@ -1,35 +1,45 @@
-//! `cargo xtask tools`: what the tests of `infra/` run besides Rust, at the versions that
-//! `infra/tools` pins, built once into `target/tools`.
+//! `cargo xtask tools`: the programs that the tests of `infra/` run, at the versions that `infra/tools`
+//! pins, built once into `target/tools`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use sha2::{Digest, Sha256};
 
 use crate::root;
 
-/// A program that is built from a Go module in `infra/tools`.
+/// A program built from a Go module in `infra/tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// Jaeger with all its roles.
     Jaeger,
     /// Deletes Jaeger's old indices.
     IndexCleaner,
-    /// Makes and rolls over Jaeger's indices.
+    /// Creates and rolls over Jaeger's indices.
     Rollover,
+    /// Renders and installs charts.
     Helm,
     /// The linter of Terraform modules.
     Tflint,
+    /// The linter of GitHub's workflows.
+    Actionlint,
 }
 
-/// All tools; the first ones are needed first.
-pub const TOOLS: [Tool; 5] =
-    [Tool::Jaeger, Tool::IndexCleaner, Tool::Rollover, Tool::Helm, Tool::Tflint];
+/// All tools, those that tests need first at the start.
+const TOOLS: [Tool; 6] = [
+    Tool::Jaeger,
+    Tool::IndexCleaner,
+    Tool::Rollover,
+    Tool::Helm,
+    Tool::Tflint,
+    Tool::Actionlint,
+];
 
 impl Tool {
-    /// The name of its file in `target/tools`.
+    /// Returns the name of its file in `target/tools`.
     pub fn name(self) -> &'static str {
         match self {
             Tool::Jaeger => "jaeger",
@@ -37,10 +47,11 @@ impl Tool {
             Tool::Rollover => "es-rollover",
             Tool::Helm => "helm",
             Tool::Tflint => "tflint",
+            Tool::Actionlint => "actionlint",
         }
     }
 
-    /// Its Go package.
+    /// Returns its Go package.
     fn package(self) -> &'static str {
         match self {
             Tool::Jaeger => "github.com/jaegertracing/jaeger/cmd/jaeger",
@@ -48,25 +59,27 @@ impl Tool {
             Tool::Rollover => "github.com/jaegertracing/jaeger/cmd/es-rollover",
             Tool::Helm => "helm.sh/helm/v4/cmd/helm",
             Tool::Tflint => "github.com/terraform-linters/tflint",
+            Tool::Actionlint => "github.com/rhysd/actionlint/cmd/actionlint",
         }
     }
 
-    /// The folder of the go.mod that pins it.
+    /// Returns the folder of the go.mod that pins it.
     fn module(self) -> PathBuf {
         let folder = match self {
             Tool::Jaeger | Tool::IndexCleaner | Tool::Rollover => "jaeger",
             Tool::Helm => "helm",
             Tool::Tflint => "tflint",
+            Tool::Actionlint => "actionlint",
         };
         root().join("infra/tools").join(folder)
     }
 
-    /// Where it lies once it is built.
+    /// Returns the path of the built program.
     pub fn path(self) -> PathBuf {
         root().join("target/tools").join(self.name())
     }
 
-    /// Builds it if it is not there at the pinned version.
+    /// Builds it, unless the pinned version is built.
     pub fn build(self) -> Result<PathBuf> {
         let (path, module) = (self.path(), self.module());
         let stamp = path.with_extension("stamp");
@@ -95,7 +108,7 @@ impl Tool {
 /// The storage servers of `infra/tools/storage/pom.xml`.
 const SERVERS: [&str; 4] = ["elasticsearch", "opensearch", "kafka", "cassandra"];
 
-/// Fetches the servers' jars by Maven if they are not there as pinned.
+/// Fetches the servers' jars by Maven, unless the pinned ones are there.
 fn fetch_servers() -> Result<()> {
     let pom = root().join("infra/tools/storage/pom.xml");
     let folder = root().join("target/tools/storage");
@@ -106,7 +119,7 @@ fn fetch_servers() -> Result<()> {
     for server in SERVERS {
         println!("Fetching {server} by Maven");
         let folder = folder.join(server);
-        // Jars of another version would stand beside the new ones.
+        // Jars of another version would stay beside the new ones.
         _ = std::fs::remove_dir_all(&folder);
         let status = Command::new("mvn")
             .args([
@@ -129,26 +142,26 @@ fn fetch_servers() -> Result<()> {
     Ok(())
 }
 
-/// What a group of tests needs besides Rust.
+/// A need of a group of tests besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A tool, and so Go.
+    /// A tool, and therefore Go.
     Tool(Tool),
-    /// The storage servers, and so Java 17 and Maven.
+    /// The storage servers, and therefore Java 17 and Maven.
     Servers,
-    /// A program, how to ask for its version, and where it comes from.
+    /// A program: its name, the argument that prints its version, and where to get it.
     Program(&'static str, &'static str, &'static str),
-    /// A Kubernetes that is meant for tests: TEST_KUBECONFIG names its configuration.
+    /// A Kubernetes for tests: `TEST_KUBECONFIG` names its configuration.
     Cluster,
-    /// Terraform, and that it can get the providers of `infra/terraform`.
+    /// Terraform, and access to the providers of `infra/terraform`.
     Providers,
 }
 
-/// The variable that says which cluster is meant for tests.
-pub const TEST_KUBECONFIG: &str = "TEST_KUBECONFIG";
+/// The variable that names the cluster for tests.
+const TEST_KUBECONFIG: &str = "TEST_KUBECONFIG";
 
 impl Need {
-    /// Why this machine can't give it; `None` if it can.
+    /// Returns the reason if this machine does not meet it.
     pub fn lacking(self) -> Option<String> {
         match self {
             Need::Tool(tool) => (!runs("go", &["version"]))
@@ -163,7 +176,7 @@ impl Need {
             }
             Need::Cluster => std::env::var_os(TEST_KUBECONFIG)
                 .is_none()
-                .then(|| format!("{TEST_KUBECONFIG} names no cluster that is meant for tests")),
+                .then(|| format!("{TEST_KUBECONFIG} names no cluster for tests")),
             Need::Providers if !runs("terraform", &["version"]) => {
                 Some("terraform is missing: https://developer.hashicorp.com/terraform".to_owned())
             }
@@ -171,12 +184,12 @@ impl Need {
                 let folder = root().join("infra/terraform");
                 let init = format!("-chdir={}", folder.display());
                 (!runs("terraform", &[&init, "init", "-backend=false", "-input=false"]))
-                    .then(|| "Terraform's providers can't be fetched (terraform init)".to_owned())
+                    .then(|| "cannot fetch Terraform's providers (terraform init)".to_owned())
             }
         }
     }
 
-    /// Gets it.
+    /// Builds or fetches it.
     pub fn prepare(self) -> Result<()> {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
@@ -186,18 +199,18 @@ impl Need {
     }
 }
 
-/// Builds the tools with the given names, all if there are none.
+/// The name of the storage servers on the command line.
+const STORAGE: &str = "storage";
+
+/// Returns the names on the command line.
+pub fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([STORAGE]))
+}
+
+/// Builds the named tools, or all.
 pub fn run(names: &[String]) -> Result<()> {
-    let mut needs: Vec<(&str, Need)> =
-        TOOLS.iter().map(|tool| (tool.name(), Need::Tool(*tool))).collect();
-    needs.push(("storage", Need::Servers));
-    for name in names {
-        if needs.iter().all(|(known, _)| known != name) {
-            let known: Vec<&str> = needs.iter().map(|(name, _)| *name).collect();
-            bail!("there is no tool {name:?}; there are: {}", known.join(", "));
-        }
-    }
-    for (name, need) in needs {
+    let tools = TOOLS.map(|tool| (tool.name(), Need::Tool(tool)));
+    for (name, need) in tools.into_iter().chain([(STORAGE, Need::Servers)]) {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             if let Some(why) = need.lacking() {
                 bail!("{why}");
@@ -209,14 +222,14 @@ pub fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program is there.
+/// Returns true if a program runs.
 fn runs(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-/// One hash of the contents of several files.
+/// Returns one hash of several files.
 fn digest(paths: &[&Path]) -> Result<String> {
     let mut hash = Sha256::new();
     for path in paths {

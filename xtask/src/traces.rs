@@ -1,5 +1,5 @@
-//! Where `cargo xtask up` sends the spans: to what the user says, to a collector that is there, to
-//! a Jaeger that can be started, else to the terminal.
+//! The collector of `cargo xtask up`: the one that the variables name, one that runs already, a Jaeger
+//! that can be started, or else the terminal.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,58 +13,58 @@ use host::trace::{Span, tree};
 
 use crate::root;
 
-/// OTLP over HTTP on this machine.
+/// The address of a collector on this machine, by OTLP over HTTP.
 const COLLECTOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
-/// Jaeger's page on this machine.
+/// The address of Jaeger's UI on this machine.
 const JAEGER: &str = "http://localhost:16686";
-/// The variables that say where spans go, or that they go nowhere.
-const TOLD: [&str; 5] = [
+/// The variables that name a collector or turn tracing off. The first one is set where none is.
+const DESTINATION: [&str; 5] = [
     "otel_exporter_otlp_endpoint",
     "otel_exporter_otlp_traces_endpoint",
     "jaeger_collector_host",
     "enable_tracing",
     "otel_sdk_disabled",
 ];
-/// Jaeger starts in half a second; on a busy machine it may take long.
+/// Jaeger starts in half a second, but takes long on a busy machine.
 const JAEGER_START: Duration = Duration::from_secs(30);
 
-/// Where the spans go. What was started for it ends when this is dropped.
+/// The destination of the spans. A program started for it ends when this is dropped.
 pub enum Traces {
-    /// To the collector that the variables name, if they do.
-    AsTold {
-        /// The page on which its traces are likely to be seen.
-        page: Option<String>,
+    /// The collector that the variables name, if they do.
+    Configured {
+        /// The UI that is likely to show its traces.
+        ui: Option<String>,
     },
-    /// To the collector that listens on this machine already.
-    Served,
-    /// To a Jaeger that was started.
+    /// A collector that listened on this machine already.
+    Running,
+    /// A Jaeger that was started.
     Jaeger(Child),
-    /// To the terminal.
+    /// The terminal.
     Terminal(#[allow(dead_code, reason = "it listens until it is dropped")] Collector),
 }
 
 impl Traces {
-    /// Finds out where, from the variables that are given and the environment, and starts what is
-    /// needed. Adds the variable that the component needs to send spans there.
+    /// Chooses the destination by variables and environment, and starts what it needs. Adds the variable
+    /// that leads the component's spans there.
     pub fn start(variables: &mut Vec<(String, String)>) -> Result<Traces> {
-        let told = |name: &str| {
+        let value = |name: &str| {
             let given = variables.iter().rev().find(|(known, _)| known == name);
             given
                 .map(|(_, value)| value.clone())
                 .or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
                 .filter(|value| !value.trim().is_empty())
         };
-        if TOLD.iter().any(|name| told(name).is_some()) {
-            let host = told("jaeger_collector_host").or_else(|| {
-                let url = told("otel_exporter_otlp_endpoint")?;
+        if DESTINATION.iter().any(|name| value(name).is_some()) {
+            let host = value("jaeger_collector_host").or_else(|| {
+                let url = value("otel_exporter_otlp_endpoint")?;
                 let rest = url.strip_prefix("http://")?;
                 Some(rest.split([':', '/']).next()?.to_owned())
             });
-            return Ok(Traces::AsTold { page: host.map(|host| format!("http://{host}:16686")) });
+            return Ok(Traces::Configured { ui: host.map(|host| format!("http://{host}:16686")) });
         }
-        variables.push((TOLD[0].into(), format!("http://{COLLECTOR}")));
-        if is_served() {
-            return Ok(Traces::Served);
+        variables.push((DESTINATION[0].into(), format!("http://{COLLECTOR}")));
+        if collector_listens() {
+            return Ok(Traces::Running);
         }
         match jaeger_on_path() {
             Some(jaeger) => start_jaeger(&jaeger).map(Traces::Jaeger),
@@ -74,21 +74,21 @@ impl Traces {
         }
     }
 
-    /// The page on which a trace is seen, before its id.
-    pub fn page(&self) -> Option<String> {
+    /// Returns the address of the UI that shows the traces.
+    pub fn ui(&self) -> Option<String> {
         match self {
-            Traces::AsTold { page } => page.clone(),
-            Traces::Served | Traces::Jaeger(_) => Some(JAEGER.into()),
+            Traces::Configured { ui } => ui.clone(),
+            Traces::Running | Traces::Jaeger(_) => Some(JAEGER.into()),
             Traces::Terminal(_) => None,
         }
     }
 
-    /// A sentence for the user.
+    /// Returns a sentence for the user.
     pub fn about(&self) -> String {
         match self {
-            Traces::AsTold { .. } => "Traces go where the variables say.".into(),
-            Traces::Served => format!("Traces go to the collector on {COLLECTOR}."),
-            Traces::Jaeger(_) => format!("Traces go to a Jaeger that was started: {JAEGER}"),
+            Traces::Configured { .. } => "Traces go to the collector that the variables name.".into(),
+            Traces::Running => format!("Traces go to the collector on {COLLECTOR}."),
+            Traces::Jaeger(_) => format!("Traces go to a Jaeger started here: {JAEGER}"),
             Traces::Terminal(_) => "Each request's trace is shown here. (With Jaeger 2 on the \
                                     PATH as `jaeger`, it is started instead.)"
                 .into(),
@@ -99,21 +99,21 @@ impl Traces {
 impl Drop for Traces {
     fn drop(&mut self) {
         if let Traces::Jaeger(jaeger) = self {
-            // It may have ended by itself, as by the same Ctrl-C.
+            // It may have ended already.
             _ = jaeger.kill();
             _ = jaeger.wait();
         }
     }
 }
 
-/// The trace id in a response's `traceparent`, if the request was sampled.
+/// Returns the trace id in a response's `traceparent`, if the request was sampled.
 pub fn sampled_trace(traceparent: &str) -> Option<&str> {
     let mut fields = traceparent.split('-');
     let trace = fields.nth(1)?;
     (fields.nth(1)? == "01").then_some(trace)
 }
 
-fn is_served() -> bool {
+fn collector_listens() -> bool {
     TcpStream::connect_timeout(&COLLECTOR, Duration::from_millis(300)).is_ok()
 }
 
@@ -127,26 +127,26 @@ fn start_jaeger(jaeger: &std::path::Path) -> Result<Child> {
     let log = File::create(root().join("target/jaeger.log")).context("target/jaeger.log")?;
     let mut command = Command::new(jaeger);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    // Ctrl-C is for this command alone, which has spans to send before Jaeger may end.
+    // Ctrl-C must reach this command alone: its last spans are sent before Jaeger may end.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().with_context(|| format!("cannot run {}", jaeger.display()))?;
     let start = Instant::now();
-    while !is_served() {
+    while !collector_listens() {
         if let Some(status) = child.try_wait()? {
-            bail!("Jaeger ended ({status}); target/jaeger.log says why");
+            bail!("Jaeger ended ({status}): see target/jaeger.log");
         }
         if start.elapsed() > JAEGER_START {
             child.kill()?;
             child.wait()?;
-            bail!("Jaeger did not listen on {COLLECTOR} within {JAEGER_START:?}; is it Jaeger 2?");
+            bail!("Jaeger did not listen on {COLLECTOR} within {JAEGER_START:?}: is it Jaeger 2?");
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(child)
 }
 
-/// Shows the traces of an export in the terminal.
+/// Prints the traces of an export.
 fn show(export: &Export) {
     let mut spans = export.spans.clone();
     while let Some(trace) = spans.first().map(|span| span.trace_id.clone()) {
@@ -156,11 +156,11 @@ fn show(export: &Export) {
     }
 }
 
-/// A trace as a tree, with durations in a column.
+/// Returns a trace as a tree, with a column of durations.
 fn table(spans: &[Span]) -> String {
     let rows = tree(spans, |span| {
         let milliseconds = span.duration().as_secs_f64() * 1000.0;
-        // The whole operation's: the stage that found the letter has it too.
+        // Noted on the operation alone, although a stage has them too.
         let prediction: &[&str] = match span.attributes.contains_key("operation.success") {
             true => &["prediction.label", "prediction.confidence"],
             false => &["http.response.status_code"],
@@ -189,7 +189,7 @@ mod tests {
     use super::sampled_trace;
 
     #[test]
-    fn only_a_sampled_trace_has_a_link() {
+    fn sampled_trace_has_a_link_and_others_have_none() {
         let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(sampled_trace(sampled), Some("0af7651916cd43dd8448eb211c80319c"));
         assert_eq!(sampled_trace(&sampled.replace("-01", "-00")), None);

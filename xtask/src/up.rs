@@ -4,22 +4,35 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use host::{LogSink, Manifest, Options, ResponseHook, Server};
 
 use crate::build::Models;
 use crate::traces::{Traces, sampled_trace};
+use crate::versions::LEAST_SPIN;
 use crate::{build, root};
 
-/// The least Spin that runs the component (WASI 0.3.0).
-const LEAST_SPIN: (u32, u32) = (4, 1);
-
-/// How to serve.
+/// Arguments of `cargo xtask up`.
+#[derive(Debug, Args)]
 pub struct Up {
-    pub models: Models,
-    pub listen: SocketAddr,
-    pub variables: Vec<(String, String)>,
-    pub spin: bool,
-    pub build: bool,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// Set an application variable; repeatable. Others come from SPIN_VARIABLE_NAME or spin.toml
+    #[arg(
+        long = "variable",
+        value_name = "NAME=VALUE",
+        value_parser = host::variables::parse_argument
+    )]
+    variables: Vec<(String, String)>,
+    /// Serve with Spin instead of this project's development host
+    #[arg(long)]
+    spin: bool,
+    /// Serve the component that was built before
+    #[arg(long)]
+    no_build: bool,
+    #[command(flatten)]
+    models: Models,
 }
 
 /// Serves until Ctrl-C.
@@ -27,7 +40,7 @@ pub fn run(up: &Up) -> Result<()> {
     if up.spin {
         return with_spin(up);
     }
-    if up.build {
+    if !up.no_build {
         build::run(&up.models)?;
     }
     let mut variables = up.variables.clone();
@@ -36,32 +49,32 @@ pub fn run(up: &Up) -> Result<()> {
     let mut options = Options::from_manifest(&manifest, &variables, |name| std::env::var(name))?;
     options.listen = up.listen;
     options.log = LogSink::stderr();
-    options.on_response = traces.page().map(|page| {
+    options.on_response = traces.ui().map(|ui| {
         ResponseHook::new(move |head| {
             let header = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
             if let Some(trace) = header.and_then(sampled_trace) {
-                println!("{}  {page}/trace/{trace}", head.status.as_u16());
+                println!("{}  {ui}/trace/{trace}", head.status.as_u16());
             }
         })
     });
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        println!("Compiling the component to machine code (some 15 s the first time, then cached)");
+        println!("Compiling the component to machine code (seconds the first time, then cached)");
         let server = tokio::select! {
             server = Server::start(options) => server?,
             stop = tokio::signal::ctrl_c() => return Ok(stop?),
         };
         println!(
-            "\nServing {url} on this project's development host (`spin build && spin up` is the \
-             real thing).\n{traces}\n\n    {curl}\n\nCtrl-C ends it.",
+            "\nServing {url} on this project's development host (in production: `spin build && spin \
+             up`).\n{traces}\n\n    {curl}\n\nCtrl-C stops it.",
             url = server.url(),
             traces = traces.about(),
             curl = curl(&server.url()),
         );
         tokio::signal::ctrl_c().await?;
         println!("\nStopping");
-        _ = server.stop().await;
+        server.stop().await;
         Ok(())
     })
 }
@@ -72,21 +85,24 @@ fn curl(url: &str) -> String {
     )
 }
 
-/// Serves with Spin itself.
+/// Serves with Spin.
 fn with_spin(up: &Up) -> Result<()> {
-    let missing = "install Spin 4.1 or newer (https://spinframework.dev/install), or leave out \
-                   --spin to serve on this project's development host";
+    let (major, minor) = LEAST_SPIN;
+    let remedy = format!(
+        "install Spin {major}.{minor} or newer (https://spinframework.dev/install), or leave out \
+         --spin to serve on this project's development host"
+    );
     let output = match Command::new("spin").arg("--version").output() {
         Ok(output) => output,
-        Err(error) => bail!("spin can't be run ({error}): {missing}"),
+        Err(error) => bail!("cannot run spin ({error}): {remedy}"),
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = spin_version(&text)
-        .with_context(|| format!("`spin --version` says {text:?}: {missing}"))?;
+        .with_context(|| format!("expected a version from `spin --version`, found {text:?}: {remedy}"))?;
     if version < LEAST_SPIN {
-        bail!("this is Spin {}.{}, too old for WASI 0.3: {missing}", version.0, version.1);
+        bail!("Spin {}.{} is too old for WASI 0.3: {remedy}", version.0, version.1);
     }
-    if up.build {
+    if !up.no_build {
         build::run(&up.models)?;
     }
     let mut variables = up.variables.clone();
@@ -104,8 +120,8 @@ fn with_spin(up: &Up) -> Result<()> {
         loop {
             tokio::select! {
                 status = &mut spin => return (status, interrupted),
-                // A terminal's Ctrl-C reaches Spin too. What was started for its traces may end
-                // only after it: its last spans are still to come.
+                // A terminal's Ctrl-C reaches Spin too. Its last spans are still to come, so the
+                // collector must outlive it.
                 _ = tokio::signal::ctrl_c() => interrupted = true,
             }
         }
@@ -117,7 +133,7 @@ fn with_spin(up: &Up) -> Result<()> {
     bail!("spin up ended with {status}")
 }
 
-/// Major and minor version from `spin 4.1.0 (…)`.
+/// Returns major and minor version from the output of `spin --version`: `spin 4.1.0 (…)`.
 fn spin_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split_whitespace().nth(1)?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -128,7 +144,7 @@ mod tests {
     use super::spin_version;
 
     #[test]
-    fn the_version_of_spin_is_read() {
+    fn spin_version_is_parsed() {
         assert_eq!(spin_version("spin 4.1.0 (abc 2026-08-01)\n"), Some((4, 1)));
         assert_eq!(spin_version("spin 4.10.2-pre0"), Some((4, 10)));
         assert_eq!(spin_version("spin"), None);

@@ -1,15 +1,14 @@
-//! The charts: what they render is what is in git and what Jaeger takes, and what can't work is
-//! refused with a message that helps.
-
-mod support;
+//! The charts: they render what is in git, Jaeger accepts its configurations, and values that cannot work
+//! are refused with the remedy.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::{helm, output, root, tool};
+use test_support::charts::{config, helm, render_jaeger};
+use test_support::{expected, folder, output, root, tool};
 
-/// The value files that are rendered: each folder of the chart's `examples`. One that is named
-/// like a value file of the chart renders that, with the folder's own values on top.
+/// Returns the examples of a chart, each a folder of `examples`, with Helm's arguments for its values. An
+/// example that is named like a value file of the chart renders that file, with its own values on top.
 fn examples(chart: &str) -> Vec<(PathBuf, Vec<String>)> {
     let folder = root().join("infra/helm").join(chart);
     let mut examples = Vec::new();
@@ -29,62 +28,52 @@ fn examples(chart: &str) -> Vec<(PathBuf, Vec<String>)> {
     examples
 }
 
-/// `UPDATE_EXPECTED=1` writes the expected files anew.
-fn renders_as_expected(chart: &str, release: &str, namespace: &str) {
+/// Compares each example with its `rendered.yaml`: [`expected`].
+fn assert_rendered(chart: &str, release: &str, namespace: &str) {
     let path = format!("infra/helm/{chart}");
-    let mut different = Vec::new();
+    let mut differences = Vec::new();
     for (example, values) in examples(chart) {
         let mut arguments = vec!["template", release, &path, "--namespace", namespace];
         arguments.extend(values.iter().map(String::as_str));
         let rendered = helm(&arguments).unwrap_or_else(|error| panic!("{example:?}: {error}"));
-        let expected = example.join("rendered.yaml");
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
-            std::fs::write(&expected, &rendered).expect("written");
-        }
-        if std::fs::read_to_string(&expected).ok().as_deref() != Some(&rendered) {
-            different.push(expected);
-        }
+        differences.extend(expected::compare(&example.join("rendered.yaml"), &rendered).err());
     }
-    assert!(
-        different.is_empty(),
-        "rendered otherwise than in git (UPDATE_EXPECTED=1 writes them anew): {different:?}"
-    );
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
 #[test]
-fn the_chart_jaeger_renders_what_is_in_git() {
-    renders_as_expected("jaeger", "jaeger", "tracing");
+fn chart_jaeger_renders_expected_manifests() {
+    assert_rendered("jaeger", "jaeger", "tracing");
 }
 
 #[test]
-fn the_chart_of_the_service_renders_what_is_in_git() {
-    renders_as_expected("hand-gesture-api", "hand-gesture-api", "asl");
+fn chart_of_the_service_renders_expected_manifests() {
+    assert_rendered("hand-gesture-api", "hand-gesture-api", "asl");
 }
 
 #[test]
-fn helm_has_nothing_to_say_against_the_charts() {
+fn charts_pass_helm_lint() {
     for (chart, set) in [("jaeger", "image.tag="), ("hand-gesture-api", "image.repository=r/a")] {
         helm(["lint", "--strict", &format!("infra/helm/{chart}"), "--set", set])
             .expect("no mistake");
     }
 }
 
-/// Renders each example's configuration for the Jaeger that is tested and lets it judge.
+/// Each example's configuration, rendered for the Jaeger under test and judged by it.
 #[test]
-fn jaeger_takes_every_configuration() {
-    let folder = root().join("target/tmp/configurations");
-    std::fs::create_dir_all(&folder).expect("a folder");
+fn jaeger_accepts_every_configuration() {
+    let folder = folder("configurations");
     let mut seen = 0;
     for (example, values) in examples("jaeger") {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let rendered = support::render_jaeger(&values);
+        let rendered = render_jaeger(&values);
         for role in ["collector", "query", "ingester", "agent"] {
             let name = format!("jaeger-{role}");
             if !rendered.contains(&format!("service.name: {name}\n")) {
                 continue;
             }
             let file = folder.join(format!("{name}.yaml"));
-            std::fs::write(&file, support::config(&rendered, &name, "config.yaml"))
+            std::fs::write(&file, config(&rendered, &name, "config.yaml"))
                 .expect("written");
             let mut command = Command::new(tool("jaeger"));
             command.args(["validate", "--config"]).arg(&file);
@@ -104,22 +93,20 @@ fn jaeger_takes_every_configuration() {
     assert!(seen >= 20, "only {seen} configurations");
 }
 
-/// A configuration with a mistake is not taken: the test above can fail.
+/// The test above can fail.
 #[test]
-fn jaeger_refuses_an_unknown_key() {
-    let file = root().join("target/tmp/wrong.yaml");
-    std::fs::create_dir_all(root().join("target/tmp")).expect("a folder");
-    let rendered = support::render_jaeger(&[]);
-    let config = support::config(&rendered, "jaeger-collector", "config.yaml");
-    std::fs::write(&file, config.replace("max_traces", "most_traces")).expect("written");
+fn jaeger_rejects_an_unknown_key() {
+    let file = folder("unknown-key").join("config.yaml");
+    let rendered = render_jaeger(&[]);
+    let text = config(&rendered, "jaeger-collector", "config.yaml");
+    std::fs::write(&file, text.replace("max_traces", "most_traces")).expect("written");
     let error = output(Command::new(tool("jaeger")).args(["validate", "--config"]).arg(&file));
     assert!(error.expect_err("refused").contains("most_traces"));
 }
 
-/// A number stays what it is, whether a file or `--set` has it: Helm gives a file's numbers as
-/// floating-point ones, and a fraction of `--set` as text.
+/// Helm passes numbers of files as floating-point numbers, and fractions of `--set` as text.
 #[test]
-fn numbers_are_given_as_they_are() {
+fn numbers_are_rendered_unchanged() {
     let number = r#"{"otelTracesSamplerArg": 0.1, "maxPixels": 50000000}"#;
     for (option, settings) in [
         ("--set-json", format!("settings={number}")),
@@ -133,10 +120,10 @@ fn numbers_are_given_as_they_are() {
         }
     }
     for option in ["--set-json", "--set"] {
-        let rendered = support::render_jaeger(&[option, "sampling.defaultProbability=0.25"]);
-        let strategies = support::config(&rendered, "jaeger-sampling", "strategies.json");
+        let rendered = render_jaeger(&[option, "sampling.defaultProbability=0.25"]);
+        let strategies = config(&rendered, "jaeger-sampling", "strategies.json");
         assert!(strategies.contains("\"param\": 0.25,"), "{option}: {strategies}");
-        let collector = support::config(&rendered, "jaeger-collector", "config.yaml");
+        let collector = config(&rendered, "jaeger-collector", "config.yaml");
         assert!(
             collector.contains("default_sampling_probability: 0.25\n"),
             "{option}: {collector}"
@@ -152,7 +139,7 @@ fn refused(chart: &str, set: &str, message: &str) {
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_what_to_do() {
+fn values_that_cannot_work_are_refused_with_the_remedy() {
     for (set, message) in [
         ("storage.type=mysql", "'/storage/type': value must be one of 'memory', 'badger'"),
         ("storage.elasticsearch.hots=x", "additional properties 'hots' not allowed"),
@@ -234,16 +221,15 @@ fn what_cannot_work_is_refused_with_what_to_do() {
     }
 }
 
-/// The password that was refused stands nowhere in the message.
 #[test]
-fn a_refused_password_is_not_repeated() {
+fn refused_password_is_not_repeated() {
     let set = "storage.elasticsearch.password=hunter2";
     let error =
         helm(["template", "jaeger", "infra/helm/jaeger", "--set", set]).expect_err("refused");
     assert!(!error.contains("hunter2"), "{error}");
 }
 
-/// `otel_bsp_max_queue_size` as the chart writes it.
+/// Returns a setting's name as the chart writes it: `otel_service_name` is `otelServiceName`.
 fn camel_case(name: &str) -> String {
     let mut parts = name.split('_');
     let mut camel = parts.next().expect("a name").to_owned();
@@ -255,7 +241,7 @@ fn camel_case(name: &str) -> String {
 }
 
 #[test]
-fn every_variable_of_spin_toml_is_a_value_and_the_other_way_round() {
+fn chart_values_are_the_variables_of_spin_toml() {
     let spin = std::fs::read_to_string(root().join("spin.toml")).expect("spin.toml");
     let (_, variables) = spin.split_once("\n[variables]\n").expect("[variables]");
     let (variables, _) = variables.split_once("\n[").expect("the next section");

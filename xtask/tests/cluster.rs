@@ -1,11 +1,8 @@
-//! Both charts on a real Kubernetes, with Elasticsearch as storage: what an operator does, and what
-//! breaks. Runs only on the cluster that TEST_KUBECONFIG names; HOST_FROM_PODS is this machine's
-//! address as pods see it. `.ci/cluster` brings such a cluster up, with the images.
+//! Both charts on a real Kubernetes, with Elasticsearch as storage: an operator's work, and the faults that
+//! an operator meets. Runs only on the cluster that `TEST_KUBECONFIG` names; `HOST_FROM_PODS` is this
+//! machine's address as pods see it. `.ci/cluster` starts such a cluster and loads the images.
 //!
-//! Most of the time something is waited for, so its parts run at once, each with a Jaeger and a service
-//! of its own.
-
-mod support;
+//! Most of the time is waiting, so the parts run at once, each with a Jaeger and a service of its own.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -16,42 +13,41 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::jaeger::{Span, folder, get, metric, post};
-use support::older_clients::{self, Thrift};
-use support::process::{free_port, wait};
-use support::servers::{Proxy, Search, write_password};
-use support::{jaeger_version, jaeger_writes_again, output, root};
+use test_support::http::{get, metric, post};
+use test_support::jaeger::Span;
+use test_support::older_clients::{self, Thrift};
+use test_support::process::{free_port, wait};
+use test_support::servers::{Proxy, Search, write_password};
+use test_support::{folder, output, root, versions};
 
-/// What runs at once, each in namespaces of its own.
+/// Suffixes of the namespaces of each part.
 const PARTS: [&str; 4] = ["", "-logins", "-before", "-behind"];
-/// The prefixes of the indices of "-before" and "-behind", which change them. The others share theirs.
+/// Index prefixes of "-before" and "-behind", which change their indices. The others share theirs.
 const BEFORE_PREFIX: &str = "before";
 const BEHIND_PREFIX: &str = "behind";
-/// The label of a namespace's pod security.
+/// The label of a namespace's pod security level.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-/// How long a storage or a collector is away.
+/// Time that a storage or a collector is away.
 const AWAY: Duration = Duration::from_secs(30);
-/// When a slow storage shows what it took: the doctor has then looked once and seen nothing, after some
-/// 11 s, and looks again for 20 s.
+/// Delay of a slow storage. The doctor looks once, after some 11 s, then again for 20 s.
 const LATE: Duration = Duration::from_secs(18);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: see .ci/cluster"))
 }
 
-/// A command of the operator's: kubectl, helm or a script, on the test cluster and no other. Its
-/// exit code and everything that it wrote.
+/// Runs kubectl, helm or a script on the test cluster, and returns its exit code and all of its output.
 fn operator(program: &str, arguments: &[&str]) -> (i32, String) {
     operator_with(Path::new(&variable("TEST_KUBECONFIG")), program, arguments)
 }
 
-/// The same with another kubeconfig.
+/// Runs a command with another kubeconfig.
 fn operator_with(kubeconfig: &Path, program: &str, arguments: &[&str]) -> (i32, String) {
     let tools = root().join("target/tools");
     let path = std::env::var("PATH").expect("PATH");
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root()).env("KUBECONFIG", kubeconfig);
-    // As in a container or a cron job.
+    // Unset in containers and cron jobs.
     command.env_remove("USER");
     command.env("PATH", format!("{}:{path}", tools.display()));
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -71,15 +67,14 @@ fn kubectl(namespace: &str, arguments: &str) -> String {
     run("kubectl", &all)
 }
 
-/// Where a service is: this machine reaches the cluster's addresses.
+/// Returns a Service's URL. This machine reaches the cluster's addresses.
 fn service(namespace: &str, name: &str, port: u16) -> String {
     let address =
         kubectl(namespace, &format!("get service {name} -o jsonpath={{.spec.clusterIP}}"));
     format!("http://{address}:{port}")
 }
 
-/// Waits until no pod is on its way out. Before that an old one may still answer, or take spans into a
-/// storage of before.
+/// Waits until no pod is terminating. An old one might still answer, or write spans into its old storage.
 fn old_pods_are_gone(namespace: &str) {
     let leaving = || {
         let names = "jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";
@@ -88,15 +83,15 @@ fn old_pods_are_gone(namespace: &str) {
     wait(120, || format!("{} are still there", leaving()), || leaving().is_empty());
 }
 
-/// The photo that is posted, as a file of this size if one is given.
+/// Returns the photo that is posted, padded to a size if one is given.
 fn photo(size: Option<usize>) -> Vec<u8> {
     let mut photo = std::fs::read(root().join("tests/photos/v.jpg")).expect("a photo");
-    // What follows a JPEG's end is no part of it.
+    // Bytes after a JPEG's end are ignored.
     photo.resize(size.unwrap_or(photo.len()), 0);
     photo
 }
 
-/// Posts a photo; its trace's id.
+/// Posts a photo and returns its trace's id.
 fn post_photo(url: &str, photo: &[u8]) -> Result<String, String> {
     let (trace, answer) = post_body(url, photo);
     let answer = answer?;
@@ -104,7 +99,7 @@ fn post_photo(url: &str, photo: &[u8]) -> Result<String, String> {
     Ok(trace)
 }
 
-/// Posts a body as the user ada, with a trace id of its own; the id and the answer.
+/// Posts a body as the user ada, with a new trace id. Returns the id and the answer.
 fn post_body(url: &str, body: &[u8]) -> (String, Result<String, String>) {
     let trace = Span::new("").trace;
     let agent: ureq::Agent =
@@ -118,7 +113,7 @@ fn post_body(url: &str, body: &[u8]) -> (String, Result<String, String>) {
     (trace, answer.map_err(|error| error.to_string()))
 }
 
-/// The names of a trace's spans; none if it is not found.
+/// Returns the names of a trace's spans; none if it is not found.
 fn span_names(query: &str, trace: &str) -> BTreeSet<String> {
     let url = format!("{query}/api/traces/{trace}");
     let Ok((200, body)) = get(&url, None) else { return BTreeSet::new() };
@@ -127,13 +122,15 @@ fn span_names(query: &str, trace: &str) -> BTreeSet<String> {
     spans.iter().filter_map(|span| span["operationName"].as_str().map(str::to_owned)).collect()
 }
 
-/// What a prediction's trace consists of.
-const SPANS: [&str; 6] = [
+/// Names of the spans of a prediction.
+const SPANS: [&str; 8] = [
     "POST /predict",
     "asl_prediction",
+    "hand_landmarks",
     "image_preprocessing",
     "landmark_detection",
     "model_inference",
+    "palm_detection",
     "response_formatting",
 ];
 
@@ -146,13 +143,13 @@ fn find_all(query: &str, traces: &[String], seconds: u64) {
     }
 }
 
-/// Whether a span's trace is found.
+/// Returns true if a span's trace is found.
 fn is_found(query: &str, span: &Span) -> bool {
     let url = format!("{query}/api/v3/traces/{}", span.trace);
     get(&url, None).is_ok_and(|(status, _)| status == 200)
 }
 
-/// Clients that never stop: one sends spans, one posts photos.
+/// Two clients that run until they are stopped: one sends spans, one posts photos.
 struct Load {
     stop: Arc<AtomicBool>,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -161,8 +158,8 @@ struct Load {
 }
 
 impl Load {
-    /// Sends spans to the collector, some 25 a second, each again until it is taken, as OTLP wants
-    /// it of its clients; and a photo to the service every second, each once.
+    /// Sends some 25 spans a second to the collector, each again until it is accepted, as OTLP asks of
+    /// clients; and a photo a second to the service, each once.
     fn start(collector: &str, service: &str) -> Load {
         let load = Load {
             stop: Arc::default(),
@@ -195,7 +192,7 @@ impl Load {
         Load { threads: vec![spans, photos], ..load }
     }
 
-    /// Stops, and waits until everything that was sent is found. How much that was.
+    /// Stops, waits until everything that was sent is found, and returns the numbers of spans and photos.
     fn end(self, query: &str, seconds: u64) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -212,13 +209,13 @@ impl Load {
     }
 }
 
-/// The namespaces of a part, Jaeger's and the service's. Those of the first are the scripts' defaults.
+/// Returns a part's namespaces, Jaeger's and the service's. Those of the first part are the scripts'
+/// defaults.
 fn namespaces(part: &str) -> [String; 2] {
     ["tracing", "asl"].map(|name| format!("{name}{part}"))
 }
 
-/// The namespaces, new and enforcing restricted pod security. The first part's for Jaeger is left to
-/// setup.
+/// Creates the namespaces anew, with restricted pod security. Setup creates the first part's for Jaeger.
 fn fresh_namespaces() {
     let mut all = PARTS.map(namespaces).concat();
     let names = all.join(" ");
@@ -230,11 +227,12 @@ fn fresh_namespaces() {
     }
 }
 
-/// A Jaeger and a service in namespaces of their own, and Elasticsearch with a login, where pods reach
-/// it.
+/// A Jaeger and a service in namespaces of their own, and a proxy with a login, through which pods reach
+/// Elasticsearch.
 struct Site<'a> {
-    /// Jaeger's namespace and the service's.
+    /// Jaeger's namespace.
     jaeger: String,
+    /// The service's namespace.
     service: String,
     server: &'a Search,
     proxy: Option<Proxy>,
@@ -256,7 +254,7 @@ impl<'a> Site<'a> {
         self.proxy.as_ref().expect("it runs").port
     }
 
-    /// Nobody answers at Elasticsearch's address for some time.
+    /// Stops the proxy for some time.
     fn away(&mut self, time: Duration) {
         let port = self.port();
         drop(self.proxy.take());
@@ -269,12 +267,12 @@ impl<'a> Site<'a> {
         self.proxy = Some(proxy);
     }
 
-    /// In Jaeger's namespace.
+    /// Runs kubectl in Jaeger's namespace.
     fn jaeger(&self, arguments: &str) -> String {
         kubectl(&self.jaeger, arguments)
     }
 
-    /// In the service's namespace.
+    /// Runs kubectl in the service's namespace.
     fn service(&self, arguments: &str) -> String {
         kubectl(&self.service, arguments)
     }
@@ -287,25 +285,25 @@ impl<'a> Site<'a> {
         service(&self.jaeger, "jaeger-query", 16686)
     }
 
-    /// Whether its namespaces are the scripts' and the chart's defaults, so that none need be named.
+    /// Returns true if its namespaces are the defaults, which no command needs to name.
     fn has_default_names(&self) -> bool {
         [&self.jaeger, &self.service] == namespaces("").each_ref()
     }
 
-    /// Sets Jaeger up, for the version that is tested, with further values; the proof went through.
+    /// Sets up the Jaeger under test with further values, and asserts that the verification passed.
     fn setup(&self, arguments: &[&str], set: &str) -> String {
         let mut all = arguments.to_vec();
         if !self.has_default_names() {
             all.extend(["--namespace", &self.jaeger]);
         }
-        let set = format!("image.tag={},storage.elasticsearch.replicas=0{set}", jaeger_version());
+        let set = format!("image.tag={},storage.elasticsearch.replicas=0{set}", versions::jaeger());
         all.extend(["--", "--set", &set]);
         let words = run("infra/setup-jaeger.sh", &all);
         assert!(words.contains("Found it through"), "{words}");
         words
     }
 
-    /// The same before Elasticsearch.
+    /// Sets up Jaeger with Elasticsearch as its storage.
     fn setup_elasticsearch(&self, arguments: &[&str], set: &str) -> String {
         let url = format!("http://{}:{}", self.address, self.port());
         let secret = "elasticsearch-credentials";
@@ -318,7 +316,7 @@ impl<'a> Site<'a> {
         self.jaeger(&format!("create secret generic elasticsearch-credentials {password}"));
     }
 
-    /// Jaeger before Elasticsearch from the start, and the service.
+    /// Sets up Jaeger with Elasticsearch, and the service.
     fn set_up_everything(&self, set: &str) {
         self.make_elasticsearch_secret();
         self.setup_elasticsearch(&[], set);
@@ -347,7 +345,7 @@ impl<'a> Site<'a> {
         run("helm", &all);
     }
 
-    /// The doctor names this hop, with this evidence; everything that it wrote.
+    /// Asserts that the doctor ends with this code and evidence, and returns all of its output.
     fn doctor_says(&self, options: &[&str], code: i32, evidence: &str) -> String {
         let begin = Instant::now();
         let mut all = options.to_vec();
@@ -364,7 +362,7 @@ impl<'a> Site<'a> {
         words
     }
 
-    /// Nobody looks at these namespaces any more.
+    /// Deletes the namespaces without waiting.
     fn remove(self) {
         let Site { jaeger, service, .. } = self;
         kubectl("default", &format!("delete namespace {jaeger} {service} --wait=false"));
@@ -376,7 +374,7 @@ impl<'a> Site<'a> {
 }
 
 #[test]
-fn both_charts_on_a_cluster() {
+fn charts_scripts_and_doctor_work_on_a_cluster() {
     let start = Instant::now();
     let namespaces = std::thread::spawn(fresh_namespaces);
     let server = Search::start("elasticsearch", &folder("cluster-elasticsearch"));
@@ -392,7 +390,7 @@ fn both_charts_on_a_cluster() {
 }
 
 fn from_setup_to_uninstall(mut site: Site) {
-    // Jaeger in memory, proved; then, run again, in Elasticsearch.
+    // Setup with memory; then, run again, with Elasticsearch.
     site.setup(&[], "");
     assert_eq!(pod_security(&site.jaeger), "restricted");
     site.step("set up with memory");
@@ -401,12 +399,12 @@ fn from_setup_to_uninstall(mut site: Site) {
     old_pods_are_gone(&site.jaeger);
     site.step("moved to Elasticsearch");
 
-    // The service, a photo, its trace from Elasticsearch. All its letters are of low confidence.
+    // The service, photos, their traces in Elasticsearch. Every letter has low confidence.
     site.install_service(",settings.userIdHeader=x-user,settings.lowConfidenceThreshold=0.99999");
     let api = site.api();
     let query = site.query();
     let collector = service(&site.jaeger, "jaeger-collector", 4318);
-    // A service follows its pods within a second or two.
+    // A Service follows its pods within a second or two.
     wait(30, || "no answer".into(), || get(&format!("{api}/health"), None).is_ok());
     let photos: Vec<String> =
         (0..5).map(|_| post_photo(&api, &photo(None)).expect("a prediction")).collect();
@@ -435,7 +433,7 @@ fn from_setup_to_uninstall(mut site: Site) {
     old_pods_are_gone(&site.jaeger);
     lost_none(&site, "a rolling upgrade", load, 60);
 
-    if jaeger_writes_again() {
+    if versions::jaeger_retries_writes() {
         let load = Load::start(&collector, &api);
         std::thread::sleep(Duration::from_secs(3));
         site.away(AWAY);
@@ -473,7 +471,7 @@ fn from_setup_to_uninstall(mut site: Site) {
     site.remove();
 }
 
-/// The searches of infra/README.md, as they stand there, find what they say.
+/// Runs the searches of infra/README.md as they stand there, and asserts that they find what they claim.
 fn the_searches_of_the_readme_find(site: &Site) {
     let api = site.api();
     let letter = post_photo(&api, &photo(None)).expect("a prediction");
@@ -484,7 +482,7 @@ fn the_searches_of_the_readme_find(site: &Site) {
     let (_, searches) = readme.split_once("\nstart=").expect("the searches");
     let (searches, _) = searches.split_once("\n```").expect("their end");
     let script = format!("start={searches}").replace("http://localhost:16686", &site.query());
-    // The ids that each of them finds.
+    // The ids that each search finds.
     let found = || -> Vec<Vec<String>> {
         let answers = output(Command::new("sh").args(["-ec", &script])).expect("searched");
         let answers = serde_json::Deserializer::from_str(&answers).into_iter::<Value>();
@@ -505,19 +503,19 @@ fn the_searches_of_the_readme_find(site: &Site) {
     site.step("the README's searches find");
 }
 
-/// How the names of a prefix's indices begin.
+/// Returns the start of the names of a prefix's indices.
 fn index_start(prefix: &str) -> String {
     if prefix.is_empty() { "jaeger-".into() } else { format!("{prefix}-jaeger-") }
 }
 
-/// What pods of a namespace may do.
+/// Returns a namespace's pod security level.
 fn pod_security(namespace: &str) -> String {
     let label = ENFORCE.replace('.', "\\.");
     let label = format!("--output=jsonpath={{.metadata.labels.{label}}}");
     kubectl("default", &format!("get namespace {namespace} {label}"))
 }
 
-/// Makes a secret with the logins that a server takes, and one with a client's login.
+/// Creates a secret with the logins that a server accepts, and one with a client's login.
 fn make_logins(site: &Site, server: &str, client: &str) {
     let file = site.folder.join("htpasswd");
     write_password(&file, "ada", "two");
@@ -535,7 +533,7 @@ fn logins_are_asked_for(site: Site) {
     site.remove();
 }
 
-/// Exposed with a login: setup's proof, `helm test` and the doctor read with one.
+/// The UI, exposed with a login: setup, `helm test` and the doctor read with one.
 fn the_page_asks_for_a_login(site: &Site) {
     make_logins(site, "jaeger-logins", "jaeger-client");
     let exposed =
@@ -550,8 +548,8 @@ fn the_page_asks_for_a_login(site: &Site) {
     site.setup_elasticsearch(&[], "");
 }
 
-/// The collector takes spans with a login only: setup's proof has one, the service needs one, and the
-/// agent has one for those that know none.
+/// The collector accepts spans with a login only: setup and the service have one, and the agent has one for
+/// clients without.
 fn the_collector_asks_for_a_login(site: &Site) {
     make_logins(site, "otlp-logins", "otlp-client");
     let logins = ",agent.enabled=true,collector.otlp.auth.htpasswdSecret=otlp-logins,\
@@ -569,8 +567,8 @@ fn the_collector_asks_for_a_login(site: &Site) {
     old_pods_are_gone(&site.jaeger);
 }
 
-/// The agent runs where restricted pod security is enforced, and passes on what the service sends by
-/// OTLP and what an older client sends by UDP.
+/// The agent runs under restricted pod security, and forwards the service's spans (OTLP) and an older
+/// client's (UDP).
 fn the_agent_passes_on(site: &Site) {
     assert_eq!(pod_security(&site.jaeger), "restricted");
     site.jaeger("rollout status daemonset/jaeger-agent --timeout=120s");
@@ -601,7 +599,7 @@ fn the_agent_passes_on(site: &Site) {
     assert!(passed_on > SPANS.len() as f64, "the agent passed on only {passed_on} spans");
 }
 
-/// The rendered Ingress's rule in nginx itself, written as ingress-nginx writes it.
+/// Runs the rendered Ingress's rule in nginx itself, as ingress-nginx would write it.
 fn the_api_prefix_is_taken_away(api: &str) {
     let rendered = root().join("infra/helm/hand-gesture-api/examples/container/rendered.yaml");
     let rendered = std::fs::read_to_string(rendered).expect("rendered.yaml");
@@ -627,7 +625,7 @@ fn the_api_prefix_is_taken_away(api: &str) {
     post_photo(&api, &photo(None)).expect("a prediction by /api/predict");
     assert!(get(&format!("{api}/health"), None).expect("an answer").1.contains("ok"));
     assert_eq!(get(&format!("{url}/health"), None).expect("an answer").0, 404);
-    // As large as the service's own limit, and larger.
+    // At the service's own limit, and above it.
     let limit: usize = size.parse().expect("a number");
     post_photo(&api, &photo(Some(limit))).expect("a prediction");
     let refused = post_photo(&api, &photo(Some(limit + 1))).expect_err("too large");
@@ -641,7 +639,7 @@ fn the_doctor_names_the_hop_before_the_collector(site: Site) {
 
     site.install_service(",settings.jaegerCollectorHost=jaeger.tracing.svc.cluster.local");
     site.doctor_says(&[], 4, "jaeger.tracing.svc.cluster.local is unknown");
-    // Nobody waits for the new pod but the doctor itself: the old one would still tell of tracing.
+    // Only the doctor waits for the new pod. The old one would still report tracing as enabled.
     site.install_service_and(",settings.enableTracing=false", &[]);
     let words = site.doctor_says(&[], 3, "enable_tracing='false'");
     assert!(words.contains("for pods that are being replaced"), "{words}");
@@ -653,7 +651,7 @@ fn the_doctor_names_the_hop_before_the_collector(site: Site) {
     let selector = "app.kubernetes.io/instance=hand-gesture-api";
     site.service(&format!("wait pods --for=delete --selector {selector} --timeout=90s"));
     site.doctor_says(&[], 2, "does not answer");
-    // A pod that never comes up is not waited for without end.
+    // The doctor gives up on a pod that never starts.
     site.service("set image deployment/hand-gesture-api api=hand-gesture-api:none");
     site.service("scale deployment hand-gesture-api --replicas=1");
     let words = site.doctor_says(&["--wait", "5"], 2, "does not answer");
@@ -668,7 +666,7 @@ fn the_doctor_names_the_hop_before_the_collector(site: Site) {
 fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.set_up_everything(&format!(",storage.elasticsearch.indexPrefix={BEHIND_PREFIX}"));
 
-    // A storage that shows late what it took is slow, not broken.
+    // A storage that shows spans late is slow, not broken.
     let indices = format!("{}/{BEHIND_PREFIX}-jaeger-*", site.server.url());
     let refresh_every = |time: &str| {
         let settings = serde_json::json!({"index": {"refresh_interval": time}}).to_string();
@@ -696,7 +694,7 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.jaeger("scale deployment jaeger-collector --replicas=1");
     site.doctor_says(&["--wait", "5"], 8, "does not answer");
     site.back(port);
-    // A new pod tries at once, that one only after a pause.
+    // A new pod connects at once, the old one only after a pause.
     site.jaeger(&format!("delete pods {collector}"));
     site.jaeger("rollout status deployment/jaeger-collector --timeout=120s");
 
@@ -712,7 +710,7 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.doctor_says(&[], 9, "query does not answer");
     site.jaeger("scale deployment jaeger-query --replicas=1");
 
-    // Query reads another prefix than the collector writes.
+    // Query reads another index prefix than the collector writes.
     let config = site.jaeger("get configmap jaeger-query --output=json");
     let prefix = |prefix: &str| format!("index_prefix: \\\"{prefix}\\\"");
     let other = config.replace(&prefix(BEHIND_PREFIX), &prefix("blue"));
@@ -723,7 +721,7 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.jaeger("rollout restart deployment/jaeger-query");
     site.jaeger("rollout status deployment/jaeger-query --timeout=120s");
     site.doctor_says(&[], 9, "with 'blue'");
-    // The repair that it names.
+    // The remedy that the doctor names.
     let repair = format!(
         "upgrade jaeger infra/helm/jaeger --namespace {} --reuse-values --force-conflicts --wait",
         site.jaeger
@@ -736,8 +734,8 @@ fn the_doctor_names_the_hop_behind_it(mut site: Site) {
     site.remove();
 }
 
-/// The cleaner's pod deletes what is old enough, and nothing is; then indices that roll over take the
-/// place of daily ones, made by the chart's hook and looked after by its pods.
+/// The cleaner's pod deletes nothing, since nothing is old enough. Then indices that roll over replace daily
+/// ones: the chart's hook creates them, its pods maintain them.
 fn the_indices_are_looked_after(site: &Site, set: &str) {
     let run_now = |name: &str| {
         site.jaeger(&format!("create job --from=cronjob/jaeger-{name} {name}-now"));
@@ -762,9 +760,8 @@ fn the_indices_are_looked_after(site: &Site, set: &str) {
     site.step("indices are cleaned and roll over");
 }
 
-/// Setup says what is wrong, and what to do.
 #[test]
-fn setup_names_what_is_missing() {
+fn setup_without_prerequisites_names_the_remedy() {
     let folder = folder("setup");
     let namespace = "setup";
     kubectl("default", &format!("delete namespace {namespace} --ignore-not-found --wait=true"));
@@ -790,7 +787,7 @@ fn setup_names_what_is_missing() {
     });
     says(&no_cluster, &[], "no cluster answers");
 
-    // A service account without any right, then one that may look only.
+    // A service account without any right, then one that may only read.
     kubectl("default", "delete serviceaccount guest --ignore-not-found");
     kubectl("default", "create serviceaccount guest");
     let token = kubectl("default", "create token guest").trim().to_owned();
@@ -826,7 +823,7 @@ fn setup_names_what_is_missing() {
     let left = run("helm", &["list", "--namespace", namespace, "--short"]);
     assert_eq!(left.trim(), "", "nothing was installed");
 
-    // An image that is nowhere; and the run after it forgets its options, though it has none itself.
+    // An image that does not exist. The next run, without options, forgets it.
     let image = ["--timeout", "2s", "--", "--set", "image.tag=none"];
     says(&admin, &image, "Jaeger does not become ready");
     let values = || run("helm", &["get", "values", "jaeger", "--namespace", namespace, "-o=json"]);
@@ -837,9 +834,9 @@ fn setup_names_what_is_missing() {
     kubectl("default", &format!("delete namespace {namespace} --wait=false"));
 }
 
-/// Each example's manifests are taken by the API server, custom resources too.
+/// Each example's manifests, custom resources included.
 #[test]
-fn the_api_server_takes_every_manifest() {
+fn api_server_accepts_every_manifest() {
     kubectl("default", "apply --server-side --force-conflicts -f infra/tests/crds");
     for (module, path) in [
         ("github.com/elastic/cloud-on-k8s/v3", "config/crds/v1/all-crds.yaml"),

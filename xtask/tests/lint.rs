@@ -1,13 +1,11 @@
-//! What can be said of the scripts and of the Terraform module without running them.
-
-mod support;
+//! Linters of the scripts, the workflows and the Terraform module.
 
 use std::process::Command;
 
-use support::{output, root, tool};
+use test_support::{folder, output, root, tool};
 
 #[test]
-fn shellcheck_has_nothing_to_say_against_the_scripts() {
+fn scripts_pass_shellcheck() {
     for (shell, file) in [
         ("bash", "infra/common.sh"),
         ("bash", "infra/setup-jaeger.sh"),
@@ -20,8 +18,30 @@ fn shellcheck_has_nothing_to_say_against_the_scripts() {
     ] {
         let mut command = Command::new("shellcheck");
         command.args(["--external-sources", "--shell", shell, file]).current_dir(root());
-        output(&mut command).expect("no mistake");
+        output(&mut command).expect("no finding");
     }
+}
+
+#[test]
+fn workflows_pass_actionlint() {
+    // Without -pyflakes, and with the shellcheck that the test above needs too.
+    let mut command = Command::new(tool("actionlint"));
+    output(command.args(["-pyflakes=", "-shellcheck=shellcheck"]).current_dir(root()))
+        .expect("no finding");
+}
+
+/// The test above can fail.
+#[test]
+fn actionlint_finds_an_unknown_key_and_an_unquoted_variable() {
+    let file = folder("actionlint").join("workflow.yml");
+    let workflow = "on: push\njobs:\n  job:\n    runs-on: ubuntu-latest\n    unknown: 1\n    \
+                    steps:\n      - run: echo $GITHUB_REF\n";
+    std::fs::write(&file, workflow).expect("written");
+    let mut command = Command::new(tool("actionlint"));
+    command.args(["-pyflakes=", "-shellcheck=shellcheck"]).arg(&file).current_dir(root());
+    let findings = output(&mut command).expect_err("findings");
+    assert!(findings.contains("unexpected key \"unknown\""), "{findings}");
+    assert!(findings.contains("SC2086"), "{findings}");
 }
 
 #[test]
@@ -32,7 +52,7 @@ fn terraform_files_are_formatted() {
 }
 
 #[test]
-fn tflint_has_nothing_to_say_against_the_module() {
+fn module_passes_tflint() {
     let folder = root().join("infra/terraform");
     let config = format!("--config={}", folder.join(".tflint.hcl").display());
     for part in [".", "examples/development", "examples/production"] {
@@ -41,14 +61,14 @@ fn tflint_has_nothing_to_say_against_the_module() {
     }
 }
 
-/// tflint finds what it shall find: the test above can fail.
+/// The test above can fail.
 #[test]
 fn tflint_finds_an_untyped_variable() {
-    let folder = root().join("target/tmp/tflint");
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = folder("tflint");
     std::fs::write(folder.join("main.tf"), "variable \"x\" {}\n").expect("written");
     let config = root().join("infra/terraform/.tflint.hcl");
     let mut command = Command::new(tool("tflint"));
     command.arg(format!("--config={}", config.display())).current_dir(folder);
-    assert!(output(&mut command).is_err());
+    let findings = output(&mut command).expect_err("findings");
+    assert!(findings.contains("terraform_typed_variables"), "{findings}");
 }

@@ -1,7 +1,5 @@
-//! The configuration that the chart renders, in real Jaeger against real servers. Run one at a
-//! time: the servers are large.
-
-mod support;
+//! The configuration that the chart renders, in Jaeger itself, against each storage's server. The tests
+//! run one at a time, since the servers are large.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -10,13 +8,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use support::jaeger::{Jaeger, Span, Start, folder, get, post, post_as};
-use support::older_clients::{self, Thrift};
-use support::process::{free_port, wait};
-use support::servers::{Cassandra, Kafka, Proxy, Search, write_password};
-use support::{manifest, output, render_jaeger, render_values, tool};
+use test_support::charts::{manifest, render_jaeger, render_values};
+use test_support::http::{get, post, post_as};
+use test_support::jaeger::{Jaeger, Span, Start};
+use test_support::older_clients::{self, Thrift};
+use test_support::process::{free_port, wait};
+use test_support::servers::{Cassandra, Kafka, Proxy, Search, certificate, write_password};
+use test_support::{folder, output, tool, versions};
 
-/// How often the mounted password is read again here; `passwordReloadInterval` is 30 s by default.
+/// `passwordReloadInterval` in these tests; the default is 30 s.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How long the storage is away.
 const AWAY: Duration = Duration::from_secs(10);
@@ -28,12 +28,12 @@ fn collector_and_query(start: &Start) -> (Jaeger, Jaeger) {
     (collector, query)
 }
 
-/// Today as indices have it in their names.
+/// Returns today's date as it stands in the names of indices.
 fn today() -> String {
     output(Command::new("date").args(["-u", "+%Y-%m-%d"])).expect("date").trim().to_owned()
 }
 
-/// Runs the very command of a rendered CronJob or Job, with its environment.
+/// Runs the command of a rendered CronJob or Job, with its environment.
 fn run_job(
     rendered: &str,
     kind: &str,
@@ -89,9 +89,8 @@ fn memory_keeps_spans_and_serves_sampling() {
     assert_eq!(jaeger.process.stop(Duration::from_secs(20)), Some(0));
 }
 
-/// Under a path of its own, and nowhere else.
 #[test]
-fn the_page_has_another_path() {
+fn ui_is_served_below_its_base_path_only() {
     let folder = folder("storage-path");
     let rendered = render_values("http-route", &[]);
     let jaeger = Start::collector(&rendered, &folder).start();
@@ -107,7 +106,7 @@ fn the_page_has_another_path() {
 }
 
 #[test]
-fn badger_survives_kill() {
+fn badger_keeps_spans_when_killed() {
     let folder = folder("storage-badger");
     let rendered = render_values("badger", &[]);
     let start = Start::collector(&rendered, &folder);
@@ -120,7 +119,7 @@ fn badger_survives_kill() {
     start.start().find(&span, 10);
 }
 
-/// What Elasticsearch and OpenSearch have in common, with a login and TLS in front.
+/// Tests Elasticsearch or OpenSearch behind a proxy with a login and TLS.
 fn search(name: &str) {
     let folder = folder(&format!("storage-{name}"));
     let server = Search::start(name, &folder);
@@ -141,7 +140,8 @@ fn search(name: &str) {
     std::fs::write(&password, "wrong").expect("written");
     is_refused(&start, "401");
 
-    // The right one: found by service, operation, attribute and id; the names are as promised.
+    // The right password: the span is found by service, operation, attribute and id, in the documented
+    // indices.
     std::fs::write(&password, "first").expect("written");
     let (collector, query) = collector_and_query(&start);
     let span = Span::new(name);
@@ -150,10 +150,10 @@ fn search(name: &str) {
     let date = today();
     assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
 
-    // What the alert on a storage that refuses writes is made from.
+    // The metric of the alert on a storage that refuses writes.
     assert!(collector.metric("jaeger_storage_bulk_index_inserts") >= 1.0);
 
-    // A rotated one is followed without a restart.
+    // A rotated password is followed without a restart.
     proxy.rotate("second");
     std::fs::write(&password, "second").expect("written");
     std::thread::sleep(2 * RELOAD);
@@ -161,21 +161,21 @@ fn search(name: &str) {
     assert_eq!(collector.send(&span), 200);
     query.find(&span, 60);
 
-    // The storage is away: what is sent meanwhile is written when it is back.
+    // The storage is away: spans sent meanwhile are written when it is back.
     let port = proxy.port;
     drop(proxy);
     let span = Span::new(name);
     assert_eq!(collector.send(&span), 200);
     std::thread::sleep(AWAY);
     let _proxy = Proxy::with_tls(&folder, port, server.port, "second");
-    if support::jaeger_writes_again() {
+    if versions::jaeger_retries_writes() {
         query.find(&span, 60);
     } else {
         wait(30, || "no error is counted".into(), || errors(&collector) > 0.0);
     }
 
-    // The index cleaner's very command: after 30 days, as by default, nothing is old enough; after
-    // none, everything of Jaeger's is, and nothing else.
+    // The index cleaner's command: with 30 days, the default, nothing is old enough; with 0, all of Jaeger's
+    // indices are, and no others.
     server.create_index("shop-2020-01-01");
     let mut replace = address.to_vec();
     replace.push(("/etc/jaeger", folder.join("etc").display().to_string()));
@@ -212,7 +212,7 @@ fn search(name: &str) {
     );
     drop((collector, query));
 
-    // As the chart's value files have it.
+    // With the chart's value files.
     server.clear();
     if name == "opensearch" {
         let address = ("http://opensearch.search.svc:9200", server.url());
@@ -253,9 +253,9 @@ fn search(name: &str) {
     rolls_over("elasticsearch-rollover", &server, &folder, address, Some("second"));
 }
 
-/// Rollover as a value file has it: the hooks' commands put the policy and make the aliases, the
-/// collector writes through them, the CronJobs' commands roll over, look back and clean, and both
-/// indices are read.
+/// Tests rollover as a value file configures it: the hooks' commands put the policy and create the
+/// aliases, the collector writes through them, the CronJobs' commands roll over, look back and clean, and
+/// both indices are read.
 fn rolls_over(
     values: &str,
     server: &Search,
@@ -269,8 +269,7 @@ fn rolls_over(
     let secrets: Vec<_> = password.iter().map(|password| ("ES_PASSWORD", *password)).collect();
     let rendered = render_values(values, &[]);
 
-    // The policy is put where its URL says. These servers know no such policies, so that is a document
-    // of theirs.
+    // These servers know no such policies. A document takes the place of the policy's URL.
     let (path, prefix, server_lacks) = match values {
         "elasticsearch-rollover" => {
             ("/_ilm/policy/jaeger-lifecycle", "production-", ",rollover.policy=none")
@@ -288,7 +287,7 @@ fn rolls_over(
     put_policy(&secrets).expect("it is put");
     assert!(server.get("/policies/_doc/1").expect("it is there").contains("30d"));
 
-    // After a second, in the place of a day.
+    // After a second instead of a day.
     let sooner = format!("rollover.conditions.max_age=1s{server_lacks}");
     let jobs = render_values(values, &["--set", &sooner]);
     let job = |kind: &str, name: &str| {
@@ -316,12 +315,12 @@ fn rolls_over(
     }
 }
 
-/// Spans that the storage did not take, as the alert counts them.
+/// Returns the number of spans that the storage did not take, as the alert counts them.
 fn errors(collector: &Jaeger) -> f64 {
     collector.metric("jaeger_storage_bulk_index_errors")
 }
 
-/// With a wrong password Jaeger says so and ends, and Kubernetes starts it again.
+/// Asserts that Jaeger ends with this reason. Kubernetes would restart it.
 fn is_refused(start: &Start, words: &str) {
     let mut jaeger = start.spawn();
     wait(60, || "it goes on".into(), || jaeger.process.ended());
@@ -329,21 +328,21 @@ fn is_refused(start: &Start, words: &str) {
 }
 
 #[test]
-fn elasticsearch_with_login_rotation_cleaner_prefix_and_rollover() {
+fn elasticsearch_keeps_spans_through_rotation_cleaning_and_rollover() {
     search("elasticsearch");
 }
 
 #[test]
-fn opensearch_with_login_rotation_cleaner_prefix_and_rollover() {
+fn opensearch_keeps_spans_through_rotation_cleaning_and_rollover() {
     search("opensearch");
 }
 
-/// What to replace so that a Cassandra is found.
+/// Returns the replacements for a Cassandra's address.
 fn address_of<'a>(name: &'a str, server: &Cassandra) -> [(&'a str, String); 2] {
     [(name, "127.0.0.1".to_owned()), ("port: 9042", format!("port: {}", server.port))]
 }
 
-/// Cassandra keeps a span.
+/// Asserts that Cassandra keeps a span.
 fn keeps_a_span(start: &Start) {
     let (collector, query) = collector_and_query(start);
     let span = Span::new("cassandra");
@@ -361,9 +360,9 @@ fn cassandra_keeps_spans() {
     keeps_a_span(&Start { replace: &replace, ..Start::collector(&rendered, &folder) });
 }
 
-/// As the chart's value file has it; and with TLS.
+/// With the chart's value file, and with TLS.
 #[test]
-fn cassandra_with_login_and_tls() {
+fn cassandra_with_login_and_tls_keeps_spans() {
     for (name, set) in [
         ("storage-cassandra-login", ""),
         (
@@ -375,7 +374,7 @@ fn cassandra_with_login_and_tls() {
         let server = Cassandra::start_with_login(&folder, !set.is_empty());
         mount_authority(&folder, "storage-ca");
         let rendered = render_values("cassandra", &["--set", set]);
-        // The user whom Cassandra makes by itself.
+        // The user that Cassandra creates.
         let user = ("username: jaeger", "username: cassandra".to_owned());
         let address = address_of("cassandra.cassandra.svc", &server);
         let replace = [&address[..], &[user]].concat();
@@ -386,7 +385,7 @@ fn cassandra_with_login_and_tls() {
     }
 }
 
-/// Puts the authority's certificate where a role finds it.
+/// Copies the authority's certificate to where a role reads it.
 fn mount_authority(folder: &Path, secret: &str) {
     let secret = folder.join("etc").join(secret);
     std::fs::create_dir_all(&secret).expect("a folder");
@@ -394,13 +393,13 @@ fn mount_authority(folder: &Path, secret: &str) {
 }
 
 #[test]
-fn kafka_stands_between_collector_and_elasticsearch() {
+fn kafka_buffers_spans_before_elasticsearch() {
     let folder = folder("storage-kafka");
     std::fs::create_dir_all(folder.join("search")).expect("a folder");
     let server = Search::start("elasticsearch", &folder.join("search"));
     let kafka = Kafka::start(&folder);
     mount_authority(&folder, "kafka-ca");
-    // Open to everybody, and as the chart's value file has it: by TLS, with a login.
+    // Without protection; and with the chart's value file, by TLS with a login.
     let open = "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,\
                 storage.kafka.brokers=kafka:9092";
     let open = render_jaeger(&["--set", open]);
@@ -422,7 +421,7 @@ fn kafka_stands_between_collector_and_elasticsearch() {
         let both = [&brokers[..], &address].concat();
         let start = Start { environment: &right, ..Start::collector(rendered, &folder) };
         let collector = Start { replace: &brokers, ..start }.start();
-        // What Kafka holds while no ingester runs is not lost.
+        // Kafka holds spans while no ingester runs.
         let early = Span::new("kafka");
         assert_eq!(collector.send(&early), 200);
         let ingester = Start { role: "ingester", replace: &both, ..start };
@@ -435,7 +434,7 @@ fn kafka_stands_between_collector_and_elasticsearch() {
         assert_eq!(running.process.stop(Duration::from_secs(30)), Some(0));
         assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
         if port == kafka.protected_port {
-            // With a wrong password Jaeger tries on, takes spans, and only its log tells.
+            // With a wrong password, Jaeger retries and accepts spans. Only its log says so.
             let collector = Start { environment: &wrong, replace: &brokers, ..start }.start();
             assert_eq!(collector.send(&span), 200);
             let ingester = Start { environment: &wrong, ..ingester }.spawn();
@@ -447,9 +446,9 @@ fn kafka_stands_between_collector_and_elasticsearch() {
     }
 }
 
-/// Each port of older clients takes a span, as they write it; so do the ports of gRPC answer.
+/// Each port of older clients accepts a span in their format, and the ports of gRPC answer.
 #[test]
-fn older_clients_are_understood() {
+fn older_clients_are_accepted() {
     let folder = folder("storage-older-clients");
     let rendered = render_jaeger(&["--set", "agent.enabled=true"]);
     let collector = Start::collector(&rendered, &folder).start();
@@ -494,7 +493,7 @@ fn older_clients_are_understood() {
 }
 
 #[test]
-fn a_destination_that_is_down_does_not_hold_back_the_others() {
+fn destination_that_is_down_holds_back_no_other() {
     let memory = render_jaeger(&[]);
     let archive = folder("storage-archive");
     let archive = Start::collector(&memory, &archive).start();
@@ -521,7 +520,7 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
         ..Start::collector(&rendered, &folder)
     }
     .start();
-    // More batches than the dead one's queue takes.
+    // More batches than the queue of the dead destination holds.
     let spans: Vec<Span> = (0..20).map(|_| Span::new("destinations")).collect();
     for span in &spans {
         assert_eq!(jaeger.send(span), 200);
@@ -531,7 +530,7 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
         jaeger.find(span, 20);
         archive.find(span, 20);
     }
-    // What the alerts count: spans that the full queue did not take, and that were refused.
+    // The metrics of the alerts: spans that the full queue did not take, and refused spans.
     assert!(jaeger.metric("otelcol_exporter_enqueue_failed_spans") >= 1.0);
     assert!(jaeger.metric("otelcol_exporter_send_failed_spans") >= 1.0);
     assert!(jaeger.metric("otelcol_exporter_queue_size") >= 1.0);
@@ -546,13 +545,13 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
 }
 
 #[test]
-fn logins_and_tls_are_asked_for() {
+fn logins_and_tls_are_required() {
     let folder = folder("storage-login");
     let rendered = render_values("login-and-tls", &[]);
     for secret in ["otlp-tls", "otlp-logins", "query-logins"] {
         std::fs::create_dir_all(folder.join("etc").join(secret)).expect("a folder");
     }
-    support::servers::certificate(&folder);
+    certificate(&folder);
     let etc = folder.join("etc");
     for (from, to) in [("server.crt", "tls.crt"), ("server.key", "tls.key"), ("ca.crt", "ca.crt")] {
         std::fs::copy(folder.join(from), etc.join("otlp-tls").join(to)).expect("copied");
@@ -596,7 +595,7 @@ fn logins_and_tls_are_asked_for() {
     collector.login("reader", "two");
     collector.find(&span, 10);
 
-    // The agent passes on with its own login, and takes spans without one.
+    // The agent forwards with its own login, and accepts spans without one.
     let environment =
         [("COLLECTOR_USER", "sender".to_owned()), ("COLLECTOR_PASSWORD", "one".to_owned())];
     let address =
@@ -609,8 +608,8 @@ fn logins_and_tls_are_asked_for() {
     assert_eq!(agent.sampling_probability(), 1.0);
     drop(agent);
 
-    // A collector with this one as its second destination, and an agent before it, as the chart's
-    // value file has them. The authority is a public one to them.
+    // A collector with this one as its second destination, and an agent before it, with the chart's value
+    // file. They trust the authority as a public one.
     let environment = [
         (
             "DESTINATION_ARCHIVE_AUTHORIZATION",

@@ -1,7 +1,5 @@
-//! The Terraform module: valid, for every choice it gives the charts what they need (with mocked
-//! providers), and keeps the password to itself (with the real ones).
-
-mod support;
+//! The Terraform module: it is valid, passes the right values to the charts for every choice (with mocked
+//! providers), and leaks no password (with the real ones).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
-use support::jaeger::folder;
-use support::{output, root};
+use test_support::{folder, output, root};
 
-/// Terraform in a folder of the module's.
+/// Returns Terraform in a folder of the module.
 fn terraform(folder: &str) -> Command {
     let mut command = Command::new("terraform");
     command.arg(format!("-chdir={}", root().join("infra/terraform").join(folder).display()));
@@ -31,7 +28,7 @@ fn init(folder: &str) {
 }
 
 #[test]
-fn every_choice_gives_the_charts_what_they_need() {
+fn module_passes_right_values_for_every_choice() {
     init(".");
     run(terraform(".").arg("validate"));
     let answer = run(terraform(".").args(["test", "-no-color"]));
@@ -39,17 +36,16 @@ fn every_choice_gives_the_charts_what_they_need() {
 }
 
 #[test]
-fn the_examples_are_valid() {
+fn examples_are_valid() {
     for example in ["examples/development", "examples/production"] {
         init(example);
         run(terraform(example).arg("validate"));
     }
 }
 
-/// The storage's password reaches Kubernetes, and nothing that Terraform keeps: neither the plan nor
-/// the state, which are searched as they lie on the disk.
+/// The storage's password reaches Kubernetes, but neither the plan nor the state on the disk.
 #[test]
-fn plan_and_state_lack_the_password() {
+fn password_reaches_kubernetes_but_neither_plan_nor_state() {
     let password = "correct-horse-battery-staple";
     let example = "examples/production";
     let folder = folder("terraform");
@@ -66,7 +62,7 @@ fn plan_and_state_lack_the_password() {
     };
     let out = format!("-out={}", plan.display());
     let mut told = apply(&["plan".into(), out]);
-    // The charts themselves need a whole Kubernetes; they get the secret's name, never what is in it.
+    // The charts would need a whole Kubernetes. They get the secret's name only.
     let secret = "-target=module.asl.kubernetes_secret_v1.storage".into();
     told += &apply(&["apply".into(), "-auto-approve".into(), secret]);
 
@@ -87,7 +83,7 @@ fn plan_and_state_lack_the_password() {
     }
 }
 
-/// As much of Kubernetes' API as a Namespace and a Secret need: it gives back what was posted.
+/// As much of Kubernetes' API as a Namespace and a Secret need: it returns what was posted.
 struct Api {
     posted: Arc<Mutex<Vec<Posted>>>,
 }
@@ -99,7 +95,7 @@ struct Posted {
 }
 
 impl Api {
-    /// Listens on 127.0.0.1 until the test ends, and writes a `kubeconfig` that names it.
+    /// Listens on 127.0.0.1 until the test ends, and writes a `kubeconfig` that names the address.
     fn start(folder: &Path) -> Api {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let address = listener.local_addr().expect("its address");

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// How often the memory is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval between two readings of the memory.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A server in a process of its own, and those that it starts. They end with this.
+/// A server in a process of its own, with the processes that it starts. All are killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// Where it listens.
+    /// The URL that it listens on.
     pub url: String,
 }
 
 impl Process {
-    /// The component on this project's host, with variables.
+    /// Starts the component on the development host, with variables.
     pub fn component(variables: &[(String, String)]) -> Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -29,7 +29,7 @@ impl Process {
         Process::spawn(command, address)
     }
 
-    /// What a shell makes of a command, in which `{port}` is where it shall listen; spans go to
+    /// Starts a shell's command, in which `{port}` stands for the port to listen on. Spans go to
     /// `collector`.
     pub fn command(text: &str, collector: &str) -> Result<Process> {
         let address = free_address()?;
@@ -40,22 +40,22 @@ impl Process {
     }
 
     fn spawn(mut command: Command, address: SocketAddr) -> Result<Process> {
-        // A group of its own, so that the processes it starts are known.
+        // In a group of its own, by which the processes that it starts are found.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        // Its log has a line for each instance.
+        // The log has a line for each instance.
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.with_context(|| format!("cannot run {command:?}"))?;
         Ok(Process { child, url: format!("http://{address}") })
     }
 
-    /// How it ended, if it has.
+    /// Returns its status if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Does some work; also the most memory in MB (proportional set size, of all its processes
-    /// together) that was seen meanwhile, `None` where the system does not tell.
+    /// Does some work, and returns its result with the highest memory in MB meanwhile: the proportional
+    /// set size of all its processes together. `None` where the system does not measure it.
     pub fn peak_memory<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<f64>)> {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -63,7 +63,7 @@ impl Process {
                 let mut peak = None;
                 while !over.load(Ordering::Relaxed) {
                     peak = peak.into_iter().chain(self.memory()).reduce(f64::max);
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(INTERVAL);
                 }
                 peak
             });
@@ -100,7 +100,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The processes that it has started, too.
+        // With the processes that it has started.
         #[cfg(unix)]
         {
             let group = format!("-{}", self.child.id());

@@ -1,23 +1,27 @@
 //! Storage servers from `infra/tools/storage/pom.xml`, and a reverse proxy with TLS and a login.
+//!
+//! A server that does not start, or refuses its configuration, fails the test: everything here panics.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::jaeger::{get, post};
-use super::output;
-use super::process::{Process, free_port, wait};
+use crate::http::{get, post};
+use crate::process::{Process, free_port, wait};
+use crate::{output, root};
 
-/// A server's jars, as `-cp` wants them.
+/// Returns a server's jars as the value of `-cp`.
 fn jars(name: &str) -> String {
-    let folder = super::root().join("target/tools/storage").join(name);
+    let folder = root().join("target/tools/storage").join(name);
     assert!(folder.exists(), "{} is missing: run `cargo xtask tools storage`", folder.display());
     format!("{}/*", folder.display())
 }
 
 /// Elasticsearch or OpenSearch.
 pub struct Search {
+    /// Its process.
     pub process: Process,
+    /// Its HTTP port.
     pub port: u16,
 }
 
@@ -28,14 +32,14 @@ impl Search {
             "elasticsearch" => "org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner",
             _ => "org.codelibs.opensearch.runner.OpenSearchRunner",
         };
-        // The runner listens one port above its base, which it wants below 9299.
-        // It does so late, so two runs of the tests begin their search at different ports.
+        // The runner listens one port above its base, which must be below 9299. It binds late, so two
+        // runs of the tests start searching at different ports.
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let first = (std::process::id() % 97) as u16;
         let mut ports = (0..97).map(|i| 9202 + (first + i) % 97);
         let port = ports.find(free).expect("a free port");
         let mut command = Command::new("java");
-        // Servers with one name would find each other and become one cluster.
+        // Servers of one name would join into one cluster.
         command.args([
             "-Xmx1g",
             "-cp",
@@ -58,7 +62,7 @@ impl Search {
                 search.get("/_cluster/health?wait_for_status=yellow&timeout=1s").is_ok()
             },
         );
-        // Otherwise it takes nothing on a disk that is nine tenths full.
+        // Otherwise it refuses writes on a disk that is 90 % full.
         let settings =
             r#"{"persistent": {"cluster.routing.allocation.disk.threshold_enabled": false}}"#;
         let url = format!("{}/_cluster/settings", search.url());
@@ -67,10 +71,15 @@ impl Search {
         search
     }
 
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Returns the body that a path answers with.
+    ///
+    /// # Errors
+    /// Any status but 200, with its body.
     pub fn get(&self, path: &str) -> Result<String, String> {
         match get(&format!("{}{path}", self.url()), None)? {
             (200, body) => Ok(body),
@@ -78,7 +87,7 @@ impl Search {
         }
     }
 
-    /// The names of Jaeger's indices, sorted.
+    /// Returns the names of Jaeger's indices, sorted.
     pub fn indices(&self) -> Vec<String> {
         let text = self.get("/_cat/indices?h=index").expect("its indices");
         let mut names: Vec<String> =
@@ -87,16 +96,16 @@ impl Search {
         names
     }
 
-    /// Forgets Jaeger's indices and their templates: that of unprefixed names matches others, too.
+    /// Deletes Jaeger's indices, and their templates, since that of unprefixed names matches others.
     pub fn clear(&self) {
         for path in ["/*jaeger-*", "/_template/*jaeger-*", "/_index_template/*jaeger-*"] {
-            // Where there is none that is an error.
+            // An error if there is none.
             _ = ureq::delete(format!("{}{path}", self.url())).call();
         }
         assert_eq!(self.indices(), [""; 0]);
     }
 
-    /// Makes an index, as another program would.
+    /// Creates an index with one document, as another program would.
     pub fn create_index(&self, name: &str) {
         let url = format!("{}/{name}/_doc?refresh=true", self.url());
         assert_eq!(post(&url, "{\"a\": 1}").0, 201);
@@ -105,15 +114,17 @@ impl Search {
 
 /// nginx in front of a server.
 pub struct Proxy {
+    /// Its process.
     pub process: Process,
+    /// The port that it listens on.
     pub port: u16,
     folder: PathBuf,
 }
 
 impl Proxy {
-    /// With TLS on a port of 127.0.0.1, and a login.
+    /// Starts it with TLS on a port of 127.0.0.1, and a login.
     pub fn with_tls(folder: &Path, port: u16, upstream: u16, password: &str) -> Proxy {
-        // The authority stays the same when the proxy is started again.
+        // A restarted proxy keeps its authority.
         if !folder.join("server.crt").exists() {
             certificate(folder);
         }
@@ -125,13 +136,13 @@ impl Proxy {
         Proxy::start(folder, ("127.0.0.1", port), "ssl", &server)
     }
 
-    /// With a login, on an address of this machine and a port, a free one if it is 0.
+    /// Starts it with a login, on an address of this machine and a port; 0 for a free one.
     pub fn plain(folder: &Path, address: &str, port: u16, upstream: u16, password: &str) -> Proxy {
         let port = if port == 0 { free_port() } else { port };
         Proxy::start(folder, (address, port), "", &login(folder, upstream, password))
     }
 
-    /// With what a `server` block of nginx says.
+    /// Starts it with the content of a `server` block.
     pub fn start(folder: &Path, address: (&str, u16), listen: &str, server: &str) -> Proxy {
         let configuration = format!(
             "daemon off; pid {0}/nginx.pid; error_log {0}/error.log; worker_processes 1;
@@ -155,7 +166,7 @@ impl Proxy {
         Proxy { process, port: address.1, folder: folder.to_owned() }
     }
 
-    /// From now on only this password is right.
+    /// Replaces the password.
     pub fn rotate(&self, password: &str) {
         write_password(&self.folder.join("users"), "elastic", password);
     }
@@ -163,7 +174,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Its worker ends with it when it is asked to.
+        // Killed, it would leave its worker behind.
         self.process.signal("TERM");
         for _ in 0..50 {
             if self.process.ended() {
@@ -174,7 +185,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A login from a file that nginx reads for every request, before a server of this machine.
+/// Returns a `server` block that asks for a login. nginx reads the file for every request.
 fn login(folder: &Path, upstream: u16, password: &str) -> String {
     write_password(&folder.join("users"), "elastic", password);
     format!(
@@ -184,14 +195,14 @@ fn login(folder: &Path, upstream: u16, password: &str) -> String {
     )
 }
 
-/// A file of logins, as Jaeger and nginx read it.
+/// Writes a file of one login, as Jaeger and nginx read it.
 pub fn write_password(file: &Path, user: &str, password: &str) {
     let hash =
         output(Command::new("openssl").args(["passwd", "-apr1", password])).expect("openssl");
     std::fs::write(file, format!("{user}:{hash}")).expect("written");
 }
 
-/// An authority `ca.crt` and `server.crt`, `server.key` for 127.0.0.1.
+/// Writes an authority, `ca.crt`, and a certificate for 127.0.0.1, `server.crt` and `server.key`.
 pub fn certificate(folder: &Path) {
     let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-authority -keyout ca.key -out ca.crt
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=test -keyout server.key -out server.csr
@@ -200,7 +211,8 @@ pub fn certificate(folder: &Path) {
     output(Command::new("sh").args(["-ec", script]).current_dir(folder)).expect("openssl");
 }
 
-/// The certificate and its key as Java's servers read them. Its password is `keystore`.
+/// Writes a certificate with its key as Java's servers read it, and returns the file. The password is
+/// `keystore`.
 fn keystore(folder: &Path) -> PathBuf {
     certificate(folder);
     let file = folder.join("server.p12");
@@ -213,14 +225,16 @@ fn keystore(folder: &Path) -> PathBuf {
 
 /// One Kafka broker.
 pub struct Kafka {
+    /// Its process.
     pub process: Process,
-    /// Open to everybody.
+    /// The port without TLS and login.
     pub port: u16,
-    /// By TLS, for the user `jaeger` with the password `first`.
+    /// The port with TLS, for the user `jaeger` with the password `first`.
     pub protected_port: u16,
 }
 
 impl Kafka {
+    /// Starts it and waits for it.
     pub fn start(folder: &Path) -> Kafka {
         let (port, protected_port, controller) = (free_port(), free_port(), free_port());
         let clients = format!("PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{protected_port}");
@@ -261,17 +275,20 @@ impl Kafka {
 
 /// One Cassandra node.
 pub struct Cassandra {
+    /// Its process.
     pub process: Process,
+    /// The port for clients.
     pub port: u16,
 }
 
 impl Cassandra {
-    /// Open to everybody.
+    /// Starts it without a login.
     pub fn start(folder: &Path) -> Cassandra {
         Cassandra::start_with(folder, "")
     }
 
-    /// For the user `cassandra` with the password `cassandra`, whom it makes by itself; by TLS if so.
+    /// Starts it with a login, and with TLS if asked. Cassandra creates the user `cassandra` with the
+    /// password `cassandra`.
     pub fn start_with_login(folder: &Path, tls: bool) -> Cassandra {
         let protection = format!(
             "authenticator: PasswordAuthenticator\nclient_encryption_options:\n  enabled: {tls}\n  \
@@ -299,7 +316,7 @@ impl Cassandra {
         std::fs::write(&file, yaml).expect("written");
         let mut command = Command::new("java");
         command.args(["-Xmx700m", "-Djdk.attach.allowAttachSelf=true"]);
-        // What Cassandra's own jvm17-server.options have.
+        // From Cassandra's own jvm17-server.options.
         for module in [
             "java.base/jdk.internal.misc",
             "java.management.rmi/com.sun.jmx.remote.internal.rmi",

@@ -1,21 +1,23 @@
-//! Spans as older clients of Jaeger and Zipkin send them, in as much of their formats as one span
-//! needs; and gRPC by curl.
+//! Spans as older clients of Jaeger and Zipkin send them, in as much of their formats as one span needs,
+//! and gRPC by curl.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::json;
 
-use super::jaeger::Span;
+use crate::jaeger::Span;
 
 /// Thrift's two protocols.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Thrift {
+    /// Fixed widths.
     Binary,
+    /// Variable widths.
     Compact,
 }
 
-/// A value in Thrift. Types and numbers of fields are those of jaeger-idl's jaeger.thrift.
+/// A value in Thrift. Types and field numbers follow jaeger-idl's jaeger.thrift.
 enum Value<'a> {
     I32(i32),
     I64(i64),
@@ -26,7 +28,7 @@ enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// The number of its type.
+    /// Returns the number of its type.
     fn kind(&self, thrift: Thrift) -> u8 {
         let (binary, compact) = match self {
             Value::I32(_) => (8, 5),
@@ -90,7 +92,7 @@ fn varint(mut value: u64, bytes: &mut Vec<u8>) {
     bytes.push(value as u8);
 }
 
-/// Jaeger's `Batch` of one span.
+/// Returns Jaeger's `Batch` of one span.
 fn batch(span: &Span) -> Value<'_> {
     let id = |text: &str| Value::I64(u64::from_str_radix(text, 16).expect("hexadecimal") as i64);
     let (high, low) = span.trace.split_at(16);
@@ -114,18 +116,18 @@ fn batch(span: &Span) -> Value<'_> {
     ])
 }
 
-/// What clients post to 14268.
+/// Returns the body that clients post to port 14268.
 pub fn thrift(span: &Span) -> Vec<u8> {
     let mut bytes = Vec::new();
     batch(span).write(Thrift::Binary, &mut bytes);
     bytes
 }
 
-/// What clients send to an agent: the call `emitBatch`, which nobody answers.
+/// Returns the datagram that clients send to an agent: the one-way call `emitBatch`.
 pub fn thrift_call(span: &Span, thrift: Thrift) -> Vec<u8> {
     let name = Value::Text("emitBatch");
     let mut bytes = Vec::new();
-    // Version 1, a call without an answer (4), its name and its number.
+    // Version 1, a one-way call (4), its name and its number.
     match thrift {
         Thrift::Binary => {
             bytes.extend([0x80, 1, 0, 4]);
@@ -141,7 +143,7 @@ pub fn thrift_call(span: &Span, thrift: Thrift) -> Vec<u8> {
     bytes
 }
 
-/// What clients of Zipkin post to 9411.
+/// Returns the JSON that clients of Zipkin post to port 9411.
 pub fn zipkin(span: &Span) -> String {
     json!([{
         "traceId": span.trace, "id": &span.trace[16..], "name": span.operation,
@@ -150,7 +152,7 @@ pub fn zipkin(span: &Span) -> String {
     .to_string()
 }
 
-/// The `PostSpansRequest` that agents sent to 14250, in protobuf.
+/// Returns the `PostSpansRequest` that agents sent to port 14250, in protobuf.
 pub fn post_spans(span: &Span) -> Vec<u8> {
     let bytes = |text: &str| -> Vec<u8> {
         let pairs = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
@@ -170,7 +172,7 @@ pub fn post_spans(span: &Span) -> Vec<u8> {
     field(1, &[field(1, &fields.concat()), field(2, &process)].concat())
 }
 
-/// A field of bytes, text or a message in protobuf.
+/// Returns a field of bytes, text or a message in protobuf.
 pub fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![number << 3 | 2];
     varint(content.len() as u64, &mut bytes);
@@ -178,7 +180,10 @@ pub fn field(number: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Calls a method by gRPC without TLS; the answer's message.
+/// Calls a method by gRPC without TLS and returns the response's message.
+///
+/// # Panics
+/// If there is none.
 pub fn grpc(folder: &Path, port: u16, method: &str, message: &[u8]) -> Vec<u8> {
     let file = folder.join("message");
     // Not compressed, its length.

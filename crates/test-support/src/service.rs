@@ -1,27 +1,30 @@
-//! The component under the development host, and a client for it.
+//! The component under the development host, and HTTP requests to it.
 
-#![allow(dead_code, reason = "each test file uses a part of this")]
-
-pub mod traced;
-
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use host::{LogSink, Manifest, Options, Server};
 use serde_json::Value;
 
-/// The repository's root.
-pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::root;
 
-/// The bytes of a photo in `tests/photos`.
+/// A request that takes longer fails its test.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Returns the bytes of a photo in `tests/photos`.
+///
+/// # Panics
+/// If it is missing.
 pub fn photo(name: &str) -> Vec<u8> {
     let path = root().join("tests/photos").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A picture of one colour.
+/// Returns a PNG of one colour.
+///
+/// # Panics
+/// If a side is 0.
 pub fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     let mut png = Vec::new();
     image::RgbImage::from_pixel(width, height, image::Rgb(color))
@@ -40,16 +43,27 @@ pub struct Service {
 
 /// A response.
 pub struct Answer {
+    /// Its status.
     pub status: u16,
+    /// Its headers.
     pub headers: ureq::http::HeaderMap,
+    /// Its body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    /// Returns a header's value; empty if it is missing.
+    ///
+    /// # Panics
+    /// If it is not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
+    /// Returns the body as JSON.
+    ///
+    /// # Panics
+    /// If it is something else.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body))
@@ -58,12 +72,18 @@ impl Answer {
 }
 
 impl Service {
-    /// Serves the component that `cargo xtask build` made, with variables as given.
+    /// Serves the component that `cargo xtask build` built, with variables.
+    ///
+    /// # Panics
+    /// If the component is missing or does not start.
     pub fn start(variables: &[(&str, &str)]) -> Service {
         Service::start_with(variables, |_| {})
     }
 
-    /// Likewise, with other options changed by `change`.
+    /// Serves the component with variables and changed options.
+    ///
+    /// # Panics
+    /// If the component is missing or does not start.
     pub fn start_with(variables: &[(&str, &str)], change: impl FnOnce(&mut Options)) -> Service {
         let manifest = Manifest::read(&root().join("spin.toml")).expect("spin.toml");
         assert!(
@@ -89,33 +109,39 @@ impl Service {
         Service { url: server.url(), runtime, server: Some(server), log }
     }
 
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+    /// Returns the address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.server().address()
     }
 
-    pub fn address(&self) -> std::net::SocketAddr {
-        self.server.as_ref().expect("it runs").address()
-    }
-
+    /// Returns the number of instances started so far.
     pub fn instances_started(&self) -> u64 {
-        self.server.as_ref().expect("it runs").instances_started()
+        self.server().instances_started()
     }
 
+    /// Returns the number of instances that run now.
     pub fn instances_running(&self) -> usize {
-        self.server.as_ref().expect("it runs").instances_running()
+        self.server().instances_running()
     }
 
-    /// What host and guest have logged that needs attention.
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// Returns the log lines of host and guest that need attention: all but `info`.
     pub fn log(&self) -> Vec<String> {
         self.whole_log().into_iter().filter(|line| !line.starts_with("info: ")).collect()
     }
 
-    /// All that host and guest have logged.
+    /// Returns all log lines of host and guest.
     pub fn whole_log(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()
     }
 
-    /// Sends a request; a body only if there is one.
+    /// Sends a request, without a body if `body` is `None`.
+    ///
+    /// # Panics
+    /// If there is no response.
     pub fn send(
         &self,
         method: &str,
@@ -126,10 +152,10 @@ impl Service {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
-            .timeout_global(Some(std::time::Duration::from_secs(120)))
+            .timeout_global(Some(TIMEOUT))
             .build()
             .into();
-        let mut request = ureq::http::Request::builder().method(method).uri(self.url(path));
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -143,11 +169,12 @@ impl Service {
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
 
+    /// Sends a GET request.
     pub fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], None)
     }
 
-    /// Posts a photo to `/predict`.
+    /// Posts a body to `/predict`.
     pub fn predict(&self, media_type: &str, body: &[u8]) -> Answer {
         self.send("POST", "/predict", &[("content-type", media_type)], Some(body))
     }
@@ -156,7 +183,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
-            let _ = self.runtime.block_on(server.stop());
+            self.runtime.block_on(server.stop());
         }
     }
 }

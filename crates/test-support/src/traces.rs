@@ -1,30 +1,33 @@
 //! The component with a collector beside it, and traces as text to compare.
 
-#![allow(dead_code, reason = "each test file uses a part of this")]
-
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use host::Options;
 use host::collector::Collector;
 use host::trace::{Attributes, Span, tree};
 
-use super::{Service, root};
+use crate::expected::assert_expected;
+use crate::process::wait;
+use crate::root;
+use crate::service::Service;
 
-/// What takes longer than this will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Spans that take longer will not come.
+const PATIENCE: u64 = 60;
 
-/// A collector on a free port of 127.0.0.1.
+/// Starts a collector on a free port of 127.0.0.1.
+///
+/// # Panics
+/// If there is none.
 pub fn collector() -> Collector {
     Collector::start(([127, 0, 0, 1], 0).into(), |_| {}).expect("a collector")
 }
 
-/// A service that sends its spans to a collector, with more variables.
+/// Starts the service with its spans sent to a collector, and more variables.
 pub fn service(collector: &Collector, more: &[(&str, &str)]) -> Service {
     service_at(&collector.endpoint(), more, |_| {})
 }
 
-/// A service that sends its spans to an endpoint, with more variables and options changed.
+/// Starts the service with its spans sent to an endpoint, more variables and changed options.
 pub fn service_at(
     endpoint: &str,
     more: &[(&str, &str)],
@@ -34,16 +37,15 @@ pub fn service_at(
     Service::start_with(&[&own, more].concat(), change)
 }
 
-/// Waits until `done`; fails after a while, with what `about` says.
+/// Waits until a condition is met, a minute at most.
+///
+/// # Panics
+/// If it is not met in time; `about` gives the message.
 pub fn wait_until(done: impl Fn() -> bool, about: impl Fn() -> String) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {}", about());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait(PATIENCE, about, done);
 }
 
-/// Waits for so many spans.
+/// Waits until a collector has that many spans or more, and returns all of them.
 pub fn spans(collector: &Collector, count: usize) -> Vec<Span> {
     wait_until(
         || collector.spans().len() >= count,
@@ -52,20 +54,17 @@ pub fn spans(collector: &Collector, count: usize) -> Vec<Span> {
     collector.spans()
 }
 
-/// Compares a trace with the file `tests/traces/NAME.txt`, after what is never the same twice has
-/// been replaced. A difference is written beside the file's expected text.
+/// Compares a trace with the file `tests/traces/NAME.txt`: [`crate::expected`]. Values that are never the
+/// same twice are replaced by placeholders.
+///
+/// # Panics
+/// If they differ.
 pub fn assert_trace(spans: &[Span], name: &str) {
     let path = root().join("tests/traces").join(name).with_extension("txt");
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let found = text(spans);
-    assert!(
-        expected == found,
-        "the trace is not that of {}.\n--- expected\n{expected}\n--- found\n{found}",
-        path.display()
-    );
+    assert_expected(&path, &text(spans));
 }
 
-/// A trace with everything that it tells: its resource, then its tree.
+/// Returns all of a trace as text: its resource, then its tree.
 fn text(spans: &[Span]) -> String {
     let resources: BTreeSet<_> = spans.iter().map(|span| span.resource.clone()).collect();
     let scopes: BTreeSet<_> = spans.iter().map(|span| &span.scope).collect();
@@ -96,7 +95,7 @@ fn attributes(attributes: &Attributes, before: &str) -> String {
         .collect()
 }
 
-/// A value, or what stands for it if it is never the same twice, or depends on a version.
+/// Returns a value, or a placeholder if it is never the same twice or depends on a version.
 fn stable(name: &str, value: &str) -> String {
     match name {
         "faas.instance" | "faas.invocation_id" | "service.instance.id" => {

@@ -1,4 +1,4 @@
-//! Servers that a test starts and stops by their process id.
+//! Servers in processes of their own, free ports, waiting.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// How often a condition is checked.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A running server, killed when this is dropped.
 pub struct Process {
@@ -15,6 +18,9 @@ pub struct Process {
 
 impl Process {
     /// Starts a command with its output in a file.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
     pub fn start(command: &mut Command, log: &Path) -> Process {
         let file = File::create(log).expect("a log");
         let child = command
@@ -26,17 +32,19 @@ impl Process {
         Process { child, log: log.to_owned() }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends a signal, by its name.
+    /// Sends a signal by its name, such as `TERM`.
+    ///
+    /// # Panics
+    /// If the program `kill` is missing.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-s", name, &id]).status().expect("kill");
     }
 
-    /// Asks the server to stop and waits; its exit code.
+    /// Asks the server to stop, waits, and returns its exit code.
+    ///
+    /// # Panics
+    /// If it does not stop in time.
     pub fn stop(mut self, within: Duration) -> Option<i32> {
         self.signal("TERM");
         let start = Instant::now();
@@ -44,17 +52,17 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("its status") {
                 return status.code();
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL);
         }
         panic!("it did not stop within {within:?}: {}", self.log());
     }
 
-    /// Whether it has ended by itself.
+    /// True if it has ended.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()
     }
 
-    /// What it has written so far.
+    /// Returns what it has written so far.
     pub fn log(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
@@ -68,18 +76,21 @@ impl Drop for Process {
     }
 }
 
-/// Waits until something is so; panics with the message after some time.
-pub fn wait(seconds: u64, message: impl Fn() -> String, mut so: impl FnMut() -> bool) {
+/// Waits until a condition is met.
+///
+/// # Panics
+/// If it is not met in time; `about` gives the message.
+pub fn wait(seconds: u64, about: impl Fn() -> String, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "{}", message());
-        std::thread::sleep(Duration::from_millis(100));
+    while !done() {
+        assert!(start.elapsed().as_secs() < seconds, "not within {seconds} s: {}", about());
+        std::thread::sleep(POLL);
     }
 }
 
-/// A free port of 127.0.0.1, given to nobody else for a long while: below those that the system
-/// gives to outgoing connections (32768 on Linux), from a place of this process's own, one after
-/// the other.
+/// Returns a free port of 127.0.0.1. Nobody else gets it for a long while: it lies below those that
+/// the system gives to outgoing connections (from 32768 on Linux), in a range that starts at a place of
+/// this process's own.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 15_000;

@@ -1,0 +1,194 @@
+//! The tables of `docs/benchmarks.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::chart::number;
+use super::{Bench, Figures, Load, Operators, Ratio, Recorded, Server};
+
+/// Returns all tables, as Markdown.
+pub fn all(figures: &Figures) -> String {
+    let mut text = String::new();
+    if let Some(bench) = &figures.bench {
+        if bench.figures.servers.len() > 1 {
+            text += &servers(&bench.figures.servers);
+        }
+        text += &component(&bench.figures);
+        text += &run(bench);
+    }
+    if let Some(operators) = &figures.operators {
+        text += &operators_of(&operators.figures);
+        text += &run(operators);
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// The circumstances of a run.
+fn run<F>(Recorded { run, .. }: &Recorded<F>) -> String {
+    let machine = &run.machine;
+    format!(
+        "\nMeasured on {} at commit {} by `{}`, on {} cores of {}, with {}.\n",
+        run.date, run.commit, run.command, machine.cores, machine.cpu, machine.rustc
+    )
+}
+
+/// This server beside the others, a row for each figure.
+fn servers(servers: &[Server]) -> String {
+    let [this, others @ ..] = servers else { return String::new() };
+    let mut text = String::from("\n## Beside other servers\n\n| |");
+    let mut rule = String::from("|---|---|");
+    _ = write!(text, " {} |", this.name);
+    for other in others {
+        _ = write!(text, " {} | ratio |", other.name);
+        rule += "---|---|";
+    }
+    _ = writeln!(text, "\n{rule}");
+    let mut row = |name: String, unit: &str, of: &dyn Fn(&Server) -> Option<f64>| {
+        let Some(value) = of(this) else { return };
+        _ = write!(text, "| {name} | {} |", with_unit(value, unit));
+        for other in others {
+            match of(other) {
+                Some(other) => {
+                    let ratio = number(value / other);
+                    _ = write!(text, " {} | {ratio} |", with_unit(other, unit));
+                }
+                None => text.push_str(" | |"),
+            }
+        }
+        text.push('\n');
+    };
+    for Load { connections, .. } in &this.loads {
+        let load = |server: &Server, of: fn(&Load) -> Option<f64>| {
+            server.loads.iter().find(|load| load.connections == *connections).and_then(of)
+        };
+        let name = match connections {
+            1 => "1 connection".to_owned(),
+            many => format!("{many} connections"),
+        };
+        row(format!("{name}: p50"), "ms", &|server| load(server, |load| Some(load.p50_ms)));
+        row(format!("{name}: p99"), "ms", &|server| load(server, |load| Some(load.p99_ms)));
+        row(format!("{name}: photos a second"), "", &|server| load(server, |load| Some(load.rate)));
+        row(format!("{name}: memory (PSS)"), "MB", &|server| load(server, |load| load.memory_mb));
+    }
+    row("12-megapixel photo: p50".into(), "ms", &|server| Some(server.large_photo_p50_ms));
+    row("process start to first letter".into(), "ms", &|server| server.start_ms);
+    text
+}
+
+/// The component by itself.
+fn component(bench: &Bench) -> String {
+    let mut text =
+        String::from("\n## The component\n\n| | | compared with | ratio |\n|---|---|---|---|\n");
+    let ratio = |name: &str, unit: &str, ratio: Ratio| {
+        format!(
+            "| {name} | {} | {} | {:.3} |\n",
+            with_unit(ratio.value, unit),
+            with_unit(ratio.against, unit),
+            ratio.ratio
+        )
+    };
+    let value = |name: &str, value: String| format!("| {name} | {value} | | |\n");
+    for stage in &bench.stages {
+        text += &value(&format!("stage `{}`", stage.name), with_unit(stage.ms, "ms"));
+    }
+    let sum = bench.stages.iter().map(|stage| stage.ms).sum();
+    text += &value("all stages", with_unit(sum, "ms"));
+    text += &ratio("first prediction of an instance, a warm one's", "ms", bench.first_prediction_ms);
+    if let Some(faults) = bench.first_prediction_page_faults {
+        text += &value("first prediction of an instance: page faults", number(faults));
+    }
+    text += &ratio("12-megapixel photo, a small one", "ms", bench.large_photo_ms);
+    let tracing = &bench.tracing;
+    text += &ratio("tracing on, off: p50", "ms", tracing.on.p50_ms);
+    text += &ratio("tracing on, off: photos a second, 2 connections", "", tracing.on.rate);
+    text += &ratio("one request of ten sampled, tracing off: p50", "ms", tracing.tenth.p50_ms);
+    let rate = tracing.tenth.rate;
+    text += &ratio("one request of ten sampled, tracing off: photos a second, 2 connections", "", rate);
+    let exports = format!("{} spans in {} exports", tracing.spans, tracing.exports);
+    text += &value("export under load", exports);
+    let killed = &bench.killed;
+    let lost = killed.answered.saturating_sub(killed.traces);
+    let lost = format!("{lost} of {} answered requests", killed.answered);
+    text += &value("traces lost when the host is killed under load", lost);
+    text += &value("size of the component", with_unit(bench.component_mb, "MB"));
+    text
+}
+
+/// A table for each model, a row for each kind of operator.
+fn operators_of(operators: &Operators) -> String {
+    let mut text = format!(
+        "\n## Operators\n\nMedians of {} passes in the sandbox.\n",
+        operators.runs
+    );
+    for model in &operators.models {
+        let (name, ms) = (model.model.trim_start_matches("models/"), with_unit(model.ms, "ms"));
+        _ = write!(
+            text,
+            "\n**`{name}`, {}: {ms}**\n\n| operator | count | MMAC | time | GMAC/s | share |\n\
+             |---|---|---|---|---|---|\n",
+            model.operators
+        );
+        let total: f64 = model.rows.iter().map(|row| row.ms).sum();
+        let mut kinds: BTreeMap<&str, (usize, u64, f64)> = BTreeMap::new();
+        for row in &model.rows {
+            let (count, macs, ms) = kinds.entry(&row.operator).or_default();
+            (*count, *macs, *ms) = (*count + row.count, *macs + row.macs, *ms + row.ms);
+        }
+        let mut kinds: Vec<_> = kinds.into_iter().collect();
+        kinds.sort_by(|(_, (.., a)), (_, (.., b))| b.total_cmp(a));
+        for (kind, (count, macs, ms)) in kinds {
+            let (mmac, rate) = match macs {
+                0 => (String::new(), String::new()),
+                _ => (number(macs as f64 / 1e6), number(macs as f64 / ms / 1e6)),
+            };
+            let (time, share) = (with_unit(ms, "ms"), 100.0 * ms / total);
+            _ = writeln!(text, "| {kind} | {count} | {mmac} | {time} | {rate} | {share:.0} % |");
+        }
+    }
+    text
+}
+
+fn with_unit(value: f64, unit: &str) -> String {
+    format!("{} {unit}", number(value)).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn servers_have_a_ratio_for_each_figure() {
+        let text = servers(&sample());
+        assert!(text.contains("| | this | a <b> | ratio |\n|---|---|---|---|\n"), "{text}");
+        assert!(text.contains("| 1 connection: p50 | 20.0 ms | 40.0 ms | 0.50 |\n"), "{text}");
+        let rate = "| 4 connections: photos a second | 80.0 | 40.0 | 2.00 |\n";
+        assert!(text.contains(rate), "{text}");
+        assert!(text.ends_with("| process start to first letter | 50.0 ms | 100 ms | 0.50 |\n"), "{text}");
+    }
+
+    #[test]
+    fn missing_figure_leaves_its_cell_empty() {
+        let mut figures = sample();
+        figures[1].start_ms = None;
+        assert!(servers(&figures).ends_with("| process start to first letter | 50.0 ms | | |\n"));
+    }
+
+    #[test]
+    fn operators_are_summed_by_kind() {
+        let operators: Operators = serde_json::from_str(
+            r#"{"runs": 3, "models": [{"model": "models/a.onnx", "operators": "fused", "ms": 4.0,
+                "rows": [{"operator": "pool", "output": [1], "count": 1, "macs": 0, "ms": 1.0},
+                         {"operator": "conv", "output": [1], "count": 1, "macs": 2000000, "ms": 1.0},
+                         {"operator": "conv", "output": [2], "count": 2, "macs": 4000000, "ms": 2.0}]}]}"#,
+        )
+        .expect("JSON");
+        let text = operators_of(&operators);
+        let rows = "| conv | 3 | 6.00 | 3.00 ms | 2.00 | 75 % |\n| pool | 1 |  | 1.00 ms |  | 25 % |\n";
+        assert!(text.ends_with(rows), "{text}");
+        assert!(text.contains("**`a.onnx`, fused: 4.00 ms**"), "{text}");
+    }
+}

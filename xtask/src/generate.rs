@@ -1,0 +1,138 @@
+//! `cargo xtask generate`: writes what has its source elsewhere. With `--check` it compares instead, as
+//! the test group `commands` does.
+//!
+//! | source | written |
+//! |---|---|
+//! | settings in `src/settings.rs` and `crates/telemetry/src/settings.rs` | `spin.toml`, values and schema of the chart, `docs/configuration.md` |
+//! | `docs/benchmarks.json` | `docs/benchmarks.md`, `docs/benchmarks.svg` |
+
+mod settings;
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cargo, figures, root};
+
+/// A file, and the text that it should have.
+pub struct Generated {
+    /// The path from the repository's root.
+    pub path: &'static str,
+    pub text: String,
+}
+
+/// Writes all files, or compares them.
+pub fn run(check: bool) -> Result<()> {
+    let mut files = settings::generate(&describe()?)?;
+    files.extend(figures::generate()?);
+    let mut outdated = Vec::new();
+    for Generated { path, text } in files {
+        let file = root().join(path);
+        let found = std::fs::read_to_string(&file).unwrap_or_default();
+        if found == text {
+            continue;
+        }
+        if check {
+            println!("{}", difference(path, &found, &text));
+            outdated.push(path);
+        } else {
+            std::fs::write(&file, text).with_context(|| format!("cannot write {path}"))?;
+            println!("wrote {path}");
+        }
+    }
+    if !outdated.is_empty() {
+        bail!("{} not up to date: run cargo xtask generate", outdated.join(", "));
+    }
+    Ok(())
+}
+
+/// Reads a file of the repository.
+fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))
+}
+
+/// Returns what the service's example `describe` prints about it, as JSON.
+fn describe() -> Result<String> {
+    // The selection of packages is that of the tests, so that nothing compiles twice.
+    let status = cargo()
+        .args(["build", "--quiet", "--workspace", "--example", "describe"])
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the example `describe` does not compile; see above");
+    }
+    let program = Path::new("target/debug/examples/describe");
+    let output = Command::new(root().join(program))
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        bail!("the example `describe` failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Returns the lines that differ, between the first and the last difference.
+fn difference(path: &str, found: &str, expected: &str) -> String {
+    let (found, expected): (Vec<&str>, Vec<&str>) =
+        (found.lines().collect(), expected.lines().collect());
+    let before = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+    let (found, expected) = (&found[before..], &expected[before..]);
+    let after =
+        found.iter().rev().zip(expected.iter().rev()).take_while(|(a, b)| a == b).count();
+    let mut text = format!("{path}, from line {}:\n", before + 1);
+    for line in &found[..found.len() - after] {
+        _ = writeln!(text, "- {line}");
+    }
+    for line in &expected[..expected.len() - after] {
+        _ = writeln!(text, "+ {line}");
+    }
+    text
+}
+
+/// Returns a text with the part between two markers replaced. Both stay.
+pub fn between(text: &str, start: &str, end: &str, new: &str) -> Result<String> {
+    let (before, rest) = text.split_once(start).with_context(|| format!("{start:?} is missing"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("{end:?} is missing"))?;
+    Ok(format!("{before}{start}{new}{end}{after}"))
+}
+
+/// Breaks a text at spaces into lines of at most `width` characters.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn difference_shows_changed_lines_only() {
+        let text = difference("f", "a\nb\nc\nd\n", "a\nx\ny\nd\n");
+        assert_eq!(text, "f, from line 2:\n- b\n- c\n+ x\n+ y\n");
+        assert_eq!(difference("f", "a\na\n", "a\n"), "f, from line 2:\n- a\n");
+    }
+
+    #[test]
+    fn part_between_markers_is_replaced() {
+        assert_eq!(between("a<b>c", "<", ">", "x").expect("both"), "a<x>c");
+        assert!(between("a<b", "<", ">", "x").is_err());
+    }
+
+    #[test]
+    fn long_text_is_wrapped_at_spaces() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("longer than that", 3), ["longer", "than", "that"]);
+    }
+}
