@@ -1,4 +1,7 @@
-//! The way out: batches of spans to a collector, with retries, and a count of what is lost.
+//! The export: batches of spans to a collector, with retries, and a count of what is dropped.
+//!
+//! [`Export`] takes batches from the queue and hands them to the OTLP exporter, whose HTTP client is
+//! a [`Delivery`]: it retries below the exporter, whose own retries would block the instance.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,41 +23,43 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use prost::Message;
 
-use super::host::{Host, SendError};
-use super::queue::Queue;
-use super::settings::Settings;
+use crate::host::{Host, SendError};
+use crate::queue::Queue;
+use crate::settings::Settings;
 
-/// The first wait before a retry, how it grows, and the longest one: the defaults of
-/// OpenTelemetry's SDK for Java, whose exporters have them as documented settings.
+/// Backoff: the first wait before a retry, its growth, and the longest wait. They are the defaults of
+/// OpenTelemetry's SDK for Java, whose exporters document them.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_FACTOR: f64 = 1.5;
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
-/// A wait is longer or shorter by up to this part (the same SDK's), so that instances that failed
-/// together don't come back together.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// A wait varies by this fraction in both directions (the same SDK's), so that instances that failed
+/// together do not retry together.
 const JITTER: f64 = 0.2;
+/// Longest message of a collector that is logged, in characters.
+const MAX_MESSAGE: usize = 1000;
 
-/// The attribute of a span that says how many spans its instance dropped before it.
+/// The attribute of a span that counts the spans that its instance dropped before it.
 pub const DROPPED_SPANS: &str = "telemetry.dropped_spans";
 
 /// Exports the spans of a [`Queue`].
 #[derive(Debug)]
-pub struct Export {
+pub(crate) struct Export {
     queue: Queue,
     batch_size: usize,
     retry_budget: Duration,
     exporter: SpanExporter,
     delivery: Arc<Delivery>,
     running: AtomicBool,
-    /// Spans that were dropped, and no export has said so yet.
-    untold: AtomicUsize,
+    /// Dropped spans that no export has reported yet.
+    unreported: AtomicUsize,
 }
 
 impl Export {
-    /// An export of `queue`'s spans.
+    /// Returns an export of `queue`'s spans.
     ///
     /// # Errors
-    /// What the exporter doesn't take of the settings.
-    pub fn new(
+    /// [`ExporterBuildError`] if the exporter rejects the settings.
+    pub(crate) fn new(
         settings: &Settings,
         resource: &Resource,
         queue: Queue,
@@ -72,7 +77,7 @@ impl Export {
             .with_shared_http_client(delivery.clone())
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(settings.endpoint.to_string())
-            // Its own retries would block the instance: the delivery has them.
+            // The delivery retries.
             .with_retry_policy(RetryPolicy::disabled())
             .with_headers(HashMap::new());
         if settings.gzip {
@@ -87,18 +92,20 @@ impl Export {
             exporter,
             delivery,
             running: AtomicBool::new(false),
-            untold: AtomicUsize::new(0),
+            unreported: AtomicUsize::new(0),
         })
     }
 
-    /// Whether [`run`](Export::run) has anything to do.
-    pub fn is_due(&self) -> bool {
+    /// True if spans wait and no export runs.
+    pub(crate) fn is_due(&self) -> bool {
         !self.queue.is_empty() && !self.running.load(Ordering::Relaxed)
     }
 
-    /// Exports until the queue is empty. One runs at a time: while it does, another call does
-    /// nothing, and what ends meanwhile goes with the next batch.
-    pub async fn run(&self) {
+    /// Exports until the queue is empty.
+    ///
+    /// One export runs at a time. While it does, another call has no effect: spans that end
+    /// meanwhile leave with the next batch.
+    pub(crate) async fn run(&self) {
         if self.running.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -117,20 +124,20 @@ impl Export {
         if overflowed > 0 {
             self.dropped(overflowed, "too many wait already (otel_bsp_max_queue_size)");
         }
-        let told = self.untold.load(Ordering::Relaxed);
-        if told > 0
+        let reported = self.unreported.load(Ordering::Relaxed);
+        if reported > 0
             && let Some(span) = batch.first_mut()
         {
-            span.attributes.push(KeyValue::new(DROPPED_SPANS, told as i64));
+            span.attributes.push(KeyValue::new(DROPPED_SPANS, reported as i64));
         }
         let count = batch.len();
         let newest = batch.iter().map(|span| span.end_time).max();
         *lock(&self.delivery.deadline) = self.deadline(newest);
         match self.exporter.export(batch).await {
             Ok(()) => {
-                self.untold.fetch_sub(told, Ordering::Relaxed);
+                self.unreported.fetch_sub(reported, Ordering::Relaxed);
                 let rejected = self.delivery.rejected.swap(0, Ordering::Relaxed);
-                self.untold.fetch_add(rejected, Ordering::Relaxed);
+                self.unreported.fetch_add(rejected, Ordering::Relaxed);
             }
             Err(error) => {
                 let reason = std::mem::take(&mut lock(&self.delivery.state).reason);
@@ -140,25 +147,27 @@ impl Export {
         }
     }
 
-    /// Until when a batch is tried: so long after its newest span that every span has its budget,
-    /// and no instance lives longer than that after its last request.
+    /// Returns the time until which a batch is sent again.
+    ///
+    /// It is the retry budget after the batch's newest span: every span has its budget, and no
+    /// instance lives longer than that after its last request.
     fn deadline(&self, newest: Option<SystemTime>) -> Instant {
         let age = newest.and_then(|end| end.elapsed().ok()).unwrap_or_default();
         self.delivery.host.now() + self.retry_budget.saturating_sub(age)
     }
 
     fn dropped(&self, count: usize, reason: &str) {
-        self.untold.fetch_add(count, Ordering::Relaxed);
+        self.unreported.fetch_add(count, Ordering::Relaxed);
         self.delivery.host.log(format_args!("warning: traces: dropped {count} spans: {reason}"));
     }
 }
 
-/// Brings one body after the other to the collector: the OTLP exporter's HTTP client.
+/// Delivers one body after the other to the collector: the OTLP exporter's HTTP client.
 #[derive(Debug)]
 struct Delivery {
     host: Arc<dyn Host>,
     settings: Settings,
-    /// When to give up on what is being delivered.
+    /// The time to give up on the current body.
     deadline: Mutex<Instant>,
     state: Mutex<State>,
     /// Spans that the collector has rejected.
@@ -167,32 +176,32 @@ struct Delivery {
 
 #[derive(Debug)]
 struct State {
-    /// Attempts that failed since the last one that did not.
+    /// Attempts that failed since the last success.
     failures: u32,
-    /// The collector is left alone until then.
+    /// The time of the next attempt: not before.
     not_before: Instant,
-    /// Why the last delivery was given up.
+    /// The reason why the last delivery was given up.
     reason: String,
 }
 
-/// How an attempt went wrong.
+/// The failure of an attempt, with its reason.
 #[derive(Debug, PartialEq)]
 enum Failure {
-    /// It may go better later, at the earliest after this time if the collector says so.
-    Passing(String, Option<Duration>),
-    /// It will not.
-    Final(String),
+    /// Worth another attempt; after this time, if the collector names one.
+    Temporary(String, Option<Duration>),
+    /// Not worth another attempt.
+    Permanent(String),
 }
 
 #[async_trait]
 impl HttpClient for Delivery {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut head, body) = request.into_parts();
-        // Without it the body goes out in chunks, which some servers don't take.
+        // Without it the body leaves in chunks, which some servers reject.
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         head.headers.extend(self.settings.headers.clone());
         match self.deliver(Request::from_parts(head, body)).await {
-            // Nothing is left for the exporter to do with the body.
+            // The delivery has read the body.
             Ok(()) => Ok(Response::new(Bytes::new())),
             Err(reason) => {
                 lock(&self.state).reason.clone_from(&reason);
@@ -203,7 +212,7 @@ impl HttpClient for Delivery {
 }
 
 impl Delivery {
-    /// Tries until it works, can't work, or the deadline has come.
+    /// Sends a request until it succeeds, fails permanently, or the deadline has come.
     async fn deliver(&self, request: Request<Bytes>) -> Result<(), String> {
         let deadline = *lock(&self.deadline);
         let mut last = None;
@@ -229,8 +238,8 @@ impl Delivery {
                     }
                     return Ok(());
                 }
-                Err(Failure::Final(reason)) => return Err(reason),
-                Err(Failure::Passing(reason, after)) => {
+                Err(Failure::Permanent(reason)) => return Err(reason),
+                Err(Failure::Temporary(reason, after)) => {
                     if lock(&self.state).failures == 0 {
                         self.host.log(format_args!(
                             "warning: traces: {}: {reason}; trying again",
@@ -247,14 +256,15 @@ impl Delivery {
         }
     }
 
-    /// How long to leave the collector alone: as long as it says, else longer with each failure.
+    /// Returns the wait before the next attempt: as long as the collector says, else longer with each
+    /// failure.
     fn backoff(&self, after: Option<Duration>) -> Duration {
         after.unwrap_or_else(|| {
             let failures = lock(&self.state).failures;
             let wait = FIRST_BACKOFF.as_secs_f64() * BACKOFF_FACTOR.powi(failures.min(16) as i32);
             let random = self.host.random() as f64 / u64::MAX as f64;
             let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
-            Duration::from_secs_f64(wait.min(LONGEST_BACKOFF.as_secs_f64()) * jitter)
+            Duration::from_secs_f64(wait.min(MAX_BACKOFF.as_secs_f64()) * jitter)
         })
     }
 
@@ -262,13 +272,15 @@ impl Delivery {
         let (sent, over) = (self.host.send(request), self.host.sleep(timeout));
         let response = match select(sent, over).await {
             Either::Left((Ok(response), _)) => response,
-            Either::Left((Err(SendError::Denied), _)) => return Err(Failure::Final(self.denied())),
+            Either::Left((Err(SendError::Denied), _)) => {
+                return Err(Failure::Permanent(self.denied()));
+            }
             Either::Left((Err(SendError::Failed(reason)), _)) => {
-                return Err(Failure::Passing(reason, None));
+                return Err(Failure::Temporary(reason, None));
             }
             Either::Right(_) => {
                 let reason = format!("no answer within {} ms", timeout.as_millis());
-                return Err(Failure::Passing(reason, None));
+                return Err(Failure::Temporary(reason, None));
             }
         };
         let status = response.status();
@@ -277,19 +289,20 @@ impl Delivery {
             return Ok(());
         }
         let reason = format!("the collector answers {status}");
-        // OTLP specification, "Retryable Response Codes". Everything else is final.
+        // OTLP specification, "Retryable Response Codes". All others are permanent.
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => {
-                Failure::Passing(reason, retry_after(response.headers()))
+                Failure::Temporary(reason, retry_after(response.headers()))
             }
-            _ => Failure::Final(reason),
+            _ => Failure::Permanent(reason),
         })
     }
 
-    /// Tells what a collector says that took the request: rejected spans are final too.
+    /// Logs the message of a collector that took the request, and counts the spans that it rejected:
+    /// they are not sent again either.
     fn read_success(&self, body: &Bytes) {
         let endpoint = &self.settings.endpoint;
         let Ok(response) = ExportTraceServiceResponse::decode(body.clone()) else {
@@ -306,7 +319,7 @@ impl Delivery {
         let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0);
         if rejected > 0 || !partial.error_message.is_empty() {
             self.rejected.fetch_add(rejected, Ordering::Relaxed);
-            let message: String = partial.error_message.chars().take(1000).collect();
+            let message: String = partial.error_message.chars().take(MAX_MESSAGE).collect();
             self.host.log(format_args!(
                 "warning: traces: the collector rejected {rejected} spans: {message:?}"
             ));
@@ -329,7 +342,7 @@ impl Delivery {
     }
 }
 
-/// Both forms of `Retry-After` (RFC 9110): seconds, or a date.
+/// Reads `Retry-After` in both of its forms (RFC 9110): seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -340,73 +353,19 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under a lock here can leave it half done.
+    // Nothing under a lock here can leave it half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::fmt;
-
     use futures_util::FutureExt;
     use opentelemetry::trace::{Tracer, TracerProvider};
     use opentelemetry_sdk::trace::SdkTracerProvider;
 
-    use super::super::settings::Tracing;
     use super::*;
-
-    /// A host whose clock moves only by waiting, and a collector that says what it is told to.
-    #[derive(Debug)]
-    struct Fake {
-        start: Instant,
-        slept: Mutex<Duration>,
-        answers: Mutex<VecDeque<Answer>>,
-        /// When each request came in, and how many bytes it had.
-        requests: Mutex<Vec<(Duration, usize)>>,
-        log: Mutex<Vec<String>>,
-    }
-
-    #[derive(Debug)]
-    enum Answer {
-        Status(u16, &'static str),
-        Refused,
-        Silence,
-    }
-
-    #[async_trait]
-    impl Host for Fake {
-        fn random(&self) -> u64 {
-            // The middle: no jitter.
-            u64::MAX / 2
-        }
-
-        fn now(&self) -> Instant {
-            self.start + *lock(&self.slept)
-        }
-
-        async fn sleep(&self, duration: Duration) {
-            *lock(&self.slept) += duration;
-        }
-
-        async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
-            lock(&self.requests).push((*lock(&self.slept), request.body().len()));
-            let answer = lock(&self.answers).pop_front().unwrap_or(Answer::Status(200, ""));
-            match answer {
-                Answer::Status(status, retry_after) => {
-                    let response = Response::builder().status(status);
-                    let response = response.header(header::RETRY_AFTER, retry_after);
-                    Ok(response.body(Bytes::new()).expect("a response"))
-                }
-                Answer::Refused => Err(SendError::Failed("the connection is refused".into())),
-                Answer::Silence => std::future::pending().await,
-            }
-        }
-
-        fn log(&self, line: fmt::Arguments<'_>) {
-            lock(&self.log).push(line.to_string());
-        }
-    }
+    use crate::fake::{Answer, Fake};
+    use crate::settings::Tracing;
 
     struct Bench {
         host: Arc<Fake>,
@@ -416,13 +375,7 @@ mod tests {
 
     impl Bench {
         fn new(answers: impl IntoIterator<Item = Answer>, values: &[(&str, &str)]) -> Bench {
-            let host = Arc::new(Fake {
-                start: Instant::now(),
-                slept: Mutex::default(),
-                answers: Mutex::new(answers.into_iter().collect()),
-                requests: Mutex::default(),
-                log: Mutex::default(),
-            });
+            let host = Arc::new(Fake::new(answers));
             let lookup = |name: &str| match name {
                 "jaeger_collector_host" => Some("jaeger".to_owned()),
                 name => values.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()),
@@ -436,7 +389,7 @@ mod tests {
             Bench { host, export, provider }
         }
 
-        /// Ends spans and exports them; no wait is real, so that it is done at once.
+        /// Ends spans and exports them, at once: no wait is real.
         fn export(&self, spans: usize) {
             for _ in 0..spans {
                 drop(self.provider.tracer("test").start("span"));
@@ -444,28 +397,27 @@ mod tests {
             self.export.run().now_or_never().expect("nothing to wait for");
         }
 
-        /// When the requests came in, in whole milliseconds.
         fn times(&self) -> Vec<u128> {
-            lock(&self.host.requests).iter().map(|(time, _)| time.as_millis()).collect()
+            self.host.times()
         }
 
         fn log(&self) -> String {
-            lock(&self.host.log).join("\n")
+            self.host.log().join("\n")
         }
     }
 
     #[test]
-    fn batches_have_the_size_that_is_set() {
+    fn batch_has_the_size_of_the_setting() {
         let bench = Bench::new([], &[("otel_bsp_max_export_batch_size", "10")]);
         bench.export(25);
         assert_eq!(bench.times().len(), 3);
         bench.export(0);
-        assert_eq!(bench.times().len(), 3, "nothing, nothing sent");
+        assert_eq!(bench.times().len(), 3, "an empty queue sends nothing");
         assert_eq!(bench.log(), "");
     }
 
     #[test]
-    fn waits_grow_with_each_failure() {
+    fn backoff_grows_with_each_failure() {
         let refused = (0..6).map(|_| Answer::Refused);
         let bench = Bench::new(refused, &[]);
         bench.export(1);
@@ -478,10 +430,9 @@ mod tests {
     }
 
     #[test]
-    fn the_collector_says_when_to_come_back() {
+    fn retry_after_sets_the_wait() {
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(61));
-        let answers =
-            [Answer::Status(503, "7"), Answer::Status(429, Box::leak(date.into_boxed_str()))];
+        let answers = [Answer::Status(503, "7".into()), Answer::Status(429, date)];
         let bench = Bench::new(answers, &[]);
         bench.export(1);
         let times = bench.times();
@@ -491,9 +442,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_final_is_not_tried_again() {
+    fn permanent_failure_is_not_retried() {
         for status in [400, 401, 404, 413, 500, 501, 301] {
-            let bench = Bench::new([Answer::Status(status, "1")], &[]);
+            let bench = Bench::new([Answer::Status(status, "1".into())], &[]);
             bench.export(3);
             assert_eq!(bench.times(), [0], "{status}");
             assert!(bench.log().contains("dropped 3 spans"), "{}", bench.log());
@@ -501,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_bounds_every_batch() {
+    fn retry_budget_bounds_every_batch() {
         let silence = (0..9).map(|_| Answer::Silence);
         let settings = [("trace_retry_budget", "10000"), ("otel_bsp_export_timeout", "4000")];
         let bench = Bench::new(silence, &settings);
@@ -522,15 +473,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts() {
+    fn full_queue_drops_and_counts() {
         let bench = Bench::new([], &[("otel_bsp_max_queue_size", "4")]);
         bench.export(10);
         assert!(bench.log().contains("dropped 6 spans: too many wait"), "{}", bench.log());
-        assert_eq!(bench.export.untold.load(Ordering::Relaxed), 0, "the same export has told it");
+        assert_eq!(
+            bench.export.unreported.load(Ordering::Relaxed),
+            0,
+            "the same export reported it"
+        );
     }
 
     #[test]
-    fn one_export_at_a_time() {
+    fn one_export_runs_at_a_time() {
         let bench = Bench::new([], &[]);
         bench.export.running.store(true, Ordering::Relaxed);
         bench.export(1);

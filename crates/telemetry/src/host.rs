@@ -1,4 +1,4 @@
-//! What tracing needs of the host, so that everything else can be tested without one.
+//! The host as tracing needs it: a trait, so that everything else runs without a real one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,19 +7,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
-/// Random numbers, time and the network.
+/// Random numbers, time, the network and a log.
 #[async_trait]
 pub trait Host: fmt::Debug + Send + Sync + 'static {
-    /// A random number, from a source that no snapshot has frozen.
+    /// Returns a random number, from a source that was not frozen at build time.
     fn random(&self) -> u64;
 
-    /// The monotonic clock.
+    /// Returns the monotonic clock's time.
     fn now(&self) -> Instant;
 
     /// Waits.
     async fn sleep(&self, duration: Duration);
 
-    /// Sends a request and reads the response, of its body at most [`MOST_RESPONSE_BYTES`].
+    /// Sends a request and reads its response, at most [`MAX_RESPONSE_BYTES`] of the body.
     ///
     /// # Errors
     /// Every [`SendError`].
@@ -29,21 +29,23 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     fn log(&self, line: fmt::Arguments<'_>);
 }
 
-/// So much of a collector's response is read. Its message about rejected spans is a sentence; what
-/// is longer than this is no collector's.
-pub const MOST_RESPONSE_BYTES: usize = 64 * 1024;
+/// Bytes of a collector's response that are read. Its message about rejected spans is a sentence;
+/// anything longer than this comes from no collector.
+pub const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Why a request could not be sent, or its response not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The reason why a request was not sent, or its response not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The host does not let the component send requests there.
+    /// The host does not allow requests to that place.
+    #[error("the host does not allow this request")]
     Denied,
     /// Anything else, such as a refused connection.
+    #[error("{0}")]
     Failed(String),
 }
 
-/// A random (version 4) UUID, RFC 9562.
-pub fn uuid(host: &dyn Host) -> String {
+/// Returns a random (version 4) UUID, RFC 9562.
+pub(crate) fn uuid(host: &dyn Host) -> String {
     let bits = (u128::from(host.random()) << 64) | u128::from(host.random());
     // Four bits of version, two of variant.
     let bits = bits & !(0xf << 76) | (4 << 76);

@@ -1,4 +1,4 @@
-//! Ended spans, waiting for their export.
+//! The queue: ended spans that wait for their export.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,12 @@ use opentelemetry::Context;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 
-/// The spans of one instance that ended and are not exported yet: at most as many as it is made
-/// for. What ends beyond that is dropped and counted.
+/// The ended spans of one instance, up to a number. Further ones are dropped and counted.
 ///
-/// The SDK's own processors can't be used in a component: one starts a thread, the other blocks.
-/// This one only holds; [`super::export`] takes.
+/// It is a span processor that only holds; [`Export`](crate::export::Export) takes. The SDK's own
+/// processors do not work in a component: one starts a thread, the other blocks.
 #[derive(Clone, Debug)]
-pub struct Queue(Arc<Mutex<Inner>>);
+pub(crate) struct Queue(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -24,30 +23,30 @@ struct Inner {
 }
 
 impl Queue {
-    /// An empty queue for `size` spans.
-    pub fn new(size: usize) -> Queue {
+    /// Returns an empty queue for `size` spans.
+    pub(crate) fn new(size: usize) -> Queue {
         Queue(Arc::new(Mutex::new(Inner { spans: VecDeque::new(), size, overflowed: 0 })))
     }
 
-    /// Takes the oldest spans, at most `most`.
-    pub fn take(&self, most: usize) -> Vec<SpanData> {
+    /// Takes the oldest spans, at most `max`.
+    pub(crate) fn take(&self, max: usize) -> Vec<SpanData> {
         let mut inner = self.lock();
-        let count = most.min(inner.spans.len());
+        let count = max.min(inner.spans.len());
         inner.spans.drain(..count).collect()
     }
 
-    /// Whether no span waits.
-    pub fn is_empty(&self) -> bool {
+    /// True if no span waits.
+    pub(crate) fn is_empty(&self) -> bool {
         self.lock().spans.is_empty()
     }
 
-    /// How many spans were dropped since this was last asked, because the queue was full.
-    pub fn take_overflowed(&self) -> usize {
+    /// Returns the number of spans that were dropped since the last call.
+    pub(crate) fn take_overflowed(&self) -> usize {
         std::mem::take(&mut self.lock().overflowed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing that is done under the lock can leave it half done.
+        // Nothing under the lock can leave it half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,11 @@
-//! Tracing's settings: the standard OTEL_* names, those of the application that this one follows,
-//! and a few of its own.
+//! Settings of tracing: their table, and what is made of it.
 //!
-//! Names are written here as Spin variables, `otel_service_name`; as an environment variable the
-//! same setting is `OTEL_SERVICE_NAME`. An empty value is an unset one.
+//! Names and meanings are OpenTelemetry's; some are older ones, and some this crate's own. The SDK
+//! would read the standard ones itself, but from `std::env`. A component that is frozen at build time
+//! carries the environment of its build there, so values come from a lookup instead, which the host
+//! answers at run time.
+//!
+//! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Tracing::read`].
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -12,150 +15,339 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
 
-use crate::values::Values;
+use crate::setting::{
+    Choice, Choices, Flag, Form, Number, Relation, Setting, Text, Values, Whole, list, names,
+};
 
 /// The port of OTLP over HTTP (OTLP specification).
 const OTLP_HTTP_PORT: u16 = 4318;
 /// Where spans go if nothing says where (OTLP exporter specification).
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
-/// The port of OTLP over gRPC (OTLP specification), which this component does not speak.
+/// The port of OTLP over gRPC (OTLP specification), which this crate does not speak.
 const OTLP_GRPC_PORT: u16 = 4317;
 
-/// The names of all settings of this module, as Spin variables.
-pub const NAMES: [&str; 30] = [
+const SWITCH: &str = "Tracing: on or off";
+const DESTINATION: &str = "Tracing: destination";
+const SAMPLING: &str = "Tracing: sampling and propagation";
+const RESOURCE: &str = "Tracing: resource";
+const EXPORT: &str = "Tracing: export";
+const OLD: &str = "Tracing: old names";
+
+const ENABLE_TRACING: Setting<Flag> = Setting::new(
     "enable_tracing",
-    "jaeger_agent_host",
-    "jaeger_agent_port",
-    "jaeger_collector_host",
-    "jaeger_hostname",
-    "otel_bsp_export_timeout",
-    "otel_bsp_max_export_batch_size",
-    "otel_bsp_max_queue_size",
-    "otel_bsp_schedule_delay",
-    "otel_exporter_jaeger_endpoint",
-    "otel_exporter_otlp_compression",
-    "otel_exporter_otlp_endpoint",
-    "otel_exporter_otlp_headers",
-    "otel_exporter_otlp_protocol",
-    "otel_exporter_otlp_timeout",
-    "otel_exporter_otlp_traces_compression",
-    "otel_exporter_otlp_traces_endpoint",
-    "otel_exporter_otlp_traces_headers",
-    "otel_exporter_otlp_traces_protocol",
-    "otel_exporter_otlp_traces_timeout",
-    "otel_propagators",
-    "otel_resource_attributes",
+    Flag { unset: "on if an endpoint is set" },
+    SWITCH,
+    "`true` turns tracing on, to `http://localhost:4318` if no endpoint is set. `false` turns it off.",
+);
+const SDK_DISABLED: Setting<Flag> = Setting::new(
     "otel_sdk_disabled",
-    "otel_service_name",
+    Flag { unset: "`false`" },
+    SWITCH,
+    "`true` turns tracing off. Takes precedence over every other setting.",
+);
+const EXPORTER: Setting<Choice> = Setting::new(
     "otel_traces_exporter",
-    "otel_traces_sampler",
-    "otel_traces_sampler_arg",
-    // Not settings of OpenTelemetry's: this project's own.
+    Choice { choices: &["otlp", "none"], default: "otlp" },
+    SWITCH,
+    "`none` turns tracing off.",
+);
+
+const ENDPOINT: Setting<Text> = Setting::new(
+    "otel_exporter_otlp_endpoint",
+    Text { form: Form::Url, unset: "" },
+    DESTINATION,
+    "The collector, such as `http://collector:4318`. `/v1/traces` is appended.",
+);
+const TRACES_ENDPOINT: Setting<Text> = ENDPOINT.for_traces(
+    "otel_exporter_otlp_traces_endpoint",
+    "The collector as a whole URL. Nothing is appended.",
+);
+const COLLECTOR_HOST: Setting<Text> = Setting::new(
+    "jaeger_collector_host",
+    Text { form: Form::Host, unset: "" },
+    DESTINATION,
+    "Shorthand for `http://HOST:4318`. Lowest precedence.",
+);
+const ALLOWED_HOST: Setting<Text> = Setting::new(
     "collector_allowed_host",
+    Text { form: Form::Origin, unset: "" },
+    DESTINATION,
+    "Where the component may send spans: `scheme://host:port` without a path. Needed for https and \
+     for a port other than 4318. Name your collector's host rather than `*` in production.",
+)
+.declared("http://*:4318");
+const HEADERS: Setting<Text> = Setting::new(
+    "otel_exporter_otlp_headers",
+    Text { form: Form::Pairs, unset: "" },
+    DESTINATION,
+    "Headers of every export: credentials of a hosted backend. Never logged.",
+)
+.secret();
+const TRACES_HEADERS: Setting<Text> =
+    HEADERS.for_traces("otel_exporter_otlp_traces_headers", FOR_TRACES);
+
+const SAMPLER: Setting<Choice> = Setting::new(
+    "otel_traces_sampler",
+    Choice {
+        choices: &[
+            "always_on",
+            "always_off",
+            "traceidratio",
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+        ],
+        default: "parentbased_always_on",
+    },
+    SAMPLING,
+    "Which requests are traced. `parentbased_…` follows the caller's decision where there is one. \
+     `parentbased_traceidratio` with an argument of `0.1` suits production.",
+);
+const SAMPLER_ARG: Setting<Number> = Setting::new(
+    "otel_traces_sampler_arg",
+    Number { default: 1.0, min: 0.0, max: 1.0, unit: "" },
+    SAMPLING,
+    "The fraction of traces that `traceidratio` keeps.",
+);
+const PROPAGATORS: Setting<Choices> = Setting::new(
+    "otel_propagators",
+    Choices { choices: &["tracecontext", "baggage", "none"], default: "tracecontext,baggage" },
+    SAMPLING,
+    "Headers that make a caller's span the parent. With `none`, every request starts a trace.",
+);
+const EXCLUDED_ROUTES: Setting<Text> = Setting::new(
     "trace_excluded_routes",
+    Text { form: Form::List, unset: "" },
+    SAMPLING,
+    "Routes without traces, such as `/health` for a cluster's probes.",
+);
+
+const SERVICE_NAME: Setting<Text> = Setting::new(
+    "otel_service_name",
+    Text { form: Form::Any, unset: "the service's own name" },
+    RESOURCE,
+    "Resource attribute `service.name`.",
+);
+const RESOURCE_ATTRIBUTES: Setting<Text> = Setting::new(
+    "otel_resource_attributes",
+    Text { form: Form::Pairs, unset: "" },
+    RESOURCE,
+    "Further resource attributes.",
+);
+const INSTANCE_ID: Setting<Text> = Setting::new(
+    "jaeger_hostname",
+    Text { form: Form::Any, unset: "a random UUID for each instance" },
+    RESOURCE,
+    "Resource attribute `service.instance.id`, unless `otel_resource_attributes` has it.",
+);
+
+const RETRY_BUDGET: Setting<Whole> = Setting::new(
     "trace_retry_budget",
+    milliseconds(90_000),
+    EXPORT,
+    "Time after a request in which its spans are sent again while the collector does not take them.",
+);
+const QUEUE_SIZE: Setting<Whole> = Setting::new(
+    "otel_bsp_max_queue_size",
+    Whole { default: 2048, min: 1, max: 1_000_000, unit: "spans" },
+    EXPORT,
+    "Ended spans that an instance holds. Further ones are dropped and counted.",
+);
+const BATCH_SIZE: Setting<Whole> = Setting::new(
+    "otel_bsp_max_export_batch_size",
+    Whole { default: 512, min: 1, max: 1_000_000, unit: "spans" },
+    EXPORT,
+    "Spans of one export.",
+);
+/// 30 s as in OpenTelemetry's batch processor.
+const EXPORT_TIMEOUT: Setting<Whole> = Setting::new(
+    "otel_bsp_export_timeout",
+    milliseconds(30_000),
+    EXPORT,
+    "Time that one attempt to export may take.",
+);
+const OTLP_TIMEOUT: Setting<Whole> = Setting::new(
+    "otel_exporter_otlp_timeout",
+    milliseconds(30_000),
+    EXPORT,
+    "Likewise. The shorter of this and `otel_bsp_export_timeout` counts.",
+);
+const TRACES_TIMEOUT: Setting<Whole> =
+    OTLP_TIMEOUT.for_traces("otel_exporter_otlp_traces_timeout", FOR_TRACES);
+const COMPRESSION: Setting<Choice> = Setting::new(
+    "otel_exporter_otlp_compression",
+    Choice { choices: &["none", "gzip"], default: "none" },
+    EXPORT,
+    "Compression of exports.",
+);
+const TRACES_COMPRESSION: Setting<Choice> =
+    COMPRESSION.for_traces("otel_exporter_otlp_traces_compression", FOR_TRACES);
+const PROTOCOL: Setting<Choice> = Setting::new(
+    "otel_exporter_otlp_protocol",
+    Choice { choices: &["http/protobuf"], default: "http/protobuf" },
+    EXPORT,
+    "There is no gRPC in the sandbox.",
+);
+const TRACES_PROTOCOL: Setting<Choice> =
+    PROTOCOL.for_traces("otel_exporter_otlp_traces_protocol", FOR_TRACES);
+const SCHEDULE_DELAY: Setting<Whole> = Setting::new(
+    "otel_bsp_schedule_delay",
+    milliseconds(5_000),
+    EXPORT,
+    "Accepted without effect: spans leave as soon as the export before them is done.",
+);
+
+const AGENT_HOST: Setting<Text> = old("jaeger_agent_host", "jaeger_collector_host");
+const AGENT_PORT: Setting<Text> = old("jaeger_agent_port", "otel_exporter_otlp_endpoint");
+const JAEGER_ENDPOINT: Setting<Text> =
+    old("otel_exporter_jaeger_endpoint", "otel_exporter_otlp_endpoint");
+
+const FOR_TRACES: &str = "The same for traces alone.";
+
+/// A duration in milliseconds, at most one hour.
+const fn milliseconds(default: usize) -> Whole {
+    Whole { default, min: 1, max: 3_600_000, unit: "ms" }
+}
+
+/// A name of Jaeger's old clients: the log names its successor.
+const fn old(name: &'static str, successor: &'static str) -> Setting<Text> {
+    let help =
+        "Without effect: Jaeger's agent and its protocol are gone. The log names the successor.";
+    Setting::new(name, Text { form: Form::Any, unset: "" }, OLD, help)
+        .relation(Relation::ReplacedBy(successor))
+}
+
+/// All settings of tracing, by group.
+pub const TABLE: [Setting; 30] = [
+    ENABLE_TRACING.any(),
+    SDK_DISABLED.any(),
+    EXPORTER.any(),
+    ENDPOINT.any(),
+    TRACES_ENDPOINT.any(),
+    COLLECTOR_HOST.any(),
+    ALLOWED_HOST.any(),
+    HEADERS.any(),
+    TRACES_HEADERS.any(),
+    SAMPLER.any(),
+    SAMPLER_ARG.any(),
+    PROPAGATORS.any(),
+    EXCLUDED_ROUTES.any(),
+    SERVICE_NAME.any(),
+    RESOURCE_ATTRIBUTES.any(),
+    INSTANCE_ID.any(),
+    RETRY_BUDGET.any(),
+    QUEUE_SIZE.any(),
+    BATCH_SIZE.any(),
+    EXPORT_TIMEOUT.any(),
+    OTLP_TIMEOUT.any(),
+    TRACES_TIMEOUT.any(),
+    COMPRESSION.any(),
+    TRACES_COMPRESSION.any(),
+    PROTOCOL.any(),
+    TRACES_PROTOCOL.any(),
+    SCHEDULE_DELAY.any(),
+    AGENT_HOST.any(),
+    AGENT_PORT.any(),
+    JAEGER_ENDPOINT.any(),
 ];
 
-/// Whether and how requests are traced.
+/// The names of all settings of tracing.
+pub const NAMES: [&str; TABLE.len()] = names(&TABLE);
+
+/// Tracing as the settings ask for it.
 #[derive(Clone, Debug)]
 pub enum Tracing {
-    /// Not at all.
+    /// Off.
     Off {
-        /// Why, for the log.
+        /// The reason, for the log.
         reason: &'static str,
     },
-    /// Like this.
+    /// On.
     On(Box<Settings>),
 }
 
-/// How requests are traced, all valid.
+/// The settings of tracing that is on, all valid.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where spans go: a whole URL, without user name and password.
     pub endpoint: Uri,
-    /// What `collector_allowed_host` allows, for the message when the host denies the endpoint.
+    /// The value of `collector_allowed_host`, for the message when the host denies the endpoint.
     pub allowed_host: String,
     /// Headers of every export. Their values are secret.
     pub headers: HeaderMap,
-    /// Whether exports are compressed with gzip.
+    /// True if exports are compressed with gzip.
     pub gzip: bool,
-    /// How long one attempt to export may take.
+    /// Longest time of one attempt to export.
     pub attempt_timeout: Duration,
-    /// How long after the end of its newest span a batch is tried again.
+    /// Time after the end of its newest span in which a batch is sent again.
     pub retry_budget: Duration,
-    /// How many ended spans an instance holds at most; what ends beyond it is dropped.
+    /// Largest number of ended spans that an instance holds. Further ones are dropped.
     pub queue_size: usize,
-    /// How many spans one export has at most.
+    /// Largest number of spans of one export, at most the queue's size.
     pub batch_size: usize,
-    /// Which requests are traced.
+    /// Decides which requests are traced.
     pub sampler: Sampler,
     /// The sampler's name and argument, for the log.
     pub sampler_name: String,
     /// Resource attribute `service.name`.
     pub service_name: String,
-    /// Resource attribute `service.instance.id`; an instance without one makes one up.
+    /// Resource attribute `service.instance.id`. Without one, an instance makes one up.
     pub service_instance_id: Option<String>,
     /// Resource attribute `faas.name`.
     pub faas_name: String,
     /// Further resource attributes.
     pub resource: BTreeMap<String, String>,
-    /// Whether the W3C headers `traceparent` and `tracestate` make a caller's span the parent.
+    /// True if the W3C headers `traceparent` and `tracestate` make a caller's span the parent.
     pub trace_context: bool,
-    /// Whether the W3C header `baggage` is taken along.
+    /// True if the W3C header `baggage` is read.
     pub baggage: bool,
     /// Routes that are not traced.
     pub excluded_routes: Vec<String>,
 }
 
 impl Tracing {
-    /// Reads the settings. What is invalid is told in a sentence each, without any secret, and
-    /// counts as unset.
+    /// Reads the settings. Returns a warning for each invalid one, which counts as unset; no warning
+    /// repeats a secret.
     ///
-    /// Order of precedence: `otel_sdk_disabled`, then `enable_tracing`, then whether there is an
-    /// endpoint decide about on and off. The endpoint is the first that is set of
-    /// `otel_exporter_otlp_traces_endpoint`, `otel_exporter_otlp_endpoint`,
-    /// `jaeger_collector_host`, `http://localhost:4318`. A setting for traces alone
-    /// (`otel_exporter_otlp_traces_*`) precedes the one for all signals.
+    /// `otel_sdk_disabled`, then `enable_tracing`, then `otel_traces_exporter`, then the presence of
+    /// an endpoint decide about on and off. The endpoint is the first that is set of
+    /// `otel_exporter_otlp_traces_endpoint`, `otel_exporter_otlp_endpoint`, `jaeger_collector_host`;
+    /// `http://localhost:4318` if none is set and `enable_tracing` is true. A setting for traces alone
+    /// (`otel_exporter_otlp_traces_*`) takes precedence over the one for all signals.
     pub fn read(
         service_name: &str,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> (Tracing, Vec<String>) {
-        let mut values = Values::new(lookup);
-        let tracing = values.tracing(service_name);
-        (tracing, values.into_complaints())
+        let mut reader = Reader(Values::new(lookup));
+        let tracing = reader.tracing(service_name);
+        (tracing, reader.0.into_warnings())
     }
 }
 
-/// How each setting of tracing is read.
-impl<L: Fn(&str) -> Option<String>> Values<L> {
+struct Reader<L>(Values<L>);
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
     fn tracing(&mut self, service_name: &str) -> Tracing {
-        let successors = [
-            ("jaeger_agent_host", "jaeger_collector_host"),
-            ("jaeger_agent_port", "otel_exporter_otlp_endpoint"),
-            ("otel_exporter_jaeger_endpoint", "otel_exporter_otlp_endpoint"),
-        ];
-        for (old, new) in successors {
-            if self.value(old).is_some() {
+        for old in [&AGENT_HOST, &AGENT_PORT, &JAEGER_ENDPOINT] {
+            if let Relation::ReplacedBy(successor) = old.relation
+                && self.0.text(old).is_some()
+            {
                 let reason = format!(
-                    "it is not used any more (Jaeger's agent and its protocol are gone): set {new}"
+                    "it is not used any more (Jaeger's agent and its protocol are gone): set \
+                     {successor}"
                 );
-                self.complain(old, reason);
+                self.0.warn(old, reason);
             }
         }
-        if self.boolean("otel_sdk_disabled") == Some(true) {
+        if self.0.flag(&SDK_DISABLED) == Some(true) {
             return Tracing::Off { reason: "otel_sdk_disabled is true" };
         }
-        let enabled = self.boolean("enable_tracing");
+        let enabled = self.0.flag(&ENABLE_TRACING);
         if enabled == Some(false) {
             return Tracing::Off { reason: "enable_tracing is false" };
         }
-        match self.value("otel_traces_exporter").as_deref() {
-            Some("none") => return Tracing::Off { reason: "otel_traces_exporter is none" },
-            None | Some("otlp") => {}
-            Some(other) => {
-                let reason = format!("{other:?} is not known, otlp and none are; otlp is used");
-                self.complain("otel_traces_exporter", reason);
-            }
+        if self.0.choice(&EXPORTER) == "none" {
+            return Tracing::Off { reason: "otel_traces_exporter is none" };
         }
         let endpoint = match self.endpoint() {
             Some(endpoint) => endpoint,
@@ -170,210 +362,145 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
     }
 
     fn settings(&mut self, service_name: &str, endpoint: Uri) -> Settings {
-        self.protocol();
+        // Read for its warning alone: there is one protocol.
+        self.preferred([&TRACES_PROTOCOL, &PROTOCOL], Values::choice);
         let (sampler, sampler_name) = self.sampler();
-        let (trace_context, baggage) = self.propagators();
+        let propagators = self.0.choices(&PROPAGATORS);
         let mut resource = self.resource_attributes();
-        let text = |value: Option<String>, default: &str| value.unwrap_or(default.to_owned());
-        // OpenTelemetry's default is 30 s for an export of the batch processor.
-        let export_timeout = self.milliseconds("otel_bsp_export_timeout", 30_000);
-        let attempt_timeout = self
-            .for_traces("timeout")
-            .map_or(export_timeout, |name| self.milliseconds(&name, 30_000).min(export_timeout));
-        // Nothing waits for it: spans go as soon as the one export before them is done.
-        self.milliseconds("otel_bsp_schedule_delay", 5_000);
-        let queue_size = self.whole("otel_bsp_max_queue_size", 2048, 1..=1_000_000);
+        let export_timeout = self.milliseconds(&EXPORT_TIMEOUT);
+        let attempt_timeout = match self.0.first_set([&TRACES_TIMEOUT, &OTLP_TIMEOUT]) {
+            Some(timeout) => self.milliseconds(timeout).min(export_timeout),
+            None => export_timeout,
+        };
+        // Read for its warning alone.
+        self.milliseconds(&SCHEDULE_DELAY);
+        let queue_size = self.0.whole(&QUEUE_SIZE);
         Settings {
             headers: self.headers(),
-            gzip: self.gzip(),
+            gzip: self.preferred([&TRACES_COMPRESSION, &COMPRESSION], Values::choice) == "gzip",
             attempt_timeout,
-            retry_budget: self.milliseconds("trace_retry_budget", 90_000),
+            retry_budget: self.milliseconds(&RETRY_BUDGET),
             queue_size,
-            batch_size: self
-                .whole("otel_bsp_max_export_batch_size", 512, 1..=1_000_000)
-                .min(queue_size),
+            batch_size: self.0.whole(&BATCH_SIZE).min(queue_size),
             sampler,
             sampler_name,
             service_name: self
-                .value("otel_service_name")
+                .0
+                .text(&SERVICE_NAME)
                 .or(resource.remove("service.name"))
                 .unwrap_or(service_name.to_owned()),
             service_instance_id: resource
                 .remove("service.instance.id")
-                .or(self.value("jaeger_hostname")),
-            faas_name: text(resource.remove("faas.name"), service_name),
+                .or(self.0.text(&INSTANCE_ID)),
+            faas_name: resource.remove("faas.name").unwrap_or(service_name.to_owned()),
             resource,
-            trace_context,
-            baggage,
-            excluded_routes: list(&text(self.value("trace_excluded_routes"), "")),
-            allowed_host: text(self.value("collector_allowed_host"), ""),
+            trace_context: propagators.contains(&"tracecontext"),
+            baggage: propagators.contains(&"baggage"),
+            excluded_routes: self.0.list(&EXCLUDED_ROUTES),
+            allowed_host: self.0.text(&ALLOWED_HOST).unwrap_or_default(),
             endpoint,
         }
     }
 
-    /// The name of the exporter's setting that counts: the one for traces, else the one for all.
-    fn for_traces(&self, what: &str) -> Option<String> {
-        [format!("otel_exporter_otlp_traces_{what}"), format!("otel_exporter_otlp_{what}")]
-            .into_iter()
-            .find(|name| self.value(name).is_some())
+    /// Reads the setting for traces if it is set, else the one for all signals.
+    fn preferred<K, T>(
+        &mut self,
+        settings: [&'static Setting<K>; 2],
+        read: impl Fn(&mut Values<L>, &Setting<K>) -> T,
+    ) -> T {
+        let setting = self.0.first_set(settings).unwrap_or(settings[1]);
+        read(&mut self.0, setting)
     }
 
-    /// A duration from 1 ms to one hour.
-    fn milliseconds(&mut self, name: &str, default: usize) -> Duration {
-        Duration::from_millis(self.whole(name, default, 1..=3_600_000) as u64)
+    fn milliseconds(&mut self, setting: &Setting<Whole>) -> Duration {
+        Duration::from_millis(self.0.whole(setting) as u64)
     }
 
     fn endpoint(&mut self) -> Option<Uri> {
-        let ways = [
-            ("otel_exporter_otlp_traces_endpoint", ""),
-            ("otel_exporter_otlp_endpoint", "/v1/traces"),
-        ];
-        for (name, path) in ways {
-            let Some(value) = self.value(name) else { continue };
+        for (setting, path) in [(&TRACES_ENDPOINT, ""), (&ENDPOINT, "/v1/traces")] {
+            let Some(value) = self.0.text(setting) else { continue };
             match endpoint(&value, path) {
                 Ok(uri) => {
                     if uri.port_u16() == Some(OTLP_GRPC_PORT) {
-                        self.complain(
-                            name,
-                            format!(
-                                "{OTLP_GRPC_PORT} is the port of OTLP over gRPC; spans are sent \
-                                 over HTTP, whose port is {OTLP_HTTP_PORT}"
-                            ),
+                        let reason = format!(
+                            "{OTLP_GRPC_PORT} is the port of OTLP over gRPC; spans are sent over \
+                             HTTP, whose port is {OTLP_HTTP_PORT}"
                         );
+                        self.0.warn(setting, reason);
                     }
                     return Some(uri);
                 }
-                Err(reason) => self.complain(name, format!("{reason}; it is ignored")),
+                Err(reason) => self.0.warn(setting, format!("{reason}; it is ignored")),
             }
         }
-        let name = "jaeger_collector_host";
-        let host = self.value(name)?;
-        // The whole URL is made from it: nothing but a host may be in it.
+        let host = self.0.text(&COLLECTOR_HOST)?;
+        // The whole URL is made from it, so nothing but a host may be in it.
         let uri = endpoint(&format!("http://{host}:{OTLP_HTTP_PORT}"), "/v1/traces");
         match uri {
             Ok(uri) if uri.host() == Some(&host) => Some(uri),
             _ => {
-                self.complain(
-                    name,
-                    format!(
-                        "this is not a host's name or address, such as jaeger-collector; for a \
-                         port other than {OTLP_HTTP_PORT} or a URL set \
-                         otel_exporter_otlp_endpoint; it is ignored"
-                    ),
+                let reason = format!(
+                    "expected a host's name or address, such as jaeger-collector; it is ignored. \
+                     For a port other than {OTLP_HTTP_PORT} or a URL set {}",
+                    ENDPOINT.name
                 );
+                self.0.warn(&COLLECTOR_HOST, reason);
                 None
             }
         }
     }
 
-    fn protocol(&mut self) {
-        let Some(name) = self.for_traces("protocol") else { return };
-        let value = self.value(&name).unwrap_or_default();
-        if value != "http/protobuf" {
-            self.complain(&name, format!("{value:?} can't be spoken here; http/protobuf is used"));
-        }
-    }
-
-    fn gzip(&mut self) -> bool {
-        let Some(name) = self.for_traces("compression") else { return false };
-        match self.value(&name).as_deref() {
-            Some("gzip") => true,
-            None | Some("none") => false,
-            Some(other) => {
-                let reason = format!("{other:?} is neither gzip nor none; none is used");
-                self.complain(&name, reason);
-                false
-            }
-        }
-    }
-
-    /// `key=value` pairs with commas between, values percent-encoded (W3C Baggage, as the OTLP
-    /// exporter's specification says). The values are secret: no complaint repeats them.
+    /// Returns the headers of exports. Their values are secret: no warning repeats them.
     fn headers(&mut self) -> HeaderMap {
-        let Some(name) = self.for_traces("headers") else { return HeaderMap::new() };
+        let Some(setting) = self.0.first_set([&TRACES_HEADERS, &HEADERS]) else {
+            return HeaderMap::new();
+        };
         let header = |(key, value): (String, String)| {
             let mut value = HeaderValue::from_str(&value).ok()?;
             value.set_sensitive(true);
             Some((HeaderName::from_str(&key).ok()?, value))
         };
-        let headers = pairs(&self.value(&name).unwrap_or_default())
+        let headers = pairs(&self.0.text(setting).unwrap_or_default())
             .and_then(|pairs| pairs.into_iter().map(header).collect());
         headers.unwrap_or_else(|| {
-            let reason = "this is not a list of key=value pairs with commas between; \
-                          no header is sent";
-            self.complain(&name, reason);
+            let reason = "expected key=value pairs with commas between; no header is sent";
+            self.0.warn(setting, reason);
             HeaderMap::new()
         })
     }
 
     fn resource_attributes(&mut self) -> BTreeMap<String, String> {
-        let name = "otel_resource_attributes";
-        let value = self.value(name).unwrap_or_default();
+        let value = self.0.text(&RESOURCE_ATTRIBUTES).unwrap_or_default();
         pairs(&value).map(|pairs| pairs.into_iter().collect()).unwrap_or_else(|| {
             let reason = format!(
-                "{value:?} is not a list of key=value pairs with commas between; it is ignored"
+                "expected key=value pairs with commas between, found {value:?}; it is ignored"
             );
-            self.complain(name, reason);
+            self.0.warn(&RESOURCE_ATTRIBUTES, reason);
             BTreeMap::new()
         })
     }
 
+    /// Returns the sampler, and its name with its argument.
     fn sampler(&mut self) -> (Sampler, String) {
-        let always = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
-        let default = "parentbased_always_on";
-        let name = self.value("otel_traces_sampler").unwrap_or(default.to_owned());
-        let sampler = match name.as_str() {
-            "always_on" => Sampler::AlwaysOn,
-            "always_off" => Sampler::AlwaysOff,
-            "parentbased_always_on" => always,
-            "parentbased_always_off" => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
-            "traceidratio" | "parentbased_traceidratio" => {
-                let ratio = self.number("otel_traces_sampler_arg", 1.0, 0.0..=1.0);
-                let by_ratio = Sampler::TraceIdRatioBased(ratio);
-                let sampler = match name.as_str() {
-                    "traceidratio" => by_ratio,
-                    _ => Sampler::ParentBased(Box::new(by_ratio)),
-                };
-                return (sampler, format!("{name} {ratio}"));
-            }
-            other => {
-                let reason = format!("{other:?} is no sampler known here; {default} is used");
-                self.complain("otel_traces_sampler", reason);
-                return (always, default.to_owned());
+        let name = self.0.choice(&SAMPLER);
+        let (parent_based, decision) = match name.strip_prefix("parentbased_") {
+            Some(decision) => (true, decision),
+            None => (false, name),
+        };
+        let (sampler, name) = match decision {
+            "always_on" => (Sampler::AlwaysOn, name.to_owned()),
+            "always_off" => (Sampler::AlwaysOff, name.to_owned()),
+            _ => {
+                let ratio = self.0.number(&SAMPLER_ARG);
+                (Sampler::TraceIdRatioBased(ratio), format!("{name} {ratio}"))
             }
         };
-        (sampler, name)
-    }
-
-    /// Whether trace context, and whether baggage are taken from a request.
-    fn propagators(&mut self) -> (bool, bool) {
-        let name = "otel_propagators";
-        let Some(value) = self.value(name) else { return (true, true) };
-        let (mut trace_context, mut baggage) = (false, false);
-        for propagator in list(&value) {
-            match propagator.as_str() {
-                "tracecontext" => trace_context = true,
-                "baggage" => baggage = true,
-                "none" => {}
-                other => {
-                    let reason = format!(
-                        "{other:?} is not known here, tracecontext, baggage and none are; it is \
-                         ignored"
-                    );
-                    self.complain(name, reason);
-                }
-            }
-        }
-        (trace_context, baggage)
+        (if parent_based { Sampler::ParentBased(Box::new(sampler)) } else { sampler }, name)
     }
 }
 
-/// The parts of a list with commas between, empty ones left out.
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-/// The pairs of `key=value,key=value`, values percent-decoded; `None` if it is something else.
+/// Returns the pairs of `key=value,key=value`, values percent-decoded (W3C Baggage, as the OTLP
+/// exporter's specification says); `None` if the text is something else.
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let pair = |text: String| {
         let (key, value) = text.split_once('=')?;
@@ -383,21 +510,21 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     list(text).into_iter().map(pair).collect()
 }
 
-/// The URL of an endpoint with a path added. The reason of a refusal has nothing of the value,
-/// which may hold a password.
+/// Returns the URL of an endpoint with a path appended. The reason of a refusal repeats nothing of
+/// the value, which may hold a password.
 fn endpoint(value: &str, path: &str) -> Result<Uri, &'static str> {
     let uri: Uri = value.parse().map_err(|_| "this is not a URL")?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("this is not a URL that begins with http:// or https://");
+        return Err("expected a URL that begins with http:// or https://");
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("a URL with a user name or password is not taken, since it would be shown in \
-                    logs: put credentials into otel_exporter_otlp_headers");
+        return Err("a URL with a user name or password would be shown in logs: put credentials \
+                    into otel_exporter_otlp_headers");
     }
     if path.is_empty() {
         return Ok(uri);
     }
-    // OTLP exporter specification: the path is added to that of the base endpoint.
+    // OTLP exporter specification: the path is appended to that of the base endpoint.
     let base = format!(
         "{}://{}",
         uri.scheme_str().unwrap_or_default(),
@@ -419,51 +546,70 @@ mod tests {
         })
     }
 
+    #[test]
+    fn table_is_consistent() {
+        for (row, setting) in TABLE.iter().enumerate() {
+            let name = setting.name;
+            assert!(!NAMES[..row].contains(&name), "{name} stands twice");
+            assert!(setting.help.ends_with('.'), "{name}: {}", setting.help);
+            if let Relation::Overrides(other) | Relation::ReplacedBy(other) = setting.relation {
+                assert!(NAMES.contains(&other), "{name} relates to {other}");
+            }
+            if let (Some(range), Some(default)) = (setting.kind.range(), setting.kind.default()) {
+                assert!(range.contains(&default.parse().expect("a number")), "{name}: {default}");
+            }
+            if let (Some(choices), Some(default)) = (setting.kind.choices(), setting.kind.default())
+            {
+                assert!(list(&default).iter().all(|word| choices.contains(&word.as_str())));
+            }
+        }
+    }
+
     fn on(values: &[(&str, &str)]) -> Settings {
         match read(values) {
-            (Tracing::On(settings), complaints) if complaints.is_empty() => *settings,
+            (Tracing::On(settings), warnings) if warnings.is_empty() => *settings,
             other => panic!("{other:?}"),
         }
     }
 
-    const ENDPOINT: (&str, &str) = ("otel_exporter_otlp_endpoint", "http://collector:4318");
+    const COLLECTOR: (&str, &str) = ("otel_exporter_otlp_endpoint", "http://collector:4318");
 
-    /// The settings with an endpoint and one more, which is complained of by its name.
+    /// The settings with an endpoint and one more, and the warning that names it.
     fn refused(name: &str, value: &str) -> (Settings, String) {
-        let (tracing, complaints) = read(&[ENDPOINT, (name, value)]);
-        let [complaint] = complaints.as_slice() else { panic!("{complaints:?}") };
-        assert!(complaint.contains(name), "{complaint}");
+        let (tracing, warnings) = read(&[COLLECTOR, (name, value)]);
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.contains(name), "{warning}");
         let Tracing::On(settings) = tracing else { panic!("off") };
-        (*settings, complaint.clone())
+        (*settings, warning.clone())
     }
 
     #[test]
-    fn an_endpoint_turns_tracing_on_unless_it_is_turned_off() {
+    fn endpoint_turns_tracing_on_unless_a_switch_is_off() {
         for (values, is_on) in [
             (&[][..], false),
-            (&[ENDPOINT], true),
+            (&[COLLECTOR], true),
             (&[("otel_exporter_otlp_endpoint", "  ")], false),
             (&[("jaeger_collector_host", "jaeger")], true),
             (&[("enable_tracing", "True")], true),
-            (&[ENDPOINT, ("enable_tracing", "false")], false),
-            (&[ENDPOINT, ("otel_traces_exporter", "none")], false),
+            (&[COLLECTOR, ("enable_tracing", "false")], false),
+            (&[COLLECTOR, ("otel_traces_exporter", "none")], false),
             (&[("enable_tracing", "true"), ("otel_sdk_disabled", "true")], false),
         ] {
-            let (tracing, complaints) = read(values);
+            let (tracing, warnings) = read(values);
             assert_eq!(matches!(tracing, Tracing::On(_)), is_on, "{values:?}");
-            assert_eq!(complaints, Vec::<String>::new(), "{values:?}");
+            assert_eq!(warnings, Vec::<String>::new(), "{values:?}");
         }
     }
 
     #[test]
-    fn the_endpoint_from_each_of_the_ways() {
+    fn endpoint_follows_precedence() {
         let traces = ("otel_exporter_otlp_traces_endpoint", "https://hosted.example/otlp/here");
         let host = ("jaeger_collector_host", "jaeger-collector.tracing.svc");
         for (values, endpoint) in [
             (&[("enable_tracing", "true")][..], "http://localhost:4318/v1/traces"),
             (&[host], "http://jaeger-collector.tracing.svc:4318/v1/traces"),
-            (&[host, ENDPOINT], "http://collector:4318/v1/traces"),
-            (&[host, ENDPOINT, traces], "https://hosted.example/otlp/here"),
+            (&[host, COLLECTOR], "http://collector:4318/v1/traces"),
+            (&[host, COLLECTOR, traces], "https://hosted.example/otlp/here"),
             (
                 &[("otel_exporter_otlp_endpoint", "https://hosted.example/otlp/")],
                 "https://hosted.example/otlp/v1/traces",
@@ -474,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_cannot_be_is_told_without_its_password() {
+    fn invalid_endpoint_is_reported_without_its_password() {
         for (name, value) in [
             ("otel_exporter_otlp_endpoint", "collector:4318"),
             ("otel_exporter_otlp_endpoint", "ftp://collector"),
@@ -484,29 +630,29 @@ mod tests {
             ("jaeger_collector_host", "jaeger:4317"),
             ("jaeger_collector_host", "someone:hunter2@jaeger"),
         ] {
-            let (tracing, complaints) = read(&[(name, value)]);
+            let (tracing, warnings) = read(&[(name, value)]);
             assert!(matches!(tracing, Tracing::Off { .. }), "{value}");
-            assert_eq!(complaints.len(), 1, "{value}");
-            assert!(complaints[0].contains(name), "{complaints:?}");
-            assert!(!complaints[0].contains("hunter2"), "{complaints:?}");
+            assert_eq!(warnings.len(), 1, "{value}");
+            assert!(warnings[0].contains(name), "{warnings:?}");
+            assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
         }
-        let (_, complaints) = read(&[("otel_exporter_otlp_endpoint", "http://collector:4317")]);
-        assert!(complaints[0].contains("4318"), "{complaints:?}");
+        let (_, warnings) = read(&[("otel_exporter_otlp_endpoint", "http://collector:4317")]);
+        assert!(warnings[0].contains("4318"), "{warnings:?}");
     }
 
     #[test]
-    fn names_of_old_have_a_successor() {
+    fn old_name_is_reported_with_its_successor() {
         for name in ["jaeger_agent_host", "jaeger_agent_port", "otel_exporter_jaeger_endpoint"] {
-            let (tracing, complaints) = read(&[(name, "old")]);
+            let (tracing, warnings) = read(&[(name, "old")]);
             assert!(matches!(tracing, Tracing::Off { .. }));
-            assert!(complaints[0].contains(name) && complaints[0].contains(": set "));
+            assert!(warnings[0].contains(name) && warnings[0].contains(": set "));
         }
     }
 
     #[test]
     fn headers_are_decoded_and_never_shown() {
         let headers = on(&[
-            ENDPOINT,
+            COLLECTOR,
             ("otel_exporter_otlp_headers", "Authorization=Basic%20c2VjcmV0, x-team = blue "),
         ])
         .headers;
@@ -514,15 +660,15 @@ mod tests {
         assert_eq!(headers["x-team"], "blue");
         assert!(!format!("{headers:?}").contains("c2VjcmV0"), "{headers:?}");
 
-        let (settings, complaint) = refused("otel_exporter_otlp_headers", "secret token");
-        assert!(settings.headers.is_empty() && !complaint.contains("token"), "{complaint}");
+        let (settings, warning) = refused("otel_exporter_otlp_headers", "secret token");
+        assert!(settings.headers.is_empty() && !warning.contains("token"), "{warning}");
     }
 
     #[test]
-    fn samplers() {
+    fn sampler_is_named_with_its_argument() {
         let sampler = |name: &str, argument: &str| {
             let values =
-                [ENDPOINT, ("otel_traces_sampler", name), ("otel_traces_sampler_arg", argument)];
+                [COLLECTOR, ("otel_traces_sampler", name), ("otel_traces_sampler_arg", argument)];
             let settings = on(&values);
             (format!("{:?}", settings.sampler), settings.sampler_name)
         };
@@ -538,13 +684,13 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_names_the_service() {
-        let settings = on(&[ENDPOINT]);
+    fn service_name_takes_precedence_over_resource_attributes() {
+        let settings = on(&[COLLECTOR]);
         assert_eq!((settings.service_name, settings.faas_name), {
             ("test-service".to_owned(), "test-service".to_owned())
         });
         let settings = on(&[
-            ENDPOINT,
+            COLLECTOR,
             (
                 "otel_resource_attributes",
                 "service.name=one,deployment.environment.name=a%2Cb,service.instance.id=i",
@@ -552,15 +698,15 @@ mod tests {
             ("jaeger_hostname", "pod-1"),
             ("otel_service_name", "two"),
         ]);
-        assert_eq!(settings.service_name, "two", "the name of its own precedes");
+        assert_eq!(settings.service_name, "two", "otel_service_name takes precedence");
         assert_eq!(settings.service_instance_id.as_deref(), Some("i"));
         assert_eq!(settings.resource["deployment.environment.name"], "a,b");
-        let settings = on(&[ENDPOINT, ("jaeger_hostname", "pod-1")]);
+        let settings = on(&[COLLECTOR, ("jaeger_hostname", "pod-1")]);
         assert_eq!(settings.service_instance_id.as_deref(), Some("pod-1"));
     }
 
     #[test]
-    fn what_cannot_be_is_told_and_has_its_default() {
+    fn invalid_setting_falls_back_to_default() {
         let (settings, _) = refused("otel_bsp_max_queue_size", "many");
         assert_eq!((settings.queue_size, settings.batch_size), (2048, 512));
         let (settings, _) = refused("trace_retry_budget", "-1");
@@ -575,9 +721,9 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_takes_no_longer_than_either_timeout() {
+    fn shorter_timeout_bounds_an_attempt() {
         let timeout = |values: &[(&str, &str)]| {
-            on(&[&[ENDPOINT], values].concat()).attempt_timeout.as_millis()
+            on(&[&[COLLECTOR], values].concat()).attempt_timeout.as_millis()
         };
         assert_eq!(timeout(&[]), 30_000);
         assert_eq!(timeout(&[("otel_bsp_export_timeout", "50")]), 50);
