@@ -1,16 +1,19 @@
 //! ASL letters from photos of hands: the HTTP service, as a WebAssembly component.
 //!
-//! A request takes one way through: [`api`] → [`vision`] → [`response`]. [`problem`] turns every
-//! error into a response, [`settings`] reads the service's settings. All of it is plain Rust,
-//! tested without a host. `entry` is built for WebAssembly alone: one thin file for each world that
-//! the component is built for, and the only code that knows a host.
+//! A request's way: `entry` → [`service`] → [`api`] (route) → [`body`] (photo) → [`predict`] (letter,
+//! by [`vision`]) → [`response`]. [`problem`] turns every error into a response, [`settings`] holds the
+//! service's settings, [`media`] the media types of a photo. All of it is plain Rust, tested without a
+//! host. `entry` is built for WebAssembly alone: one thin file for each world that the component is
+//! built for, and the only code that knows a host.
 
 pub mod api;
+pub mod body;
+pub mod media;
+pub mod predict;
 pub mod problem;
 pub mod response;
+pub mod service;
 pub mod settings;
 
 #[cfg(all(target_family = "wasm", not(test)))]
-mod entry {
-    mod p3;
-}
+mod entry;

@@ -1,49 +1,93 @@
-//! What is answered when a request can't be served: the one place where errors become responses.
-
-use std::fmt;
+//! A problem: an error as a response, `application/problem+json` (RFC 9457). The one place where
+//! errors become responses.
+//!
+//! A problem's text is the `detail` that the client reads: a sentence, then the remedy as a second
+//! one. [`Problem::reason`] is for those who run the service.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
+use thiserror::Error;
 
-use vision::decode::DecodeError;
+use vision::decode::{DecodeError, Format};
 
-/// The media types that `POST /predict` takes.
-pub const ACCEPTED: &str = "image/jpeg, image/png, image/webp or multipart/form-data";
+use crate::media;
 
-/// Why a request is not served.
-#[derive(Debug)]
+/// The reason why a request is not served.
+#[derive(Debug, Error)]
 pub enum Problem {
-    /// 400: the multipart body is malformed, or has not exactly one file.
+    /// 400: the form is malformed, or does not have exactly one file.
+    #[error("The form cannot be read: {0}. Send a form with exactly one file, the photo.")]
     Multipart(String),
     /// 400: the body ended before it was complete.
-    CutOff,
-    /// 404: no such route.
+    #[error("The body ended after {received} bytes, before it was complete. Send it again.")]
+    CutOff {
+        /// Bytes that arrived.
+        received: usize,
+    },
+    /// 404: there is no such route.
+    #[error("There is no such route. GET / lists all routes.")]
     NotFound,
-    /// 405: the route does not know this method.
+    /// 405: the route does not support the method.
+    #[error("This route does not support that method. Use one of {allow}.")]
     Method {
-        /// The methods that it knows, as in `Allow`.
+        /// The methods that it supports, as in `Allow`.
         allow: &'static str,
     },
     /// 413: the body is larger than the limit.
+    #[error("The body is larger than {limit} bytes. Send a smaller photo.")]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
     },
-    /// 415: the body is of a type that is not taken.
+    /// 415: the body has a media type that is not supported.
+    #[error(
+        "The Content-Type {0} is not supported. Send a photo as {}.",
+        media::list(media::accepted())
+    )]
     MediaType(String),
-    /// 415 for a HEIC photo, else 422: the photo can't be decoded.
-    Decode(DecodeError),
-    /// 500: the service itself failed. What exactly goes to the log, not to the client.
+    /// 415 for a HEIC photo, else 422: the photo cannot be decoded.
+    #[error("{}", detail(.0))]
+    Decode(#[from] DecodeError),
+    /// 500: the service itself failed. The client is not told the reason.
+    #[error("The service failed. Try again; its log names the reason.")]
     Internal(String),
 }
 
+/// Returns the detail of a photo that cannot be decoded.
+fn detail(error: &DecodeError) -> String {
+    match error {
+        DecodeError::Empty => "The photo has no bytes. Send a complete file.".into(),
+        DecodeError::UnknownFormat => format!(
+            "The photo's format is not supported. Send a photo in {}.",
+            media::list(Format::ALL.map(Format::name))
+        ),
+        DecodeError::Heic => {
+            "HEIC photos are not supported. Send the photo as JPEG; on an iPhone: \
+                              Settings, Camera, Formats, Most Compatible."
+                .into()
+        }
+        DecodeError::TooManyPixels { width, height, limit } => format!(
+            "The photo has {width} × {height} pixels, more than the limit of {limit}. Scale it down."
+        ),
+        DecodeError::Broken { format, reason } => {
+            format!("The {format} data cannot be decoded: {reason}. Send the complete file.")
+        }
+    }
+}
+
+impl From<vision::engine::ModelError> for Problem {
+    fn from(error: vision::engine::ModelError) -> Problem {
+        Problem::Internal(error.to_string())
+    }
+}
+
 impl Problem {
-    /// The response's status.
+    /// Returns the response's status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Multipart(_) | Problem::CutOff => StatusCode::BAD_REQUEST,
+            Problem::Multipart(_) | Problem::CutOff { .. } => StatusCode::BAD_REQUEST,
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -55,11 +99,11 @@ impl Problem {
         }
     }
 
-    /// The kind of problem, one of few: `error.type` in a trace.
+    /// Returns the kind of problem, one of few words: `error.type` in a trace.
     pub fn kind(&self) -> &'static str {
         match self {
             Problem::Multipart(_) => "multipart",
-            Problem::CutOff => "cut_off",
+            Problem::CutOff { .. } => "cut_off",
             Problem::NotFound => "not_found",
             Problem::Method { .. } => "method",
             Problem::TooLarge { .. } => "too_large",
@@ -69,16 +113,16 @@ impl Problem {
         }
     }
 
-    /// What happened, for those who run the service: with the reason that a client is not told.
+    /// Returns the error for those who run the service, with the reason that a client is not told.
     pub fn reason(&self) -> String {
         match self {
             Problem::Internal(reason) => reason.clone(),
+            Problem::Decode(error) => error.to_string(),
             other => other.to_string(),
         }
     }
 
-    /// The response: `application/problem+json` (RFC 9457), with the id of the request's trace
-    /// where requests are traced.
+    /// Returns the response, with the id of the request's trace where requests are traced.
     pub fn response(&self, trace_id: Option<String>) -> Response<Bytes> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -91,7 +135,7 @@ impl Problem {
         }
         let status = self.status();
         let body = Body {
-            // RFC 9457: nothing more to say of the type than the status does.
+            // RFC 9457: the type says no more than the status does.
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
@@ -105,51 +149,159 @@ impl Problem {
         if let Problem::Method { allow } = self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            let types = "image/jpeg, image/png, image/webp, multipart/form-data";
-            headers.insert(http::header::ACCEPT, HeaderValue::from_static(types));
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE
+            && let Ok(types) = HeaderValue::try_from(media::accepted().join(", "))
+        {
+            headers.insert(ACCEPT, types);
         }
         response
     }
 }
 
-impl fmt::Display for Problem {
-    /// What to do, for the client.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Problem::Multipart(reason) => write!(
-                f,
-                "The multipart body can't be used ({reason}): send one file field with a photo."
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn body(response: &Response<Bytes>) -> Value {
+        serde_json::from_slice(response.body()).expect("JSON")
+    }
+
+    /// One problem of each kind, with its status, its kind and its detail.
+    fn all() -> Vec<(Problem, u16, &'static str, &'static str)> {
+        let broken = DecodeError::Broken { format: Format::Jpeg, reason: "marker 0".into() };
+        let pixels = DecodeError::TooManyPixels { width: 9000, height: 8000, limit: 50_000_000 };
+        vec![
+            (
+                Problem::Multipart("it has no file".into()),
+                400,
+                "multipart",
+                "The form cannot be read: it has no file. Send a form with exactly one file, the \
+                 photo.",
             ),
-            Problem::CutOff => write!(f, "The body ended too early: send it again."),
-            Problem::NotFound => write!(f, "There is no such route: GET / lists all routes."),
-            Problem::Method { allow } => {
-                write!(f, "This route does not know that method: use one of {allow}.")
-            }
-            Problem::TooLarge { limit } => {
-                write!(f, "The body is larger than {limit} bytes: send a smaller photo.")
-            }
-            Problem::MediaType(found) => {
-                write!(f, "The Content-Type {found} is not taken: send a photo as {ACCEPTED}.")
-            }
-            Problem::Decode(error) => error.fmt(f),
-            Problem::Internal(_) => {
-                write!(f, "The service failed: try again; its log says more.")
-            }
+            (
+                Problem::CutOff { received: 7 },
+                400,
+                "cut_off",
+                "The body ended after 7 bytes, before it was complete. Send it again.",
+            ),
+            (
+                Problem::NotFound,
+                404,
+                "not_found",
+                "There is no such route. GET / lists all routes.",
+            ),
+            (
+                Problem::Method { allow: "GET, HEAD, OPTIONS" },
+                405,
+                "method",
+                "This route does not support that method. Use one of GET, HEAD, OPTIONS.",
+            ),
+            (
+                Problem::TooLarge { limit: 1000 },
+                413,
+                "too_large",
+                "The body is larger than 1000 bytes. Send a smaller photo.",
+            ),
+            (
+                Problem::MediaType("text/plain".into()),
+                415,
+                "media_type",
+                "The Content-Type text/plain is not supported. Send a photo as image/jpeg, \
+                 image/png, image/webp or multipart/form-data.",
+            ),
+            (
+                Problem::Decode(DecodeError::Heic),
+                415,
+                "heic",
+                "HEIC photos are not supported. Send the photo as JPEG; on an iPhone: Settings, \
+                 Camera, Formats, Most Compatible.",
+            ),
+            (
+                Problem::Decode(DecodeError::Empty),
+                422,
+                "empty",
+                "The photo has no bytes. Send a complete file.",
+            ),
+            (
+                Problem::Decode(DecodeError::UnknownFormat),
+                422,
+                "unknown_format",
+                "The photo's format is not supported. Send a photo in JPEG, PNG or WebP.",
+            ),
+            (
+                Problem::Decode(pixels),
+                422,
+                "too_many_pixels",
+                "The photo has 9000 × 8000 pixels, more than the limit of 50000000. Scale it down.",
+            ),
+            (
+                Problem::Decode(broken),
+                422,
+                "broken",
+                "The JPEG data cannot be decoded: marker 0. Send the complete file.",
+            ),
+            (
+                Problem::Internal("the model at /models failed".into()),
+                500,
+                "internal",
+                "The service failed. Try again; its log names the reason.",
+            ),
+        ]
+    }
+
+    #[test]
+    fn problem_has_its_status_kind_and_detail() {
+        for (problem, status, kind, detail) in all() {
+            assert_eq!(problem.kind(), kind);
+            let response = problem.response(None);
+            assert_eq!(response.status(), status, "{kind}");
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json", "{kind}");
+            let title = response.status().canonical_reason().expect("a known status");
+            let expected =
+                json!({"type": "about:blank", "title": title, "status": status, "detail": detail});
+            assert_eq!(body(&response), expected, "{kind}");
         }
     }
-}
 
-impl std::error::Error for Problem {}
-
-impl From<DecodeError> for Problem {
-    fn from(error: DecodeError) -> Problem {
-        Problem::Decode(error)
+    #[test]
+    fn response_names_the_trace() {
+        let response = Problem::NotFound.response(Some("0af7651916cd43dd".into()));
+        assert_eq!(body(&response)["trace_id"], "0af7651916cd43dd");
     }
-}
 
-impl From<vision::engine::ModelError> for Problem {
-    fn from(error: vision::engine::ModelError) -> Problem {
-        Problem::Internal(error.to_string())
+    #[test]
+    fn headers_name_what_is_supported() {
+        for (problem, status, kind, _) in all() {
+            let response = problem.response(None);
+            let header =
+                |name| response.headers().get(name).map(|value| value.to_str().expect("text"));
+            let allow = (status == 405).then_some("GET, HEAD, OPTIONS");
+            assert_eq!(header(ALLOW), allow, "{kind}");
+            let accept = "image/jpeg, image/png, image/webp, multipart/form-data";
+            assert_eq!(header(ACCEPT), (status == 415).then_some(accept), "{kind}");
+        }
+    }
+
+    #[test]
+    fn internal_reason_is_not_told_to_the_client() {
+        let error = vision::engine::ModelError::Run {
+            name: "letters.onnx".into(),
+            reason: "secret shape".into(),
+        };
+        let problem = Problem::from(error);
+        assert!(problem.reason().contains("secret shape"), "{}", problem.reason());
+        let response = problem.response(None);
+        let text = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(!text.contains("secret") && !text.contains("letters.onnx"), "{text}");
+        let headers = format!("{:?}", response.headers());
+        assert!(!headers.contains("secret"), "{headers}");
+    }
+
+    #[test]
+    fn reason_of_a_photo_is_the_decoders() {
+        let broken = DecodeError::Broken { format: Format::Png, reason: "no IDAT".into() };
+        assert_eq!(Problem::from(broken).reason(), "cannot decode the PNG photo: no IDAT");
     }
 }

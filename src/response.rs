@@ -7,7 +7,7 @@ use vision::landmarks::{Hand, LANDMARKS};
 use vision::letter::{Guess, Letters};
 use vision::pipeline::ModelVersion;
 
-/// How many guesses are told.
+/// Number of guesses in an answer.
 const TOP: usize = 5;
 
 /// The answer to `POST /predict`.
@@ -17,51 +17,52 @@ pub struct Prediction {
     pub prediction: Option<String>,
     /// The letter's probability, 0 to 1; 0 without a hand.
     pub confidence: f32,
-    /// Whether that is below the threshold.
+    /// True if the confidence is below the threshold.
     pub low_confidence: bool,
     /// The likeliest letters, at most five, the likeliest first; none without a hand.
     pub top: Vec<Guess>,
     /// The hand, if there is one.
     pub hand: Option<HandInPhoto>,
-    /// The model that answered.
+    /// The classifier's name and version.
     pub model: ModelVersion,
     /// The id of the request's trace, where requests are traced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }
 
-/// A hand, relative to the upright photo: 0 is left and top, 1 is right and bottom.
+/// A hand in the upright photo. Coordinates are fractions of its sides: 0 is left and top, 1 right and
+/// bottom.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HandInPhoto {
     /// `Right` or `Left`: the signer's own.
     pub handedness: &'static str,
-    /// The probability of that, 0.5 to 1.
+    /// The probability of that handedness, 0.5 to 1.
     pub handedness_score: f32,
     /// The probability that there is a hand, 0 to 1.
     pub presence: f32,
-    /// Where the landmarks were looked for.
+    /// The region in which the landmark model looked.
     pub r#box: RegionInPhoto,
-    /// x, y and z of each landmark; z is in units of x, smaller is nearer, 0 at the wrist.
+    /// x, y and z of each landmark. z is in units of x: smaller is nearer, 0 at the wrist.
     pub landmarks: [[f32; 3]; LANDMARKS],
 }
 
-/// A region of interest. It is square in pixels.
+/// A region of the photo. It is square in pixels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RegionInPhoto {
-    /// Left edge, before the region is turned, in parts of the photo's width.
+    /// Left edge before rotation, as a fraction of the photo's width.
     pub x: f32,
-    /// Upper edge, before the region is turned, in parts of the photo's height.
+    /// Upper edge before rotation, as a fraction of the photo's height.
     pub y: f32,
-    /// Width, in parts of the photo's width.
+    /// Width, as a fraction of the photo's width.
     pub width: f32,
-    /// Height, in parts of the photo's height.
+    /// Height, as a fraction of the photo's height.
     pub height: f32,
-    /// How far it is turned around its centre, clockwise, in radians.
+    /// Clockwise rotation around the centre, in radians.
     pub rotation: f32,
 }
 
 impl Prediction {
-    /// The answer for what was found in a photo.
+    /// Returns the answer for what was found in a photo.
     pub fn new(
         photo: &Photo,
         found: Option<(&Hand, Letters)>,

@@ -1,86 +1,108 @@
-//! The service's settings: Spin variables with defaults. Those of tracing are in
+//! The service's settings: their table, and [`Settings`] made of it. Those of tracing are in
 //! [`telemetry::settings`].
+//!
+//! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Settings::read`],
+//! and run `cargo xtask generate`, which writes it into the manifest, the chart and the documentation.
 
 use http::{HeaderMap, HeaderName};
 
-use telemetry::values::Values;
+use telemetry::setting::{Form, Number, Setting, Text, Values, names};
 
-/// What the application had that this one follows.
-const LOW_CONFIDENCE_THRESHOLD: f64 = 0.7;
+const GROUP: &str = "Service";
+
+/// The default is that of the application whose place this one takes.
+const LOW_CONFIDENCE_THRESHOLD: Setting<Number> = Setting::new(
+    "low_confidence_threshold",
+    Number { default: 0.7, min: 0.0, max: 1.0, unit: "" },
+    GROUP,
+    "A prediction with less confidence has `\"low_confidence\": true`.",
+);
+/// An instance has 4 GiB at most, and a growing body needs twice its size for a moment: hence 512 MiB.
+const MAX_BODY_BYTES: Setting<Number> = Setting::new(
+    "max_body_bytes",
+    Number { default: 10.0 * MIB, min: 1.0, max: 512.0 * MIB, unit: "bytes" },
+    GROUP,
+    "A larger body is refused with status 413 while it is read.",
+);
+/// The default admits 8064 × 6048 pixels. A pixel of a 16-bit PNG with transparency needs 8 bytes of
+/// an instance's 4 GiB: hence the limit.
+const MAX_PIXELS: Setting<Number> = Setting::new(
+    "max_pixels",
+    Number { default: 50e6, min: 1.0, max: 250e6, unit: "pixels" },
+    GROUP,
+    "A photo with more pixels is refused with status 422 before it is decoded. The default admits \
+     the photos of 48-megapixel phones.",
+);
+const CORS_ALLOWED_ORIGINS: Setting<Text> = Setting::new(
+    "cors_allowed_origins",
+    Text { form: Form::List, unset: "" },
+    GROUP,
+    "Origins whose pages may use the service, such as `https://example.org`. `*` allows all.",
+);
+const USER_ID_HEADER: Setting<Text> = Setting::new(
+    "user_id_header",
+    Text { form: Form::Header, unset: "" },
+    GROUP,
+    "The request header whose value traces record as `prediction.user_id`. Personal data.",
+);
+
+/// All settings of the service.
+pub const TABLE: [Setting; 5] = [
+    LOW_CONFIDENCE_THRESHOLD.any(),
+    MAX_BODY_BYTES.any(),
+    MAX_PIXELS.any(),
+    CORS_ALLOWED_ORIGINS.any(),
+    USER_ID_HEADER.any(),
+];
+
+/// The names of all settings of the service.
+pub const NAMES: [&str; TABLE.len()] = names(&TABLE);
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// Longest user id that is recorded, in characters: it is kept with every span that waits.
+const MAX_USER_ID: usize = 256;
 
 /// The settings, all valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `low_confidence_threshold`: a prediction with less confidence is marked as
-    /// `low_confidence`. 0 to 1.
+    /// Confidence below which a prediction is marked as `low_confidence`, 0 to 1.
     pub low_confidence_threshold: f32,
-    /// `max_body_bytes`: a larger body is refused.
+    /// Largest body of a request, in bytes.
     pub max_body_bytes: u64,
-    /// `max_pixels`: a photo with more pixels is refused before it is decoded.
+    /// Largest number of pixels of a photo.
     pub max_pixels: u64,
-    /// `cors_allowed_origins`: pages of these origins may use the service from a browser.
+    /// Origins whose pages may use the service from a browser.
     pub cors_allowed_origins: Origins,
-    /// `user_id_header`: the request header that says who asks, for the trace. Personal data.
+    /// The request header that names the user, for traces. Personal data.
     pub user_id_header: Option<HeaderName>,
 }
 
-/// Which origins' pages a browser lets use the service.
+/// The origins whose pages a browser lets use the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// All of them: `*`.
+    /// All origins: `*`.
     Any,
-    /// These, such as `https://example.org`; none by default.
+    /// These origins, such as `https://example.org`; none by default.
     These(Vec<String>),
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings {
-            low_confidence_threshold: LOW_CONFIDENCE_THRESHOLD as f32,
-            max_body_bytes: 10 * 1024 * 1024,
-            // The photos of 48-megapixel phones: 8064 × 6048 is 48.8 million.
-            max_pixels: 50_000_000,
-            cors_allowed_origins: Origins::These(Vec::new()),
-            user_id_header: None,
-        }
+        Settings::read(|_| None).0
     }
 }
 
-/// The names of all settings, as Spin variables.
-pub const NAMES: [&str; 5] = [
-    "low_confidence_threshold",
-    "max_body_bytes",
-    "max_pixels",
-    "cors_allowed_origins",
-    "user_id_header",
-];
-/// A longer user's id is cut, in characters: it is kept with every span that waits.
-const LONGEST_USER_ID: usize = 256;
-
 impl Settings {
-    /// Reads the settings. An unset or empty one has its default; an invalid one too, and a
-    /// sentence about it is returned beside the settings.
+    /// Reads the settings, and returns a warning for each invalid one. An unset, empty or invalid
+    /// setting has its default.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> (Settings, Vec<String>) {
         let mut values = Values::new(lookup);
-        let default = Settings::default();
-        // An instance has 4 GiB at most; a growing body needs twice its size for a moment, a pixel
-        // of a 16-bit PNG with transparency 8 bytes.
-        let (most_bytes, most_pixels) = (512.0 * 1024.0 * 1024.0, 250e6);
         let settings = Settings {
-            low_confidence_threshold: values.number(
-                "low_confidence_threshold",
-                LOW_CONFIDENCE_THRESHOLD,
-                0.0..=1.0,
-            ) as f32,
-            max_body_bytes: values.number(
-                "max_body_bytes",
-                default.max_body_bytes as f64,
-                1.0..=most_bytes,
-            ) as u64,
-            max_pixels: values.number("max_pixels", default.max_pixels as f64, 1.0..=most_pixels)
-                as u64,
-            cors_allowed_origins: match values.value("cors_allowed_origins") {
-                None => default.cors_allowed_origins,
+            low_confidence_threshold: values.number(&LOW_CONFIDENCE_THRESHOLD) as f32,
+            max_body_bytes: values.number(&MAX_BODY_BYTES) as u64,
+            max_pixels: values.number(&MAX_PIXELS) as u64,
+            cors_allowed_origins: match values.text(&CORS_ALLOWED_ORIGINS) {
+                None => Origins::These(Vec::new()),
                 Some(all) if all == "*" => Origins::Any,
                 Some(list) => Origins::These(
                     list.split(',').map(|o| o.trim().trim_end_matches('/').to_owned()).collect(),
@@ -88,22 +110,22 @@ impl Settings {
             },
             user_id_header: user_id_header(&mut values),
         };
-        (settings, values.into_complaints())
+        (settings, values.into_warnings())
     }
 
-    /// Who asks, if that is to be recorded and the request says so.
+    /// Returns the user's id, if the setting asks for it and the request has it.
     pub fn user_id(&self, headers: &HeaderMap) -> Option<String> {
         let value = headers.get(self.user_id_header.as_ref()?)?.to_str().ok()?;
-        Some(value.chars().take(LONGEST_USER_ID).collect())
+        Some(value.chars().take(MAX_USER_ID).collect())
     }
 }
 
 fn user_id_header<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Option<HeaderName> {
-    let value = values.value("user_id_header")?;
+    let value = values.text(&USER_ID_HEADER)?;
     let name = HeaderName::try_from(&value).ok();
     if name.is_none() {
-        let reason = format!("{value:?} is not the name of a header; it is ignored");
-        values.complain("user_id_header", reason);
+        let reason = format!("expected the name of a header, found {value:?}; it is ignored");
+        values.warn(&USER_ID_HEADER, reason);
     }
     name
 }
@@ -120,8 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unset_or_empty_has_its_default() {
-        assert_eq!(read(&[]), (Settings::default(), vec![]));
+    fn unset_or_empty_setting_has_its_default() {
+        let default = Settings {
+            low_confidence_threshold: 0.7,
+            max_body_bytes: 10_485_760,
+            max_pixels: 50_000_000,
+            cors_allowed_origins: Origins::These(Vec::new()),
+            user_id_header: None,
+        };
+        assert_eq!(read(&[]), (default, vec![]));
         assert_eq!(
             read(&[("max_pixels", " "), ("cors_allowed_origins", "")]).0,
             Settings::default()
@@ -129,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_counts() {
-        let (settings, complaints) = read(&[
+    fn valid_setting_counts() {
+        let (settings, warnings) = read(&[
             ("low_confidence_threshold", "0.5"),
             ("max_body_bytes", "1000"),
             ("max_pixels", "2e6"),
             ("cors_allowed_origins", "https://a.example/, https://b.example"),
         ]);
-        assert_eq!(complaints, Vec::<String>::new());
+        assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(settings.low_confidence_threshold, 0.5);
         assert_eq!((settings.max_body_bytes, settings.max_pixels), (1000, 2_000_000));
         let origins = ["https://a.example".into(), "https://b.example".into()];
@@ -145,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_reported_and_has_its_default() {
+    fn invalid_setting_falls_back_to_default() {
         for (name, value) in [
             ("low_confidence_threshold", "1.5"),
             ("low_confidence_threshold", "NaN"),
@@ -154,13 +183,21 @@ mod tests {
             ("max_pixels", "4e9"),
             ("user_id_header", "not a name"),
         ] {
-            let (settings, complaints) = read(&[(name, value)]);
+            let (settings, warnings) = read(&[(name, value)]);
             assert_eq!(settings, Settings::default(), "{name}={value}");
-            assert_eq!(complaints.len(), 1);
-            assert!(
-                complaints[0].contains(name) && complaints[0].contains(value),
-                "{complaints:?}"
-            );
+            assert_eq!(warnings.len(), 1);
+            assert!(warnings[0].contains(name) && warnings[0].contains(value), "{warnings:?}");
         }
+    }
+    #[test]
+    fn user_id_is_read_from_the_header_of_the_setting() {
+        let (settings, _) = read(&[("user_id_header", "X-User")]);
+        let mut headers = HeaderMap::new();
+        assert_eq!(settings.user_id(&headers), None);
+        headers.insert("x-user", "ada".parse().expect("a value"));
+        assert_eq!(settings.user_id(&headers).as_deref(), Some("ada"));
+        assert_eq!(Settings::default().user_id(&headers), None);
+        headers.insert("x-user", "a".repeat(MAX_USER_ID + 1).parse().expect("a value"));
+        assert_eq!(settings.user_id(&headers).map(|id| id.len()), Some(MAX_USER_ID));
     }
 }

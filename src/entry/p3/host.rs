@@ -1,4 +1,4 @@
-//! The real host: WASI 0.3 by way of the Spin SDK.
+//! The host of tracing: WASI 0.3 by way of the Spin SDK.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use spin_sdk::http::FullBody;
 use spin_sdk::wasip3::http::types::ErrorCode;
 
-use telemetry::host::{Host, MOST_RESPONSE_BYTES, SendError};
+use telemetry::host::{Host, MAX_RESPONSE_BYTES, SendError};
 
 /// The host that the component runs in.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ impl Host for Wasi {
         let response = spin_sdk::http::send(request.map(FullBody::new)).await.map_err(failed)?;
         let (head, mut body) = response.into_parts();
         let mut bytes = BytesMut::new();
-        while bytes.len() < MOST_RESPONSE_BYTES
+        while bytes.len() < MAX_RESPONSE_BYTES
             && let Some(frame) = body.frame().await
         {
             if let Ok(data) = frame.map_err(failed)?.into_data() {
                 bytes.extend_from_slice(&data);
             }
         }
-        bytes.truncate(MOST_RESPONSE_BYTES);
+        bytes.truncate(MAX_RESPONSE_BYTES);
         Ok(Response::from_parts(head, bytes.freeze()))
     }
 
@@ -54,12 +54,12 @@ impl Host for Wasi {
     }
 }
 
-/// What an error of the host says, as people would.
+/// Returns an error of the host in words.
 fn describe(code: &ErrorCode) -> String {
     match code {
         ErrorCode::ConnectionRefused => "the connection is refused".to_owned(),
-        ErrorCode::DnsError(_) => "the name can't be resolved".to_owned(),
-        ErrorCode::ConnectionTimeout => "the connection can't be made in time".to_owned(),
+        ErrorCode::DnsError(_) => "the name cannot be resolved".to_owned(),
+        ErrorCode::ConnectionTimeout => "the connection timed out".to_owned(),
         ErrorCode::ConnectionTerminated => "the connection was cut".to_owned(),
         other => format!("{other:?}"),
     }

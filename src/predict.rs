@@ -1,0 +1,253 @@
+//! The prediction: a photo in, a letter out, each stage timed for the client and a span for the
+//! operator.
+//!
+//! Spans and attributes are listed in `docs/tracing.md`; a test compares that list with the expected
+//! traces. To add an attribute: set it here, in the stage that knows it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Response};
+
+use telemetry::Span;
+use vision::decode::{Decoded, decode};
+use vision::landmarks::Hand;
+use vision::letter::Letters;
+use vision::pipeline::Pipeline;
+use vision::search::{Found, Observer, Outcome, Pass};
+
+use crate::api;
+use crate::problem::Problem;
+use crate::response::Prediction;
+use crate::settings::Settings;
+
+/// Answers `POST /predict`. `span` is that of the prediction; each stage becomes a child of it.
+///
+/// # Errors
+/// [`Problem::Decode`] and [`Problem::Internal`].
+pub fn predict(
+    pipeline: &Pipeline,
+    photo: &[u8],
+    settings: &Settings,
+    span: &Span,
+) -> Result<Response<Bytes>, Problem> {
+    let mut stages = Stages { timing: ServerTiming::default(), span };
+    let decoded = stages.run("image_preprocessing", |span| {
+        span.set("image.size_bytes", photo.len() as i64);
+        let decoded = decode(photo, settings.max_pixels)?;
+        describe_photo(span, &decoded);
+        Ok(decoded)
+    })?;
+    let found = stages.run("landmark_detection", |span| {
+        let mut passes = PassSpans { search: span, pass: Span::none() };
+        let found = pipeline.find_hand(&decoded.photo, &mut passes).map_err(Problem::from);
+        if let Err(problem) = &found {
+            passes.pass.fail(problem.kind(), &problem.reason());
+        }
+        let found = found?;
+        describe_search(span, &found);
+        Ok(found)
+    })?;
+    let letters = match &found.hand {
+        None => None,
+        Some(hand) => stages.run("model_inference", |span| {
+            let letters = pipeline.read_letter(hand)?;
+            describe_letters(span, pipeline, letters.as_ref());
+            Ok(letters)
+        })?,
+    };
+    let mut response = stages.run("response_formatting", |_| {
+        let answer = found.hand.as_ref().zip(letters);
+        let threshold = settings.low_confidence_threshold;
+        let mut prediction = Prediction::new(&decoded.photo, answer, threshold, pipeline.version());
+        describe_prediction(span, &prediction);
+        prediction.trace_id = span.trace_id();
+        Ok(api::json_response(&prediction))
+    })?;
+    stages.timing.write(response.headers_mut());
+    Ok(response)
+}
+
+fn describe_photo(span: &Span, decoded: &Decoded) {
+    let (width, height) = decoded.source_size;
+    span.set("image.format", decoded.format.media_type());
+    span.set("image.source_width", i64::from(width));
+    span.set("image.source_height", i64::from(height));
+    span.set("image.orientation", i64::from(decoded.orientation));
+    span.set("image.width", decoded.photo.width() as i64);
+    span.set("image.height", decoded.photo.height() as i64);
+}
+
+fn describe_search(span: &Span, found: &Found) {
+    if !span.is_recording() {
+        return;
+    }
+    span.set("hands.found", i64::from(found.hand.is_some()));
+    span.set("palm_detection.passes", i64::from(found.passes.palm));
+    span.set("palm_detection.score", decimal(found.palm_score));
+    span.set("landmarks.passes", i64::from(found.passes.landmarks));
+    if let Some(hand) = &found.hand {
+        describe_hand(span, hand);
+    }
+}
+
+fn describe_hand(span: &Span, hand: &Hand) {
+    span.set("hand.presence", decimal(hand.presence));
+    span.set("hand.handedness", hand.handedness.name());
+    span.set("hand.handedness_score", decimal(hand.handedness_score));
+}
+
+fn describe_letters(span: &Span, pipeline: &Pipeline, letters: Option<&Letters>) {
+    if !span.is_recording() {
+        return;
+    }
+    let model = pipeline.version();
+    span.set("model.name", model.name.clone());
+    span.set("model.version", model.version.clone());
+    if let Some(best) = letters.and_then(|letters| letters.guesses.first()) {
+        span.set("prediction.label", best.label.clone());
+        span.set("prediction.confidence", decimal(best.confidence));
+    }
+}
+
+fn describe_prediction(span: &Span, prediction: &Prediction) {
+    if !span.is_recording() {
+        return;
+    }
+    span.set("prediction.hand_detected", prediction.hand.is_some());
+    span.set("prediction.confidence", decimal(prediction.confidence));
+    span.set("prediction.low_confidence", prediction.low_confidence);
+    if let Some(label) = &prediction.prediction {
+        span.set("prediction.label", label.clone());
+    }
+}
+
+/// Makes a span of every pass of a model, below the span of the search. Where that one is not
+/// recorded, it does nothing.
+struct PassSpans<'a> {
+    search: &'a Span,
+    /// The current pass. After a pass that failed, its span.
+    pass: Span,
+}
+
+impl Observer for PassSpans<'_> {
+    fn pass_started(&mut self, pass: &Pass) {
+        if !self.search.is_recording() {
+            return;
+        }
+        self.pass = match pass {
+            Pass::Palm(view) => {
+                let span = self.search.child("palm_detection");
+                span.set("palm_detection.input_side", view.side as i64);
+                span.set("palm_detection.border", decimal(view.border));
+                span
+            }
+            Pass::Landmarks { region, reason, mirrored } => {
+                let span = self.search.child("hand_landmarks");
+                span.set("hand_landmarks.reason", reason.name());
+                span.set("hand_landmarks.mirrored", *mirrored);
+                span.set("region.center_x", region.center[0].round() as i64);
+                span.set("region.center_y", region.center[1].round() as i64);
+                span.set("region.size", region.size.round() as i64);
+                span.set("region.rotation", thousandths(region.rotation));
+                span
+            }
+        };
+    }
+
+    fn pass_ended(&mut self, outcome: &Outcome<'_>) {
+        let span = std::mem::replace(&mut self.pass, Span::none());
+        if !span.is_recording() {
+            return;
+        }
+        match outcome {
+            Outcome::Palms(palms) => {
+                span.set("palm_detection.palms", palms.len() as i64);
+                if let Some(best) = palms.first() {
+                    span.set("palm_detection.best_score", decimal(best.score));
+                }
+            }
+            Outcome::Hand(hand) => describe_hand(&span, hand),
+        }
+    }
+}
+
+/// Returns the number that the JSON shows: 0.9 as an f32 is 0.8999999761581421 as an f64.
+fn decimal(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::from(number))
+}
+
+/// Returns a number rounded to three decimals.
+fn thousandths(number: f32) -> f64 {
+    (f64::from(number) * 1000.0).round() / 1000.0
+}
+
+/// The stages of a prediction: each is timed for the client and a span for the operator.
+struct Stages<'a> {
+    timing: ServerTiming,
+    span: &'a Span,
+}
+
+impl Stages<'_> {
+    fn run<T>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(&Span) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let start = Instant::now();
+        let span = self.span.child(name);
+        let done = work(&span);
+        if let Err(problem) = &done {
+            span.fail(problem.kind(), &problem.reason());
+        }
+        self.timing.add(name, start.elapsed().as_secs_f64() * 1000.0);
+        done
+    }
+}
+
+/// The stages of a prediction with their durations, for the `Server-Timing` header.
+#[derive(Debug, Default)]
+struct ServerTiming(Vec<(&'static str, f64)>);
+
+impl ServerTiming {
+    /// Adds a stage and its duration in milliseconds.
+    fn add(&mut self, stage: &'static str, milliseconds: f64) {
+        self.0.push((stage, milliseconds));
+    }
+
+    /// Writes the header, if there is any stage.
+    fn write(&self, headers: &mut HeaderMap) {
+        let stages: Vec<String> =
+            self.0.iter().map(|(stage, ms)| format!("{stage};dur={ms:.2}")).collect();
+        if let Ok(value) = HeaderValue::try_from(stages.join(", "))
+            && !value.is_empty()
+        {
+            headers.insert(HeaderName::from_static("server-timing"), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_timing_lists_the_stages() {
+        let mut timing = ServerTiming::default();
+        let mut headers = HeaderMap::new();
+        timing.write(&mut headers);
+        assert!(headers.is_empty());
+        timing.add("decode", 1.2345);
+        timing.add("find", 30.0);
+        timing.write(&mut headers);
+        assert_eq!(headers["server-timing"], "decode;dur=1.23, find;dur=30.00");
+    }
+
+    #[test]
+    fn numbers_read_as_in_the_json() {
+        assert_eq!(decimal(0.9), 0.9);
+        assert_eq!(thousandths(-0.390_100_24), -0.39);
+        assert_eq!(thousandths(0.785_398_2), 0.785);
+    }
+}

@@ -1,0 +1,169 @@
+//! The service without its host: a request in, a response out, and then the request's spans.
+//!
+//! An entry makes one [`Service`] with the instance's first request and gives it every request. What
+//! differs between hosts is the [`Host`], the request's body, and the way in which the entry runs
+//! [`Service::export`] after the response.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+use telemetry::settings::{self as tracing, Tracing};
+use telemetry::{Host, Incoming, Span, Telemetry};
+use vision::pipeline::Pipeline;
+
+use crate::api::{self, Route};
+use crate::body::{self, BodyKind};
+use crate::predict::predict;
+use crate::problem::Problem;
+use crate::settings::{self, Settings};
+
+/// The settings and the tracing of one instance. Neither changes while it lives.
+#[derive(Debug)]
+pub struct Service {
+    settings: Settings,
+    /// None where tracing is off.
+    telemetry: Option<Telemetry>,
+    host: Arc<dyn Host>,
+}
+
+/// The circumstances in which a request came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The time.
+    pub started: SystemTime,
+    /// True for the instance's first request.
+    pub cold_start: bool,
+}
+
+/// Returns the names of all settings.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    settings::NAMES.into_iter().chain(tracing::NAMES)
+}
+
+/// True if a request is a prediction, which keeps its instance busy.
+pub fn is_prediction<B>(request: &Request<B>) -> bool {
+    matches!(api::route(request.method(), request.uri().path()), Ok(Route::Predict))
+}
+
+impl Service {
+    /// Returns a service with the settings that `lookup` finds by their [names](setting_names). Logs
+    /// each invalid one, and one line about tracing.
+    pub fn start(lookup: impl Fn(&str) -> Option<String>, host: Arc<dyn Host>) -> Service {
+        let (settings, warnings) = Settings::read(&lookup);
+        let (tracing, more_warnings) = Tracing::read(api::NAME, &lookup);
+        for warning in warnings.iter().chain(&more_warnings) {
+            host.log(format_args!("warning: {warning}"));
+        }
+        let telemetry = start_telemetry(&tracing, &host);
+        Service { settings, telemetry, host }
+    }
+
+    /// Answers a request. Without a pipeline, a prediction is a [`Problem::Internal`].
+    pub async fn answer<B>(
+        &self,
+        pipeline: Option<&Pipeline>,
+        request: Request<B>,
+        arrival: Arrival,
+    ) -> Response<Bytes>
+    where
+        B: BodyExt<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let span = self.root_span(&head, arrival);
+        let answer = self.route(pipeline, &head, body, &span).await;
+        let response = answer.unwrap_or_else(|problem| {
+            if let Problem::Internal(reason) = &problem {
+                self.host.log(format_args!("error: {reason}"));
+            }
+            problem.response(span.trace_id())
+        });
+        let mut response = api::finish(&head.method, &head.headers, &self.settings, response);
+        span.respond(&mut response);
+        response
+    }
+
+    /// True if ended spans wait and no export runs.
+    pub fn export_is_due(&self) -> bool {
+        self.telemetry.as_ref().is_some_and(Telemetry::export_is_due)
+    }
+
+    /// Exports all spans that have ended.
+    pub async fn export(&self) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.export().await;
+        }
+    }
+
+    fn root_span(&self, head: &Parts, arrival: Arrival) -> Span {
+        let Some(telemetry) = &self.telemetry else { return Span::none() };
+        let Parts { method, uri, headers, .. } = head;
+        let Arrival { started, cold_start } = arrival;
+        let route = api::known_path(uri.path());
+        telemetry.server_span(Incoming { method, uri, headers, route, started, cold_start })
+    }
+
+    async fn route<B>(
+        &self,
+        pipeline: Option<&Pipeline>,
+        head: &Parts,
+        body: B,
+        span: &Span,
+    ) -> Result<Response<Bytes>, Problem>
+    where
+        B: BodyExt<Data = Bytes> + Unpin,
+    {
+        match api::route(&head.method, head.uri.path())? {
+            Route::Index => Ok(api::index()),
+            Route::Health => {
+                let span = span.child("health_check");
+                span.set("health.status", "ok");
+                span.set("operation.success", true);
+                Ok(api::health(self.telemetry.is_some()))
+            }
+            Route::OpenApi => Ok(api::openapi()),
+            Route::Options { allow } => Ok(api::options(allow)),
+            Route::Predict => {
+                let limit = self.settings.max_body_bytes;
+                let kind = BodyKind::of(&head.headers, limit)?;
+                let body = body::read(body, limit).await?;
+                let photo = kind.photo(body).await?;
+                let span = span.child("asl_prediction");
+                if let Some(user) = self.settings.user_id(&head.headers) {
+                    span.set("prediction.user_id", user);
+                }
+                let prediction = models(pipeline)
+                    .and_then(|pipeline| predict(pipeline, &photo, &self.settings, &span));
+                span.set("operation.success", prediction.is_ok());
+                prediction.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
+            }
+        }
+    }
+}
+
+fn models(pipeline: Option<&Pipeline>) -> Result<&Pipeline, Problem> {
+    pipeline.ok_or_else(|| {
+        Problem::Internal(
+            "this component has no models: build it with `spin build` or `cargo xtask build`"
+                .into(),
+        )
+    })
+}
+
+fn start_telemetry(tracing: &Tracing, host: &Arc<dyn Host>) -> Option<Telemetry> {
+    let settings = match tracing {
+        Tracing::On(settings) => settings,
+        Tracing::Off { reason } => {
+            let (name, version) = (api::NAME, api::VERSION);
+            host.log(format_args!("info: traces: off, since {reason}; service {name} {version}"));
+            return None;
+        }
+    };
+    Telemetry::start(settings, api::NAME, api::VERSION, host.clone())
+        .inspect_err(|error| host.log(format_args!("warning: traces: off: {error}")))
+        .ok()
+}
