@@ -261,7 +261,9 @@ fn cpu() -> String {
         Some(line.split_once(':')?.1.trim().to_owned())
     };
     match (field("model name"), field("cpu family"), field("model")) {
-        (Some(name), Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        (Some(name), Some(family), Some(model)) => {
+            format!("{name} (family {family}, model {model})")
+        }
         (Some(name), ..) => name,
         _ => std::env::consts::ARCH.to_owned(),
     }

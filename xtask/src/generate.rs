@@ -9,12 +9,10 @@
 mod settings;
 
 use std::fmt::Write;
-use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, figures, root};
+use crate::{example, figures, root};
 
 /// A file, and the text that it should have.
 pub struct Generated {
@@ -53,20 +51,9 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))
 }
 
-/// Returns what the service's example `describe` prints about it, as JSON.
+/// Returns the service's description of itself, JSON that the example `describe` prints.
 fn describe() -> Result<String> {
-    // The selection of packages is that of the tests, so that nothing compiles twice.
-    let status = cargo()
-        .args(["build", "--quiet", "--workspace", "--example", "describe"])
-        .status()
-        .context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the example `describe` does not compile; see above");
-    }
-    let program = Path::new("target/debug/examples/describe");
-    let output = Command::new(root().join(program))
-        .output()
-        .with_context(|| format!("cannot run {}", program.display()))?;
+    let output = example("describe")?.output().context("cannot run the example")?;
     if !output.status.success() {
         bail!("the example `describe` failed: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -79,8 +66,7 @@ fn difference(path: &str, found: &str, expected: &str) -> String {
         (found.lines().collect(), expected.lines().collect());
     let before = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     let (found, expected) = (&found[before..], &expected[before..]);
-    let after =
-        found.iter().rev().zip(expected.iter().rev()).take_while(|(a, b)| a == b).count();
+    let after = found.iter().rev().zip(expected.iter().rev()).take_while(|(a, b)| a == b).count();
     let mut text = format!("{path}, from line {}:\n", before + 1);
     for line in &found[..found.len() - after] {
         _ = writeln!(text, "- {line}");

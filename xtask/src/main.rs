@@ -138,13 +138,24 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Runs the example `features` of the crate `vision`, which this program does not depend on.
-fn features(arguments: &[String]) -> Result<()> {
+/// Builds a native example and returns it as a command. The packages are selected as for the tests, so that
+/// nothing compiles twice.
+fn example(name: &str) -> Result<std::process::Command> {
     let status = cargo()
-        .args(["run", "--quiet", "--package", "vision", "--example", "features", "--"])
-        .args(arguments)
+        .args(["build", "--quiet", "--workspace", "--example", name])
         .status()
         .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the example `{name}` does not compile; see above");
+    }
+    let mut example = std::process::Command::new(root().join("target/debug/examples").join(name));
+    example.current_dir(root());
+    Ok(example)
+}
+
+/// Runs the example `features` of the crate `vision`, which this program does not depend on.
+fn features(arguments: &[String]) -> Result<()> {
+    let status = example("features")?.args(arguments).status().context("cannot run the example")?;
     if !status.success() {
         bail!("the example `features` failed; see above");
     }
@@ -194,6 +205,9 @@ mod tests {
         let Ok(Command::Run { file, arguments }) = parse(&["run", "a.wasm", "--exact", "b"]) else {
             panic!("not parsed");
         };
-        assert_eq!((file, arguments.arguments), ("a.wasm".into(), vec!["--exact".into(), "b".into()]));
+        assert_eq!(
+            (file, arguments.arguments),
+            ("a.wasm".into(), vec!["--exact".into(), "b".into()])
+        );
     }
 }

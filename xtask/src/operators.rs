@@ -27,8 +27,9 @@ pub struct Arguments {
 /// Builds the example `operators` for the sandbox and runs it there.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let status = cargo()
-        .args(["build", "--release", "--target", TARGET, "--package", "vision"])
-        .args(["--example", "operators"])
+        // With the service's package, so that dependencies have the component's features and are compiled.
+        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
+        .args(["--package", "vision", "--example", "operators"])
         .status()
         .context("cannot run cargo")?;
     if !status.success() {

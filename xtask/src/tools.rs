@@ -29,14 +29,8 @@ pub enum Tool {
 }
 
 /// All tools, those that tests need first at the start.
-const TOOLS: [Tool; 6] = [
-    Tool::Jaeger,
-    Tool::IndexCleaner,
-    Tool::Rollover,
-    Tool::Helm,
-    Tool::Tflint,
-    Tool::Actionlint,
-];
+const TOOLS: [Tool; 6] =
+    [Tool::Jaeger, Tool::IndexCleaner, Tool::Rollover, Tool::Helm, Tool::Tflint, Tool::Actionlint];
 
 impl Tool {
     /// Returns the name of its file in `target/tools`.

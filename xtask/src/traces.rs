@@ -86,7 +86,9 @@ impl Traces {
     /// Returns a sentence for the user.
     pub fn about(&self) -> String {
         match self {
-            Traces::Configured { .. } => "Traces go to the collector that the variables name.".into(),
+            Traces::Configured { .. } => {
+                "Traces go to the collector that the variables name.".into()
+            }
             Traces::Running => format!("Traces go to the collector on {COLLECTOR}."),
             Traces::Jaeger(_) => format!("Traces go to a Jaeger started here: {JAEGER}"),
             Traces::Terminal(_) => "Each request's trace is shown here. (With Jaeger 2 on the \

@@ -97,8 +97,9 @@ fn with_spin(up: &Up) -> Result<()> {
         Err(error) => bail!("cannot run spin ({error}): {remedy}"),
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = spin_version(&text)
-        .with_context(|| format!("expected a version from `spin --version`, found {text:?}: {remedy}"))?;
+    let version = spin_version(&text).with_context(|| {
+        format!("expected a version from `spin --version`, found {text:?}: {remedy}")
+    })?;
     if version < LEAST_SPIN {
         bail!("Spin {}.{} is too old for WASI 0.3: {remedy}", version.0, version.1);
     }

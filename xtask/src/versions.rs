@@ -14,8 +14,17 @@ mod tests {
 
     /// Files and folders that name versions.
     const PLACES: [&str; 11] = [
-        ".ci", ".github", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "crates", "docs", "infra",
-        "spin.toml", "tests", "xtask",
+        ".ci",
+        ".github",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "crates",
+        "docs",
+        "infra",
+        "spin.toml",
+        "tests",
+        "xtask",
     ];
 
     /// The text files below a path, with their names. This file is left out, and so are hidden folders,
@@ -38,7 +47,8 @@ mod tests {
     fn version(text: &str) -> Option<&str> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let version = text[..end].trim_end_matches('.');
-        (version.contains('.') && version.starts_with(|c: char| c.is_ascii_digit())).then_some(version)
+        (version.contains('.') && version.starts_with(|c: char| c.is_ascii_digit()))
+            .then_some(version)
     }
 
     /// The versions that follow a phrase in a text, each with the text after it.
@@ -68,7 +78,9 @@ mod tests {
     fn least_spin(text: &str) -> Vec<String> {
         let or_newer = ["Spin ", "Spin v"].into_iter().flat_map(|name| versions_after(text, name));
         let least = or_newer.filter(|(_, rest)| {
-            [" or newer", " and newer", " or later", "+"].iter().any(|words| rest.starts_with(words))
+            [" or newer", " and newer", " or later", "+"]
+                .iter()
+                .any(|words| rest.starts_with(words))
         });
         let installed = ["SPIN_VERSION=v", "SPIN_VERSION: v"]
             .into_iter()
@@ -106,7 +118,10 @@ mod tests {
         let found = mentions(jaeger);
         for (file, version) in &found {
             let known = [JAEGER_TESTED, JAEGER_DEPLOYED].iter().any(|of| is_minor(version, of));
-            assert!(known, "{file} names Jaeger {version}, not {JAEGER_TESTED} or {JAEGER_DEPLOYED}");
+            assert!(
+                known,
+                "{file} names Jaeger {version}, not {JAEGER_TESTED} or {JAEGER_DEPLOYED}"
+            );
         }
         assert!(found.iter().any(|(name, _)| name == "infra/README.md"), "{found:?}");
     }
@@ -120,8 +135,10 @@ mod tests {
         assert_eq!(versions_after(&module, "// Jaeger ")[0].0, JAEGER_TESTED);
         // The module's own numbers: v1.76.0 is the commit of v2.13.0.
         assert_eq!(versions_after(&module, "github.com/jaegertracing/jaeger v")[0].0, "1.76.0");
-        assert!(module.contains(&format!("v1.76.0 of the Go module\n// is the same commit as the release \
-                                          v{JAEGER_TESTED}")));
+        assert!(module.contains(&format!(
+            "v1.76.0 of the Go module\n// is the same commit as the release \
+                                          v{JAEGER_TESTED}"
+        )));
     }
 
     #[test]

@@ -73,8 +73,7 @@ fn jaeger_accepts_every_configuration() {
                 continue;
             }
             let file = folder.join(format!("{name}.yaml"));
-            std::fs::write(&file, config(&rendered, &name, "config.yaml"))
-                .expect("written");
+            std::fs::write(&file, config(&rendered, &name, "config.yaml")).expect("written");
             let mut command = Command::new(tool("jaeger"));
             command.args(["validate", "--config"]).arg(&file);
             for variable in [

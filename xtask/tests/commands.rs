@@ -1,7 +1,9 @@
 //! The commands as their users run them.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
+use serde_json::Value;
 use test_support::{output, root};
 
 /// Runs `cargo xtask` with arguments in the repository's root.
@@ -31,5 +33,53 @@ fn models_that_do_not_fit_are_refused_with_the_reason() {
         for reason in reasons {
             assert!(error.contains(reason), "{reason:?} is not in {error}");
         }
+    }
+}
+
+/// The units that a cargo command compiles of a package that is not this workspace's, each with all that
+/// makes cargo compile it apart: package, target, features and profile.
+fn compiled(arguments: &[&str]) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(arguments).args(["--unit-graph", "-Z", "unstable-options"]).current_dir(root());
+    // The graph is an unstable output of every cargo.
+    let graph = output(cargo.env("RUSTC_BOOTSTRAP", "1")).unwrap_or_else(|error| panic!("{error}"));
+    let graph: Value = serde_json::from_str(&graph).expect("JSON");
+    let units = graph["units"].as_array().expect("units");
+    let foreign = units
+        .iter()
+        .filter(|unit| unit["pkg_id"].as_str().is_some_and(|id| id.starts_with("registry")));
+    let unit = |unit: &Value| {
+        let package =
+            unit["pkg_id"].as_str().and_then(|id| id.split_once('#')).expect("a package").1;
+        let profile = &unit["profile"];
+        let (target, mode) = (&unit["target"]["name"], &unit["mode"]);
+        let levels = (&profile["opt_level"], &profile["debuginfo"], &profile["debug_assertions"]);
+        format!("{package} {target} {mode} {} {} {levels:?}", unit["features"], unit["platform"])
+    };
+    foreign.map(unit).collect()
+}
+
+/// `cargo xtask test` compiles commands, component and tests one after the other. A feature that only one
+/// of them turns on would compile wasmtime or tract again.
+#[test]
+fn commands_and_tests_share_compiled_dependencies() {
+    let native = compiled(&["test", "--workspace"]);
+    let wasm = ["--release", "--target", "wasm32-wasip2", "--package", "hand-gesture-api"];
+    let sandbox =
+        ["--package", "kernels", "--package", "vision", "--package", "telemetry", "--lib"];
+    let sandbox = compiled(&[&["test"], &wasm[..], &sandbox].concat());
+    let operators = ["--package", "vision", "--example", "operators"];
+    for (arguments, all) in [
+        (&["build", "--package", "xtask"][..], &native),
+        (&["build", "--workspace"], &native),
+        (&["build", "--workspace", "--example", "describe"], &native),
+        (&["build", "--workspace", "--example", "features"], &native),
+        (&[&["build"], &wasm[..]].concat(), &sandbox),
+        (&[&["build"], &wasm[..], &operators].concat(), &sandbox),
+    ] {
+        let own = compiled(arguments);
+        assert!(own.len() > 100, "{arguments:?} compiles only {}", own.len());
+        let again: Vec<_> = own.difference(all).collect();
+        assert!(again.is_empty(), "cargo {} compiles again: {again:#?}", arguments.join(" "));
     }
 }

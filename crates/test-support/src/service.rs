@@ -155,7 +155,8 @@ impl Service {
             .timeout_global(Some(TIMEOUT))
             .build()
             .into();
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -95,7 +95,8 @@ fn groups(servers: &[Server]) -> Vec<Group> {
 fn description(servers: &[Server], groups: &[Group]) -> String {
     let group = |group: &Group| {
         let bars = servers.iter().zip(&group.bars);
-        let bars: Vec<_> = bars.map(|(server, (_, text))| format!("{} {text}", server.name)).collect();
+        let bars: Vec<_> =
+            bars.map(|(server, (_, text))| format!("{} {text}", server.name)).collect();
         format!("{}: {}", group.title, bars.join(", "))
     };
     groups.iter().map(group).collect::<Vec<_>>().join(". ")
@@ -134,7 +135,9 @@ mod tests {
         let svg = draw(&sample());
         let widths: Vec<f64> = svg
             .match_indices("<rect x=\"170\"")
-            .filter_map(|(at, _)| svg[at..].split("width=\"").nth(1)?.split('"').next()?.parse().ok())
+            .filter_map(|(at, _)| {
+                svg[at..].split("width=\"").nth(1)?.split('"').next()?.parse().ok()
+            })
             .collect();
         assert_eq!(widths, [440.0, 220.0, 220.0, 440.0, 220.0, 440.0]);
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"), "{svg}");
@@ -151,7 +154,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_or_more() {
-        for (value, text) in [(0.5, "0.50"), (9.999, "10.0"), (1391.7, "1,392"), (1e6, "1,000,000")] {
+        for (value, text) in [(0.5, "0.50"), (9.999, "10.0"), (1391.7, "1,392"), (1e6, "1,000,000")]
+        {
             assert_eq!(number(value), text);
         }
     }

@@ -96,7 +96,8 @@ fn component(bench: &Bench) -> String {
     }
     let sum = bench.stages.iter().map(|stage| stage.ms).sum();
     text += &value("all stages", with_unit(sum, "ms"));
-    text += &ratio("first prediction of an instance, a warm one's", "ms", bench.first_prediction_ms);
+    text +=
+        &ratio("first prediction of an instance, a warm one's", "ms", bench.first_prediction_ms);
     if let Some(faults) = bench.first_prediction_page_faults {
         text += &value("first prediction of an instance: page faults", number(faults));
     }
@@ -106,7 +107,8 @@ fn component(bench: &Bench) -> String {
     text += &ratio("tracing on, off: photos a second, 2 connections", "", tracing.on.rate);
     text += &ratio("one request of ten sampled, tracing off: p50", "ms", tracing.tenth.p50_ms);
     let rate = tracing.tenth.rate;
-    text += &ratio("one request of ten sampled, tracing off: photos a second, 2 connections", "", rate);
+    text +=
+        &ratio("one request of ten sampled, tracing off: photos a second, 2 connections", "", rate);
     let exports = format!("{} spans in {} exports", tracing.spans, tracing.exports);
     text += &value("export under load", exports);
     let killed = &bench.killed;
@@ -119,10 +121,8 @@ fn component(bench: &Bench) -> String {
 
 /// A table for each model, a row for each kind of operator.
 fn operators_of(operators: &Operators) -> String {
-    let mut text = format!(
-        "\n## Operators\n\nMedians of {} passes in the sandbox.\n",
-        operators.runs
-    );
+    let mut text =
+        format!("\n## Operators\n\nMedians of {} passes in the sandbox.\n", operators.runs);
     for model in &operators.models {
         let (name, ms) = (model.model.trim_start_matches("models/"), with_unit(model.ms, "ms"));
         _ = write!(
@@ -167,7 +167,10 @@ mod tests {
         assert!(text.contains("| 1 connection: p50 | 20.0 ms | 40.0 ms | 0.50 |\n"), "{text}");
         let rate = "| 4 connections: photos a second | 80.0 | 40.0 | 2.00 |\n";
         assert!(text.contains(rate), "{text}");
-        assert!(text.ends_with("| process start to first letter | 50.0 ms | 100 ms | 0.50 |\n"), "{text}");
+        assert!(
+            text.ends_with("| process start to first letter | 50.0 ms | 100 ms | 0.50 |\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -187,7 +190,8 @@ mod tests {
         )
         .expect("JSON");
         let text = operators_of(&operators);
-        let rows = "| conv | 3 | 6.00 | 3.00 ms | 2.00 | 75 % |\n| pool | 1 |  | 1.00 ms |  | 25 % |\n";
+        let rows =
+            "| conv | 3 | 6.00 | 3.00 ms | 2.00 | 75 % |\n| pool | 1 |  | 1.00 ms |  | 25 % |\n";
         assert!(text.ends_with(rows), "{text}");
         assert!(text.contains("**`a.onnx`, fused: 4.00 ms**"), "{text}");
     }

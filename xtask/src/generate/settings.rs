@@ -101,7 +101,7 @@ pub fn generate(description: &str) -> Result<Vec<Generated>> {
 }
 
 /// The settings by group, in their order.
-fn groups(settings: &[Setting]) -> Vec<(&str, Vec<&Setting>)> {
+fn groups<'a>(settings: impl IntoIterator<Item = &'a Setting>) -> Vec<(&'a str, Vec<&'a Setting>)> {
     let mut groups: Vec<(&str, Vec<&Setting>)> = Vec::new();
     for setting in settings {
         match groups.iter_mut().find(|(name, _)| *name == setting.group) {
@@ -159,8 +159,9 @@ impl Setting {
 
     /// The values that it accepts, in Markdown.
     fn values_text(&self) -> String {
-        let words =
-            |words: &[String]| words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
+        let words = |words: &[String]| {
+            words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ")
+        };
         let choices = self.choices.as_deref().unwrap_or_default();
         match (self.kind.as_str(), self.range) {
             _ if self.replaced_by.is_some() => String::new(),
@@ -193,7 +194,7 @@ fn manifest(text: &str, settings: &[Setting]) -> Result<String> {
     let mut declared = String::new();
     comment(&mut declared, 0, NOTE);
     for (group, settings) in groups(settings) {
-        _ = writeln!(declared, "\n# {group}");
+        _ = writeln!(declared, "\n# --- {group}");
         for setting in settings {
             comment(&mut declared, 0, &setting.plain());
             let Setting { name, declared: value, secret, .. } = setting;
@@ -218,11 +219,13 @@ fn manifest(text: &str, settings: &[Setting]) -> Result<String> {
 /// The chart's values. Secret settings are missing: the chart reads them from a Secret.
 fn values(text: &str, settings: &[Setting]) -> Result<String> {
     let mut block = String::new();
-    for (group, settings) in groups(settings) {
-        _ = writeln!(block, "\n  # {group}");
-        for setting in settings.iter().filter(|setting| !setting.secret) {
-            let (default, reason) =
-                setting.in_chart().map_or(("\"\"", ""), |setting| (setting.default, setting.reason));
+    let shown: Vec<&Setting> = settings.iter().filter(|setting| !setting.secret).collect();
+    for (group, settings) in groups(shown) {
+        _ = writeln!(block, "\n  # --- {group}");
+        for setting in settings {
+            let (default, reason) = setting
+                .in_chart()
+                .map_or(("\"\"", ""), |setting| (setting.default, setting.reason));
             comment(&mut block, 2, &format!("{} {reason}", setting.plain()));
             _ = writeln!(block, "  {}: {default}", setting.camel_case());
         }
@@ -350,8 +353,14 @@ mod tests {
                     [component.hand-gesture-api.variables]\nold = 2\n\n\
                     [component.hand-gesture-api.build]\nc\n";
         let text = manifest(text, &settings()).expect("all tables");
-        assert!(text.contains("\n# First\n# A number.\none_two = { default = \"\" }\n"), "{text}");
-        assert!(text.contains("\nthree = { default = \"a\", secret = true }\n\n[[trigger"), "{text}");
+        assert!(
+            text.contains("\n# --- First\n# A number.\none_two = { default = \"\" }\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nthree = { default = \"a\", secret = true }\n\n[[trigger"),
+            "{text}"
+        );
         assert!(text.contains("\none_two = \"{{ one_two }}\"\nthree = \"{{ three }}\"\n\n[comp"));
         assert!(!text.contains("old"), "{text}");
         assert_eq!(manifest(&text, &settings()).expect("all tables"), text, "twice is once");
@@ -362,7 +371,7 @@ mod tests {
         let text = "a: 1\nsettings:\n  old: 1\n\n  # old\n  older: 2\n# next\nb: 2\n";
         let text = values(text, &settings()).expect("a block");
         assert!(text.starts_with("a: 1\nsettings:\n  # Written by"), "{text}");
-        assert!(text.contains("\n  # First\n  # A number.\n  oneTwo: \"\"\n"), "{text}");
+        assert!(text.contains("\n  # --- First\n  # A number.\n  oneTwo: \"\"\n"), "{text}");
         assert!(text.ends_with("\n\n# next\nb: 2\n"), "{text}");
         assert!(!text.contains("old") && !text.contains("three"), "{text}");
         assert_eq!(values(&text, &settings()).expect("a block"), text, "twice is once");
