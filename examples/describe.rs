@@ -31,7 +31,7 @@ fn setting(setting: &Setting) -> Value {
         "kind": setting.kind.name(),
         // As it would be written; null if only leaving it out means the same.
         "default": setting.kind.default(),
-        // In words, where there is no such default.
+        // In words, for a setting without such a default.
         "unset": setting.kind.unset(),
         // The value in the manifest.
         "declared": setting.declared,

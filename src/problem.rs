@@ -50,7 +50,7 @@ pub enum Problem {
     /// 415 for a HEIC photo, else 422: the photo cannot be decoded.
     #[error("{}", detail(.0))]
     Decode(#[from] DecodeError),
-    /// 500: the service itself failed. The client is not told the reason.
+    /// 500: the service itself failed. The client does not learn the reason.
     #[error("The service failed. Try again; its log names the reason.")]
     Internal(String),
 }
@@ -113,7 +113,7 @@ impl Problem {
         }
     }
 
-    /// Returns the error for those who run the service, with the reason that a client is not told.
+    /// Returns the error for those who run the service, with the reason that a client does not learn.
     pub fn reason(&self) -> String {
         match self {
             Problem::Internal(reason) => reason.clone(),

@@ -32,6 +32,21 @@ fn tag(name: &str, value: &str) -> String {
     format!("&tags=%7B%22{name}%22%3A%22{value}%22%7D")
 }
 
+/// Returns the searches of docs/tracing.md by their titles: parameters of the HTTP API, percent-encoded.
+fn documented_searches() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(root().join("docs/tracing.md")).expect("a document");
+    let (_, text) = text.split_once("\n## Searching traces\n").expect("the searches");
+    let (_, rows) = text.split_once("\n|---|---|---|\n").expect("a table");
+    let search = |row: &str| {
+        let (title, _) = row.strip_prefix("| ")?.split_once(" |")?;
+        let parameters = row.split('`').rev().nth(1)?;
+        let encode = |text: String, (from, to)| text.replace(from, to);
+        let encoded = [('{', "%7B"), ('}', "%7D"), ('"', "%22"), (':', "%3A")];
+        Some((title.to_owned(), encoded.into_iter().fold(parameters.to_owned(), encode)))
+    };
+    rows.lines().map_while(search).collect()
+}
+
 #[test]
 fn traces_are_found_by_the_documented_searches() {
     let configuration =
@@ -59,12 +74,17 @@ fn traces_are_found_by_the_documented_searches() {
     assert_eq!(all, expected);
     assert_eq!(jaeger.search(SERVICE, "&operation=health_check").len(), 1);
 
-    // By low confidence, letter, user, failure and duration.
+    // The searches of docs/tracing.md.
     let search = |parameters: &str| jaeger.search(SERVICE, &format!("{predictions}{parameters}"));
-    assert_eq!(search(&tag("prediction.low_confidence", "true")), [&*nothing]);
-    assert_eq!(search(&tag("prediction.label", "V")), [&*letter]);
-    assert_eq!(search(&tag("prediction.user_id", "ada")), [&*letter]);
-    assert_eq!(search(&tag("operation.success", "false")), [&*broken]);
+    let searches = documented_searches();
+    let found_by = |title: &str| search(&searches[title]);
+    assert_eq!(found_by("low confidence"), [&*nothing]);
+    assert_eq!(found_by("one letter"), [&*letter]);
+    assert_eq!(found_by("one user's"), [&*letter]);
+    assert_eq!(found_by("failed requests"), [&*broken]);
+    assert!(searches["slow predictions"].contains("minDuration"), "{searches:?}");
+    found_by("slow predictions");
+    assert_eq!(searches.len(), 5, "{searches:?}");
     // `error=true` works where spans are in Elasticsearch. In memory, Jaeger 2.13.0 takes the text "true"
     // of the search for false and finds spans with the status OK.
     assert_eq!(search(&tag("error.type", "broken")), [&*broken]);

@@ -1,6 +1,6 @@
 //! The component's traces, as a collector receives them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use host::collector::{Behaviour, Collector};
@@ -545,4 +545,82 @@ fn spans_under_load_arrive_once() {
     }
     assert!(collector.exports().len() < REQUESTS, "{} posts", collector.exports().len());
     assert_eq!(dropped(&service), 0);
+}
+
+/// The resource, a span or an event, with the name of one of its attributes.
+type Attribute = (String, String);
+
+/// Returns the attributes that docs/tracing.md lists, by its headings.
+fn documented() -> BTreeSet<Attribute> {
+    let text = std::fs::read_to_string(root().join("docs/tracing.md")).expect("a document");
+    let (_, tables) = text.split_once("\n## Spans and attributes\n").expect("the tables");
+    let (tables, _) = tables.split_once("\n## ").expect("their end");
+    let mut attributes = BTreeSet::new();
+    for section in tables.split("\n### ").skip(1) {
+        let (heading, rows) = section.split_once('\n').expect("a section");
+        let (_, rows) = rows.split_once("\n| attribute |").unwrap_or_default();
+        for row in rows.lines().skip(2).take_while(|line| line.starts_with('|')) {
+            let name = row.split('`').nth(1).expect("a name");
+            attributes.insert((heading.replace('`', ""), name.to_owned()));
+        }
+    }
+    attributes
+}
+
+/// Returns the attributes of the expected traces, and the names of their spans.
+fn expected() -> (BTreeSet<Attribute>, BTreeSet<String>) {
+    let (mut attributes, mut spans) = (BTreeSet::new(), BTreeSet::new());
+    for file in std::fs::read_dir(root().join("tests/traces")).expect("a folder") {
+        let text = std::fs::read_to_string(file.expect("a file").path()).expect("a trace");
+        let mut of = String::new();
+        for line in text.lines() {
+            let line = line.trim_start_matches(['│', '├', '└', '─', ' ']);
+            if line == "resource" {
+                of = "Resource".into();
+            } else if line.starts_with("SERVER ") {
+                of = "Root span".into();
+                spans.insert(of.clone());
+            } else if let Some(name) = line.strip_prefix("INTERNAL ") {
+                of = name.into();
+                spans.insert(of.clone());
+            } else if let Some(name) = line.strip_prefix("event ") {
+                of = format!("Event {name}");
+            } else if !line.starts_with("ERROR ")
+                && let Some((name, _)) = line.split_once(" = ")
+            {
+                attributes.insert((of.clone(), name.to_owned()));
+            }
+        }
+    }
+    (attributes, spans)
+}
+
+/// docs/tracing.md lists the spans and attributes of the expected traces, no fewer and no more. Two
+/// attributes are in no expected trace: other tests here check them.
+#[test]
+fn documented_spans_are_those_of_the_expected_traces() {
+    let documented = documented();
+    let (expected, spans) = expected();
+    let any = |name: &str| ("Any span".to_owned(), name.to_owned());
+    let mut expected: BTreeSet<Attribute> = expected
+        .into_iter()
+        .map(|(of, name)| match spans.contains(&of) && documented.contains(&any(&name)) {
+            true => any(&name),
+            false => (of, name),
+        })
+        .collect();
+    expected.insert(any(telemetry::export::DROPPED_SPANS));
+    expected.insert(("asl_prediction".into(), "prediction.user_id".into()));
+    let missing: Vec<_> = expected.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in docs/tracing.md: {missing:?}");
+    let unknown: Vec<_> = documented.difference(&expected).collect();
+    assert!(unknown.is_empty(), "in docs/tracing.md, but in no expected trace: {unknown:?}");
+
+    let text = std::fs::read_to_string(root().join("docs/tracing.md")).expect("a document");
+    let headings: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(|h| h.replace('`', ""))
+        .collect();
+    assert!(spans.is_subset(&headings), "{spans:?} without {headings:?}");
 }

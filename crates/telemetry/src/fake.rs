@@ -1,4 +1,4 @@
-//! A host for tests: its clock moves only by waiting, and its collector answers as it is told.
+//! A host for tests: its clock moves only by waiting, and its collector gives prepared answers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -48,7 +48,7 @@ impl Fake {
         }
     }
 
-    /// When the requests came in, in whole milliseconds.
+    /// The times of all requests, in whole milliseconds.
     pub fn times(&self) -> Vec<u128> {
         lock(&self.requests).iter().map(|(time, _)| time.as_millis()).collect()
     }

@@ -17,25 +17,25 @@ pub struct Setting<K = Kind> {
     pub kind: K,
     /// The heading under which it is documented.
     pub group: &'static str,
-    /// What it does: sentences in Markdown.
+    /// Its effect: sentences in Markdown.
     pub help: &'static str,
     /// True if the value is secret: it is never shown.
     pub secret: bool,
-    /// How it relates to another setting.
+    /// Its relation to another setting.
     pub relation: Relation,
     /// The value that a manifest declares. Empty, so that an environment variable counts too, unless
     /// it is the host that reads the setting.
     pub declared: &'static str,
 }
 
-/// How a setting relates to another one.
+/// The relation of a setting to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Not at all.
+    /// There is none.
     None,
-    /// The same for traces alone. It takes precedence over the setting of this name.
+    /// It is for traces alone, and takes precedence over the setting of this name.
     Overrides(&'static str),
-    /// An old name that is not used any more. The setting of this name replaced it.
+    /// It is an old name without effect. The setting of this name replaced it.
     ReplacedBy(&'static str),
 }
 
@@ -59,7 +59,7 @@ pub enum Kind {
 /// `true` or `false`, in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
-    /// What holds if it is unset, in words.
+    /// The value that an unset flag amounts to, in Markdown.
     pub unset: &'static str,
 }
 
@@ -112,7 +112,7 @@ pub struct Choices {
 pub struct Text {
     /// The form.
     pub form: Form,
-    /// What holds if it is unset, in words; empty for nothing.
+    /// The value that an unset text amounts to, in Markdown; empty for none.
     pub unset: &'static str,
 }
 
@@ -147,22 +147,22 @@ impl<K: Copy> Setting<K> {
         Setting { name, kind, group, help, secret: false, relation, declared: "" }
     }
 
-    /// The same with a secret value.
+    /// Marks the value as secret.
     pub const fn secret(self) -> Setting<K> {
         Setting { secret: true, ..self }
     }
 
-    /// The same with a relation to another setting.
+    /// Sets the relation to another setting.
     pub const fn relation(self, relation: Relation) -> Setting<K> {
         Setting { relation, ..self }
     }
 
-    /// The same with a value that a manifest declares.
+    /// Sets the value that a manifest declares.
     pub const fn declared(self, declared: &'static str) -> Setting<K> {
         Setting { declared, ..self }
     }
 
-    /// The variant of this setting for traces alone, which takes precedence.
+    /// Declares the variant of this setting for traces alone, which takes precedence.
     pub const fn for_traces(self, name: &'static str, help: &'static str) -> Setting<K> {
         Setting { name, help, relation: Relation::Overrides(self.name), ..self }
     }
@@ -232,7 +232,7 @@ impl Kind {
         }
     }
 
-    /// Returns what holds if the setting is unset, in words; empty if nothing does.
+    /// Returns the value that an unset flag or text amounts to, in Markdown; empty for none.
     pub fn unset(&self) -> &'static str {
         match self {
             Kind::Flag(flag) => flag.unset,

@@ -21,7 +21,7 @@ use crate::setting::{
 
 /// The port of OTLP over HTTP (OTLP specification).
 const OTLP_HTTP_PORT: u16 = 4318;
-/// Where spans go if nothing says where (OTLP exporter specification).
+/// The endpoint if none is set (OTLP exporter specification).
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
 /// The port of OTLP over gRPC (OTLP specification), which this crate does not speak.
 const OTLP_GRPC_PORT: u16 = 4317;
@@ -269,7 +269,7 @@ pub enum Tracing {
 /// The settings of tracing that is on, all valid.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where spans go: a whole URL, without user name and password.
+    /// The collector: a whole URL, without user name and password.
     pub endpoint: Uri,
     /// The value of `collector_allowed_host`, for the message when the host denies the endpoint.
     pub allowed_host: String,
