@@ -133,7 +133,9 @@ impl Service {
                 let body = body::read(body, limit).await?;
                 let photo = kind.photo(body).await?;
                 let span = span.child("asl_prediction");
-                if let Some(user) = self.settings.user_id(&head.headers) {
+                if span.is_recording()
+                    && let Some(user) = self.settings.user_id(&head.headers)
+                {
                     span.set("prediction.user_id", user);
                 }
                 let prediction = models(pipeline)
@@ -166,4 +168,135 @@ fn start_telemetry(tracing: &Tracing, host: &Arc<dyn Host>) -> Option<Telemetry>
     Telemetry::start(settings, api::NAME, api::VERSION, host.clone())
         .inspect_err(|error| host.log(format_args!("warning: traces: off: {error}")))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use async_trait::async_trait;
+    use futures_util::{FutureExt, stream};
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+    use serde_json::{Value, json};
+    use telemetry::host::SendError;
+
+    use super::*;
+
+    /// A host that keeps its log. There is no network.
+    #[derive(Debug, Default)]
+    struct Fake(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Host for Fake {
+        fn random(&self) -> u64 {
+            7
+        }
+
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+
+        async fn sleep(&self, _: Duration) {}
+
+        async fn send(&self, _: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+            Err(SendError::Denied)
+        }
+
+        fn log(&self, line: fmt::Arguments<'_>) {
+            self.0.lock().expect("no panic").push(line.to_string());
+        }
+    }
+
+    fn service(values: &[(&str, &str)]) -> (Service, Arc<Fake>) {
+        let host = Arc::new(Fake::default());
+        let lookup = |name: &str| {
+            values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        (Service::start(lookup, host.clone()), host)
+    }
+
+    fn log(host: &Fake) -> Vec<String> {
+        std::mem::take(&mut host.0.lock().expect("no panic"))
+    }
+
+    fn answer<B>(service: &Service, method: &str, path: &str, body: B) -> Response<Bytes>
+    where
+        B: BodyExt<Data = Bytes> + Unpin,
+    {
+        let request = Request::builder().method(method).uri(path).body(body).expect("a request");
+        let arrival = Arrival { started: SystemTime::now(), cold_start: true };
+        service.answer(None, request, arrival).now_or_never().expect("nothing to wait for")
+    }
+
+    fn body(response: &Response<Bytes>) -> Value {
+        serde_json::from_slice(response.body()).expect("JSON")
+    }
+
+    #[test]
+    fn invalid_settings_are_logged_and_tracing_is_off_without_endpoint() {
+        let (service, host) =
+            service(&[("max_pixels", "many"), ("otel_traces_exporter", "zipkin")]);
+        let log = log(&host);
+        assert_eq!(log.len(), 3, "{log:?}");
+        assert!(log[0].starts_with("warning: setting max_pixels: "), "{log:?}");
+        assert!(log[1].starts_with("warning: setting otel_traces_exporter: "), "{log:?}");
+        assert!(log[2].starts_with("info: traces: off, since "), "{log:?}");
+        assert!(!service.export_is_due());
+        let health = answer(&service, "GET", "/health", Full::<Bytes>::default());
+        assert_eq!(body(&health), json!({"status": "ok", "tracing": "disabled"}));
+        assert!(!service.export_is_due());
+    }
+
+    #[test]
+    fn traced_request_makes_an_export_due() {
+        let (service, host) = service(&[("jaeger_collector_host", "jaeger")]);
+        let health = answer(&service, "GET", "/health", Full::<Bytes>::default());
+        assert_eq!(body(&health), json!({"status": "ok", "tracing": "enabled"}));
+        assert!(health.headers().contains_key("traceparent"));
+        assert!(service.export_is_due());
+        service.export().now_or_never().expect("nothing to wait for");
+        assert!(!service.export_is_due());
+        let log = log(&host);
+        let denied = "warning: traces: dropped 2 spans: the host does not allow requests to ";
+        assert!(log[1].starts_with(denied), "{log:?}");
+    }
+
+    #[test]
+    fn missing_models_are_logged_and_not_told_to_the_client() {
+        let (service, host) = service(&[]);
+        log(&host);
+        let response = answer(&service, "POST", "/predict", Full::from("photo"));
+        assert_eq!(response.status(), 500);
+        assert!(!String::from_utf8_lossy(response.body()).contains("models"));
+        let [line] = log(&host).try_into().expect("one line");
+        assert!(line.starts_with("error: this component has no models: "), "{line}");
+    }
+
+    #[test]
+    fn body_that_fails_is_answered_as_cut_off() {
+        let (service, host) = service(&[]);
+        log(&host);
+        let chunk = Ok(Frame::data(Bytes::from_static(b"abc")));
+        let chunks = stream::iter([chunk, Err(std::io::Error::other("reset"))]);
+        let response = answer(&service, "POST", "/predict", StreamBody::new(chunks));
+        assert_eq!(response.status(), 400);
+        let detail = "The body ended after 3 bytes, before it was complete. Send it again.";
+        assert_eq!(body(&response)["detail"], detail);
+        assert_eq!(log(&host), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_predictions_keep_an_instance_busy() {
+        let is_prediction = |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).expect("a request");
+            is_prediction(&request)
+        };
+        assert!(is_prediction("POST", "/predict"));
+        assert!(!is_prediction("OPTIONS", "/predict"));
+        assert!(!is_prediction("GET", "/health"));
+        assert!(!is_prediction("POST", "/nothing"));
+    }
 }
