@@ -141,8 +141,7 @@ mod tests {
         let values = F32x4::load(&[-2.0, -2.0, -2.0, -2.0]);
         let activate = |first| {
             with_activation!(&packed, |activation| {
-                let activated = activation.for_channels(first)(values).to_array();
-                activated
+                activation.for_channels(first)(values).to_array()
             })
         };
         assert_eq!(activate(0), [-1.0, -4.0, 0.0, 2.0]);

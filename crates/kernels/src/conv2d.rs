@@ -1,6 +1,6 @@
 //! Convolution over few channels: a model's first layer.
 //!
-//! It is a matrix product in [int16](crate::gemm::int16) over the pixels that the kernel covers (im2col).
+//! It is a matrix product in int16 (`gemm/int16.rs`) over the pixels that the kernel covers (im2col).
 //! The whole input is quantised once. The rows that the kernel covers lie side by side in it, so that
 //! only what is left of a row beside whole panels has to be gathered value by value.
 
@@ -216,7 +216,7 @@ pub(crate) struct QuantisedInput {
     values: Vec<i16>,
     /// Pixels of a row with its padding.
     width: usize,
-    /// What an integer of 1 stands for.
+    /// Value of the integer 1.
     scale: f32,
     /// The output's shape.
     output: Shape,

@@ -1,7 +1,7 @@
 //! Depthwise convolution: each channel by itself, with a kernel of 3 × 3 or 5 × 5 pixels.
 //!
 //! It is computed in floats, or in integers of 16 bits where the activations around it bound all values
-//! (see [`layout`](crate::layout)). An instruction then takes eight values instead of four. Palm detection
+//! (see `layout.rs`). An instruction then takes eight values instead of four. Palm detection
 //! stays in floats: its activation (PReLU) has no largest value.
 
 mod epilogue;
@@ -22,7 +22,7 @@ pub(crate) trait Epilogue<E: Element>: Sized {
     /// begins, and their number.
     fn write(&self, rows: &RowStream<E, Self>, which: (usize, usize), output: RowOutput<E>);
 
-    /// Returns what an output of 1 stands for.
+    /// Returns the value of an output's 1.
     fn scale(&self) -> f32;
 }
 
@@ -252,7 +252,7 @@ pub(crate) struct RowStream<'a, E: Element, P> {
 }
 
 impl<E: Element, P: Epilogue<E>> RowStream<'_, E, P> {
-    /// Returns what an output of 1 stands for.
+    /// Returns the value of an output's 1.
     pub fn scale(&self) -> f32 {
         self.kernel.epilogue.scale()
     }

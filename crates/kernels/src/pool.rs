@@ -17,7 +17,7 @@ impl Operator for MaxPool {
 
     fn output(&self, input: Shape) -> Option<Shape> {
         let fits = input.channels.is_multiple_of(4);
-        fits.then(|| Shape { height: input.height / 2, width: input.width / 2, ..input })
+        fits.then_some(Shape { height: input.height / 2, width: input.width / 2, ..input })
     }
 
     fn macs(&self, _: Shape) -> usize {

@@ -25,7 +25,7 @@ pub struct RowQuant {
 /// The quantisation of an output channel's weights.
 #[derive(Clone, Copy, Default)]
 pub struct ChannelQuant {
-    /// What an accumulator's 1 stands for, before the pixel's own scale.
+    /// Value of an accumulator's 1, before the pixel's own scale.
     pub scale: f32,
     /// The sum of the weights as they were rounded: each counts once for a pixel's zero offset.
     pub weight_sum: f32,

@@ -7,7 +7,7 @@ use crate::simd::{F32x4, I16x8};
 
 /// An epilogue with the activation as a type, vector of channels by vector.
 pub trait ChannelEpilogue<E: Element> {
-    /// Returns what a vector's sums begin with.
+    /// Returns the initial value of a vector's sums.
     fn start(&self, vector: usize) -> E::Register;
 
     /// Returns the function that turns a vector's sums into outputs.
@@ -74,7 +74,7 @@ impl I16Epilogue {
         I16Epilogue { vectors, scale }
     }
 
-    /// Returns what an output of 1 stands for.
+    /// Returns the value of an output's 1.
     pub fn scale(&self) -> f32 {
         self.scale
     }

@@ -1,5 +1,9 @@
 //! The same operations on arrays, for native tests. `wasm.rs` documents them.
 #![allow(missing_docs, reason = "documented in wasm.rs")]
+#![allow(
+    clippy::should_implement_trait,
+    reason = "methods read in the order of the instructions, mul_add among them"
+)]
 
 use std::array::from_fn;
 

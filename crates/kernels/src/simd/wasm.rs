@@ -1,4 +1,8 @@
 //! The instructions of WebAssembly: simd128, and relaxed-simd where the target has it.
+#![allow(
+    clippy::should_implement_trait,
+    reason = "methods read in the order of the instructions, mul_add among them"
+)]
 
 use std::arch::wasm32::*;
 
