@@ -1,9 +1,8 @@
 //! Matrix products in integers: pixels by input channels, times input channels by output channels.
 //!
-//! A tile of [`MR`] pixels is quantised, then multiplied by the packed weights of [`NR`] output channels
-//! after the other. The [`MicroKernel`] decides what the integers are: [`int8`] or [`int16`]. Around it
-//! are packing, the walk over tiles, and the epilogue (scales, bias, residual, activation).
-//! The pointwise convolution and the first layer's are made of these.
+//! A tile of [`MR`] pixels is quantised, then multiplied by the packed weights, [`NR`] output channels at a
+//! time. The [`MicroKernel`] decides what the integers are: [`int8`] or [`int16`]. Around it are packing,
+//! the loop over tiles, and the epilogue: scales, bias, residual, activation.
 
 pub mod int16;
 pub mod int8;
@@ -53,10 +52,12 @@ pub trait QuantiseBlocked<E>: MicroKernel {
 /// output channels, `product` multiplies two of these.
 ///
 /// The accumulators stay in memory. Cranelift loads all that a piece of code reads before anything else
-/// (see `simd/cranelift.rs`); with a store after each pixel the weights stay in registers, and each pixel
-/// is loaded when it is multiplied. A tile's values lie there as they are multiplied, each several times:
-/// all blocks of weights read them, so that a shuffle here would take the place of a multiplication.
-/// Loads that splat are no substitute, since Cranelift makes three instructions of each.
+/// (see `simd/cranelift.rs`). With a store after each pixel, the weights stay in registers, and each pixel
+/// is loaded when it is multiplied.
+///
+/// A tile's values lie in memory as they are multiplied, each several times, since all blocks of weights
+/// read them: a shuffle here would cost a multiplication. Loads that splat cost more still, since Cranelift
+/// makes several instructions of each.
 ///
 /// Measured: `docs/benchmarks.md#kernels-accumulators-in-memory`.
 #[inline(always)]

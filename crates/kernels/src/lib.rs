@@ -1,8 +1,8 @@
 //! Convolution kernels for small vision models in a WebAssembly sandbox, on std alone.
 //!
-//! They run MediaPipe's palm detection and hand landmarks: MobileNets of a few million weights, one photo
-//! at a time on one thread, in WebAssembly with simd128 and relaxed-simd. The same code runs natively, on
-//! arrays instead of vectors, for tests.
+//! They run MediaPipe's palm detection and hand landmarks, which are MobileNets, one photo at a time on one
+//! thread, in WebAssembly with simd128 and relaxed-simd. The same code runs natively, on arrays instead of
+//! vectors, for tests.
 //!
 //! **Method.** *Dynamic quantisation by row, int8 weights by channel* (XNNPACK calls it qd8-f32-qc8w). An
 //! operator reads and writes floats. Each pixel's channels, a row of the matrix product, are scaled to
@@ -34,7 +34,7 @@
 //! | [`pool`], [`resize`] | maximum pooling, bilinear upsampling |
 //!
 //! `tests.rs` compares the operators with the plain loops of `tests/reference.rs` over random shapes,
-//! natively and in the sandbox.
+//! natively (`cargo test -p kernels`) and in the sandbox (`cargo xtask test sandbox`).
 //!
 //! # How to add a kernel
 //!
@@ -45,8 +45,8 @@
 //!    Build on `gemm` or `layout` where they fit, on [`simd`] otherwise. A missing instruction goes into
 //!    both `simd/wasm.rs` and `simd/portable.rs`, with a test in `simd.rs`.
 //! 3. Declare the file in `lib.rs`, and add it to the table above.
-//! 4. Match the pattern of tract's operators that it replaces in `vision/src/engine/fusion.rs`, with a
-//!    test on a small graph. `vision/src/engine/op.rs` runs any [`Operator`](operator::Operator).
+//! 4. Match the ONNX nodes that it computes in `crates/vision/src/engine/fusion/patterns.rs`, with a test on
+//!    a small graph. `crates/vision/src/engine/op.rs` runs any [`Operator`](operator::Operator).
 //! 5. Measure: `cargo xtask operators` prints the time and the GMAC/s of each operator in the sandbox. Set
 //!    the test's tolerance by the largest error, and record what a decision was based on in
 //!    `docs/benchmarks.md`.
