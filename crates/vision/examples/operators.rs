@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vision::engine::{Input, Model, OnnxModel, OperatorTime, Operators};
+use vision::engine::{Fallback, Input, Model, OnnxModel, OperatorTime, Operators};
 use vision::{landmarks, palm};
 
 /// Runs of each model. Every figure is a median of these.
@@ -54,6 +54,9 @@ impl Subject {
         [fused, Operators::Tract].map(|operators| {
             let load = if palm { palm::load } else { OnnxModel::load_with };
             let model = load(path, &onnx, operators).unwrap_or_else(|error| panic!("{error}"));
+            for Fallback { node, op, reason } in model.fallbacks() {
+                println!("{path}: {op} {node} is left to tract because of {reason}");
+            }
             let operators = match operators {
                 Operators::Fused(precision) => format!("fused {precision:?}").to_lowercase(),
                 Operators::Tract => "tract f32".into(),

@@ -1,40 +1,48 @@
-//! Models as values: the one place that knows which engine runs them.
+//! Models as values behind a small trait: the one place that knows which engine runs them.
+//!
+//! The pipeline sees [`Model`] alone. [`OnnxModel`] implements it with tract, in four steps:
+//! 1. tract parses the ONNX file;
+//! 2. [`fusion`] puts our kernels, as [operators](op) of tract, where they can compute;
+//! 3. tract optimises the rest;
+//! 4. the [frozen] plan keeps of every operator no more than its evaluation.
 
 mod frozen;
 mod fusion;
 mod op;
+#[cfg(test)]
+mod test_graph;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kernels::pointwise::Precision;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{bail, format_err};
 use tract_onnx::tract_core::plan::eval;
 
 use self::frozen::{FrozenPlan, freeze};
-use kernels::pointwise::Precision;
-use self::fusion::{Kernels, rewrite};
+pub use self::fusion::Fallback;
+use self::fusion::{SharedOperators, fuse};
 
-/// What a model gets to see, flattened in row-major order.
+/// A model's input, flattened in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// Numbers.
-    Numbers(Vec<f32>),
-    /// A picture of 8 bits, channels last: 255 stands for the number 1.
-    Picture(Vec<u8>),
+    /// Values of any range.
+    Values(Vec<f32>),
+    /// Pixels, channels last: 255 stands for 1.0.
+    Pixels(Vec<u8>),
 }
 
 impl Input {
-    /// How many numbers.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         match self {
-            Input::Numbers(numbers) => numbers.len(),
-            Input::Picture(numbers) => numbers.len(),
+            Input::Values(values) => values.len(),
+            Input::Pixels(values) => values.len(),
         }
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -42,59 +50,49 @@ impl Input {
 
 /// A neural network with one input and some outputs.
 ///
-/// The pipeline knows models only by this trait, so that a test can put in a fake.
+/// The pipeline knows models by this trait alone, so that a test can put in a fake.
 pub trait Model: Send + Sync {
-    /// Runs the model.
+    /// Runs the model: one pass.
     ///
-    /// `input` has the model's input shape. The outputs come in the model's order, flattened likewise.
+    /// `input` has as many values as the model's input shape. Returns the outputs in the model's order,
+    /// each flattened in row-major order.
     ///
     /// # Errors
-    /// [`ModelError::Run`] if the engine fails, if the input's length is not the shape's, or if there are
-    /// numbers where the model takes pictures.
+    /// [`ModelError::Run`] if the input's length fits no shape of the model, if there are values for a
+    /// model that takes pixels, or if the engine fails.
     fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError>;
 }
 
-/// Why a model can't be loaded or run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Errors of loading or running a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// The file is not an ONNX model that the engine can read and optimise.
+    #[error("cannot load the model {name}: {reason}")]
     Load {
-        /// Which model.
+        /// The model's name.
         name: String,
-        /// What the engine says.
+        /// The engine's error.
         reason: String,
     },
-    /// The model's input or outputs don't have the shapes that the pipeline needs.
+    /// The model's input or outputs do not have the shapes that the pipeline needs.
+    #[error("cannot use the model {name}: {reason}")]
     Shape {
-        /// Which model.
+        /// The model's name.
         name: String,
-        /// What was expected, and what is there.
+        /// Shapes expected and found.
         reason: String,
     },
-    /// The engine failed while it ran the model.
+    /// The model failed while it ran.
+    #[error("cannot run the model {name}: {reason}")]
     Run {
-        /// Which model.
+        /// The model's name.
         name: String,
-        /// What the engine says.
+        /// The engine's error, or sizes expected and found.
         reason: String,
     },
 }
 
-impl fmt::Display for ModelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ModelError::Load { name, reason } => {
-                write!(f, "model {name} can't be loaded: {reason}")
-            }
-            ModelError::Shape { name, reason } => write!(f, "model {name} doesn't fit: {reason}"),
-            ModelError::Run { name, reason } => write!(f, "model {name} failed: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for ModelError {}
-
-/// The shapes of a model's input and outputs.
+/// Shapes of a model's input and outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shapes {
     /// Shape of the one input.
@@ -103,53 +101,68 @@ pub struct Shapes {
     pub outputs: Vec<Vec<usize>>,
 }
 
-/// Whose operators run a model.
+impl Shapes {
+    fn check(&self, name: &str, input: &[usize], outputs: &[Vec<usize>]) -> Result<(), ModelError> {
+        if self.input == input && self.outputs == outputs {
+            return Ok(());
+        }
+        let reason = format!(
+            "input {input:?} and outputs {outputs:?} expected, input {:?} and outputs {:?} found",
+            self.input, self.outputs
+        );
+        Err(ModelError::Shape { name: name.to_owned(), reason })
+    }
+}
+
+/// Operators that run a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operators {
-    /// This project's where they can, so finely, and tract's for the rest.
-    Own(Precision),
-    /// tract's alone, in 32-bit floats: what the others are compared with.
+    /// Fused ones of this project, with matrix products of this precision; tract's for the rest.
+    Fused(Precision),
+    /// tract's alone, in `f32`: the reference of accuracy and speed.
     Tract,
 }
 
-/// What one operator took in one run.
+/// Work and time of one operator in one run.
 #[derive(Clone, Debug)]
 pub struct OperatorTime {
-    /// Which kind of operator.
+    /// The operator's name.
     pub name: String,
-    /// The shape of its output.
+    /// Shape of its first output.
     pub output: Vec<usize>,
-    /// Multiplications with an addition each, as far as the operator tells.
-    pub multiply_adds: u64,
-    /// How long it took.
+    /// Multiply-accumulates, as far as the operator counts them.
+    pub macs: u64,
+    /// Wall-clock time.
     pub time: Duration,
 }
 
-/// An ONNX model, parsed, optimised and ready to run in `tract`.
+/// An ONNX model, parsed, optimised and ready to run.
 pub struct OnnxModel {
     name: String,
-    /// For each shape of the input that it is ready for; one at least.
-    plans: Vec<Plan>,
+    /// One for each input shape, at least one.
+    variants: Vec<Variant>,
+    fallbacks: Vec<Fallback>,
 }
 
-struct Plan {
+/// A model for one input shape.
+struct Variant {
     shapes: Shapes,
-    /// Whether it takes pictures as they are.
-    bytes: bool,
+    /// True if the plan reads bytes: its first layer scales pixels itself.
+    reads_bytes: bool,
     plan: Arc<FrozenPlan>,
 }
 
 impl OnnxModel {
-    /// Parses and optimises a model, with products of 16 bits. `name` is for error messages.
+    /// Loads a model with fused operators in int16. `name` is for error messages.
     ///
     /// # Errors
-    /// [`ModelError::Load`]; [`ModelError::Shape`] for several inputs, or dimensions that are not
-    /// fixed.
+    /// [`ModelError::Load`]; [`ModelError::Shape`] if the model has several inputs, or dimensions that
+    /// are not fixed.
     pub fn load(name: &str, onnx: &[u8]) -> Result<OnnxModel, ModelError> {
-        OnnxModel::load_with(name, onnx, Operators::Own(Precision::Sixteen))
+        OnnxModel::load_with(name, onnx, Operators::Fused(Precision::Int16))
     }
 
-    /// The same, with a choice of operators.
+    /// Loads a model with a choice of operators.
     ///
     /// # Errors
     /// As [`OnnxModel::load`].
@@ -158,146 +171,57 @@ impl OnnxModel {
         onnx: &[u8],
         operators: Operators,
     ) -> Result<OnnxModel, ModelError> {
-        let plan = plan(name, onnx, operators, None, &mut Kernels::default())?;
-        Ok(OnnxModel { name: name.to_owned(), plans: vec![plan] })
+        let mut loader = Loader::new(name, operators);
+        let variant = loader.variant(onnx, None)?;
+        Ok(loader.finish(vec![variant]))
     }
 
-    /// The same for inputs of some shapes in the place of the file's own: a model of convolutions
-    /// alone takes pictures of any size. Its weights are kept once.
+    /// Loads a model for inputs of several shapes instead of the file's own: a fully convolutional
+    /// model takes images of any size. Its weights are kept once.
     ///
     /// # Errors
-    /// As [`OnnxModel::load`]; [`ModelError::Shape`] if the outputs have other shapes than these, or
-    /// if there are none.
+    /// As [`OnnxModel::load`]; [`ModelError::Shape`] if outputs differ from `shapes`, or if `shapes`
+    /// is empty.
     pub fn load_for(
         name: &str,
         onnx: &[u8],
         operators: Operators,
         shapes: &[Shapes],
     ) -> Result<OnnxModel, ModelError> {
-        let mut kernels = Kernels::default();
-        let plans = shapes
-            .iter()
-            .map(|shapes| {
-                let plan = plan(name, onnx, operators, Some(&shapes.input), &mut kernels)?;
-                plan.shapes.check(name, &shapes.input, &shapes.outputs)?;
-                Ok(plan)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        if plans.is_empty() {
-            return Err(ModelError::Shape { name: name.to_owned(), reason: "of no input".into() });
+        let mut loader = Loader::new(name, operators);
+        let mut variants = Vec::with_capacity(shapes.len());
+        for shapes in shapes {
+            let variant = loader.variant(onnx, Some(&shapes.input))?;
+            variant.shapes.check(name, &shapes.input, &shapes.outputs)?;
+            variants.push(variant);
         }
-        Ok(OnnxModel { name: name.to_owned(), plans })
+        if variants.is_empty() {
+            return Err(loader.shape_error("at least one input shape expected, none given".into()));
+        }
+        Ok(loader.finish(variants))
     }
 
-    /// The shapes of input and outputs; the first ones, if it is ready for several.
+    /// Returns the shapes of input and outputs; the first ones if the model has several.
     pub fn shapes(&self) -> &Shapes {
-        &self.plans[0].shapes
+        &self.variants[0].shapes
     }
 
-    /// Checks the shapes against what the pipeline needs.
+    /// Returns the layers that tract computes because no pattern of the fusion pass takes them. With
+    /// [`Operators::Tract`] nothing is fused, and nothing is reported.
+    pub fn fallbacks(&self) -> &[Fallback] {
+        &self.fallbacks
+    }
+
+    /// Returns the model if it has these shapes.
     ///
     /// # Errors
-    /// [`ModelError::Shape`] that names both.
+    /// [`ModelError::Shape`] that states the shapes expected and found.
     pub fn expect(self, input: &[usize], outputs: &[Vec<usize>]) -> Result<OnnxModel, ModelError> {
         self.shapes().check(&self.name, input, outputs)?;
         Ok(self)
     }
-}
 
-impl Shapes {
-    fn check(&self, name: &str, input: &[usize], outputs: &[Vec<usize>]) -> Result<(), ModelError> {
-        if self.input == input && self.outputs == outputs {
-            return Ok(());
-        }
-        Err(ModelError::Shape {
-            name: name.to_owned(),
-            reason: format!(
-                "input {input:?} and outputs {outputs:?} expected, input {:?} and outputs {:?} found",
-                self.input, self.outputs
-            ),
-        })
-    }
-}
-
-/// A plan for an input of a shape, or of the file's own.
-fn plan(
-    name: &str,
-    onnx: &[u8],
-    operators: Operators,
-    input: Option<&[usize]>,
-    kernels: &mut Kernels,
-) -> Result<Plan, ModelError> {
-    let load = |error: TractError| ModelError::Load {
-        name: name.to_owned(),
-        reason: format!("{error:#}"),
-    };
-    let shape = |reason: String| ModelError::Shape { name: name.to_owned(), reason };
-    let model = tract_onnx::onnx()
-        // They belong to the file's own input.
-        .with_ignore_output_shapes(input.is_some())
-        .model_for_read(&mut &*onnx)
-        .and_then(|model| match input {
-            Some(input) => model.with_input_fact(0, f32::fact(input).into()),
-            None => Ok(model),
-        })
-        .and_then(|model| model.into_typed())
-        .and_then(|model| match operators {
-            Operators::Own(precision) => rewrite(&model, precision, kernels),
-            Operators::Tract => Ok(model),
-        })
-        .and_then(|model| model.into_optimized())
-        .map_err(load)?;
-
-    let fixed = |fact: &TypedFact| {
-        fact.shape
-            .as_concrete()
-            .map(<[usize]>::to_vec)
-            .ok_or_else(|| shape(format!("a dimension of {:?} is not fixed", fact.shape)))
-    };
-    let [input] = model.inputs.as_slice() else {
-        return Err(shape(format!("one input expected, {} found", model.inputs.len())));
-    };
-    let input = model.outlet_fact(*input).map_err(load)?;
-    let bytes = input.datum_type == u8::datum_type();
-    let input = fixed(input)?;
-    let outputs = model
-        .outputs
-        .iter()
-        .map(|outlet| fixed(model.outlet_fact(*outlet).map_err(load)?))
-        .collect::<Result<_, _>>()?;
-    let plan = freeze(model).map_err(load)?;
-    Ok(Plan { shapes: Shapes { input, outputs }, bytes, plan })
-}
-
-impl OnnxModel {
-    fn failed(&self) -> impl Fn(TractError) -> ModelError {
-        |error| ModelError::Run { name: self.name.clone(), reason: format!("{error:#}") }
-    }
-
-    /// The input as a tensor, and the plan for its shape.
-    fn prepare(&self, input: &Input) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
-        let length = |plan: &Plan| plan.shapes.input.iter().product::<usize>();
-        let Some(Plan { shapes, bytes, plan }) =
-            self.plans.iter().find(|plan| length(plan) == input.len())
-        else {
-            let shapes: Vec<_> = self.plans.iter().map(|plan| &plan.shapes.input).collect();
-            return Err(format_err!("{} numbers fit none of the inputs {shapes:?}", input.len()));
-        };
-        let shape = &shapes.input;
-        let tensor = match input {
-            Input::Picture(numbers) if *bytes => Tensor::from_shape(shape, numbers)?,
-            Input::Numbers(_) if *bytes => bail!("numbers for a model that takes pictures"),
-            Input::Numbers(numbers) => Tensor::from_shape(shape, numbers)?,
-            Input::Picture(numbers) => {
-                let number = |byte: &u8| f32::from(*byte) / f32::from(u8::MAX);
-                let numbers: Vec<f32> = numbers.iter().map(number).collect();
-                Tensor::from_shape(shape, &numbers)?
-            }
-        };
-        Ok((tensor, plan))
-    }
-
-    /// Runs the model and tells what each of its operators took, in the order of their turns.
+    /// Runs the model and measures each of its operators, in the order of evaluation.
     ///
     /// # Errors
     /// As [`Model::run`].
@@ -314,7 +238,7 @@ impl OnnxModel {
                     times.push(OperatorTime {
                         name: node.op().name().into_owned(),
                         output: outputs.first().map(|o| o.shape().to_vec()).unwrap_or_default(),
-                        multiply_adds: node.op.multiply_adds(),
+                        macs: node.op.macs(),
                         time,
                     });
                     TractResult::Ok(outputs)
@@ -322,22 +246,279 @@ impl OnnxModel {
             )?;
             Ok(())
         };
-        profiled().map_err(self.failed())?;
+        profiled().map_err(self.run_error())?;
         Ok(times)
+    }
+
+    /// Returns the input as a tensor, and the plan for its shape.
+    fn prepare(&self, input: &Input) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
+        let length = |variant: &Variant| variant.shapes.input.iter().product::<usize>();
+        let variant = self.variants.iter().find(|variant| length(variant) == input.len());
+        let Some(Variant { shapes, reads_bytes, plan }) = variant else {
+            let shapes: Vec<_> = self.variants.iter().map(|v| &v.shapes.input).collect();
+            return Err(format_err!("{} values fit none of the inputs {shapes:?}", input.len()));
+        };
+        let shape = &shapes.input;
+        let tensor = match input {
+            Input::Pixels(pixels) if *reads_bytes => Tensor::from_shape(shape, pixels)?,
+            Input::Values(_) if *reads_bytes => bail!("pixels expected, values found"),
+            Input::Values(values) => Tensor::from_shape(shape, values)?,
+            Input::Pixels(pixels) => {
+                let value = |pixel: &u8| f32::from(*pixel) / f32::from(u8::MAX);
+                let values: Vec<f32> = pixels.iter().map(value).collect();
+                Tensor::from_shape(shape, &values)?
+            }
+        };
+        Ok((tensor, plan))
+    }
+
+    fn run_error(&self) -> impl Fn(TractError) -> ModelError {
+        |error| ModelError::Run { name: self.name.clone(), reason: format!("{error:#}") }
     }
 }
 
 impl Model for OnnxModel {
     fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
-        let failed = self.failed();
-        let (tensor, plan) = self.prepare(&input).map_err(&failed)?;
-        // Its room is the first layer's.
+        let run_error = self.run_error();
+        let (tensor, plan) = self.prepare(&input).map_err(&run_error)?;
+        // The first layer's output can take its memory.
         drop(input);
-        let outputs = plan.run(tvec!(tensor.into())).map_err(&failed)?;
+        let outputs = plan.run(tvec!(tensor.into())).map_err(&run_error)?;
         outputs
             .iter()
             .map(|output| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
             .collect::<TractResult<_>>()
-            .map_err(failed)
+            .map_err(run_error)
+    }
+}
+
+/// State that the variants of a model share while it is loaded.
+struct Loader<'a> {
+    name: &'a str,
+    operators: Operators,
+    shared: SharedOperators,
+    fallbacks: Vec<Fallback>,
+}
+
+impl Loader<'_> {
+    fn new(name: &str, operators: Operators) -> Loader<'_> {
+        let (shared, fallbacks) = (SharedOperators::default(), Vec::new());
+        Loader { name, operators, shared, fallbacks }
+    }
+
+    fn finish(self, variants: Vec<Variant>) -> OnnxModel {
+        OnnxModel { name: self.name.to_owned(), variants, fallbacks: self.fallbacks }
+    }
+
+    fn load_error(&self, error: TractError) -> ModelError {
+        ModelError::Load { name: self.name.to_owned(), reason: format!("{error:#}") }
+    }
+
+    fn shape_error(&self, reason: String) -> ModelError {
+        ModelError::Shape { name: self.name.to_owned(), reason }
+    }
+
+    /// Loads the model for an input shape, or for the file's own.
+    fn variant(&mut self, onnx: &[u8], input: Option<&[usize]>) -> Result<Variant, ModelError> {
+        let model = self.optimised(onnx, input).map_err(|error| self.load_error(error))?;
+        let [input] = model.inputs[..] else {
+            let found = model.inputs.len();
+            return Err(self.shape_error(format!("one input expected, {found} found")));
+        };
+        let input = self.fact(&model, input)?;
+        let shapes = Shapes {
+            input: self.fixed(input)?,
+            outputs: model
+                .outputs
+                .iter()
+                .map(|output| self.fixed(self.fact(&model, *output)?))
+                .collect::<Result<_, _>>()?,
+        };
+        let reads_bytes = input.datum_type == u8::datum_type();
+        let plan = freeze(model).map_err(|error| self.load_error(error))?;
+        Ok(Variant { shapes, reads_bytes, plan })
+    }
+
+    /// Parses, fuses and optimises the model.
+    fn optimised(&mut self, onnx: &[u8], input: Option<&[usize]>) -> TractResult<TypedModel> {
+        let mut model = tract_onnx::onnx()
+            // The file's output shapes belong to its own input shape.
+            .with_ignore_output_shapes(input.is_some())
+            .model_for_read(&mut &*onnx)?;
+        if let Some(input) = input {
+            model = model.with_input_fact(0, f32::fact(input).into())?;
+        }
+        let mut model = model.into_typed()?;
+        if let Operators::Fused(precision) = self.operators {
+            let (fused, fallbacks) = fuse(&model, precision, &mut self.shared)?;
+            for fallback in fallbacks {
+                if !self.fallbacks.contains(&fallback) {
+                    self.fallbacks.push(fallback);
+                }
+            }
+            model = fused;
+        }
+        model.into_optimized()
+    }
+
+    fn fact<'m>(
+        &self,
+        model: &'m TypedModel,
+        outlet: OutletId,
+    ) -> Result<&'m TypedFact, ModelError> {
+        model.outlet_fact(outlet).map_err(|error| self.load_error(error))
+    }
+
+    /// Returns a shape whose dimensions are all fixed.
+    fn fixed(&self, fact: &TypedFact) -> Result<Vec<usize>, ModelError> {
+        let shape = fact.shape.as_concrete().map(<[usize]>::to_vec);
+        shape.ok_or_else(|| {
+            self.shape_error(format!("fixed dimensions expected, {:?} found", fact.shape))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_graph::Graph;
+    use super::*;
+
+    const INT16: Operators = Operators::Fused(Precision::Int16);
+
+    /// 3 × 3 convolution with `outputs` channels over an RGB image, which is read as bytes.
+    fn first_layer(side: usize, outputs: usize) -> Graph {
+        let mut graph = Graph::new(&[1, side, side, 3]);
+        let image = graph.transpose("input", &[0, 3, 1, 2]);
+        let conv = graph.conv(&image, 3, outputs, 3).pads(1).add();
+        graph.output(&conv);
+        graph
+    }
+
+    fn load(graph: &Graph, operators: Operators) -> Result<OnnxModel, ModelError> {
+        OnnxModel::load_with("test", &graph.to_onnx(), operators)
+    }
+
+    fn message<T>(result: Result<T, ModelError>) -> String {
+        result.err().expect("an error").to_string()
+    }
+
+    #[test]
+    fn load_rejects_bytes_that_are_not_onnx() {
+        let error = OnnxModel::load("test", b"not a model").err().expect("an error");
+        assert!(matches!(&error, ModelError::Load { name, .. } if name == "test"), "{error}");
+        assert!(error.to_string().starts_with("cannot load the model test: "), "{error}");
+    }
+
+    #[test]
+    fn load_rejects_operators_that_tract_lacks() {
+        let mut graph = Graph::new(&[1, 4]);
+        let output = graph.node("NoSuchOperator", &["input"]).add();
+        graph.output(&output);
+        let error = load(&graph, INT16).err().expect("an error");
+        assert!(matches!(error, ModelError::Load { .. }), "{error}");
+        assert!(error.to_string().contains("NoSuchOperator"), "{error}");
+    }
+
+    #[test]
+    fn load_rejects_two_inputs() {
+        let mut graph = Graph::new(&[1, 4]);
+        graph.input("second", &[1, 4]);
+        let sum = graph.node("Add", &["input", "second"]).add();
+        graph.output(&sum);
+        let error = message(load(&graph, INT16));
+        assert_eq!(error, "cannot use the model test: one input expected, 2 found");
+    }
+
+    #[test]
+    fn load_rejects_dimensions_that_are_not_fixed() {
+        let mut graph = Graph::of_dimensions(&["rows", "4"]);
+        let output = graph.node("Relu", &["input"]).add();
+        graph.output(&output);
+        let error = load(&graph, INT16).err().expect("an error");
+        assert!(matches!(error, ModelError::Shape { .. }), "{error}");
+        assert!(error.to_string().contains("fixed dimensions expected, rows,4"), "{error}");
+    }
+
+    #[test]
+    fn expect_states_shapes_expected_and_found() {
+        let model = load(&first_layer(8, 8), INT16).expect("a model");
+        let error = message(model.expect(&[1, 8, 8, 3], &[vec![1, 9]]));
+        assert_eq!(
+            error,
+            "cannot use the model test: input [1, 8, 8, 3] and outputs [[1, 9]] expected, \
+             input [1, 8, 8, 3] and outputs [[1, 8, 8, 8]] found"
+        );
+    }
+
+    #[test]
+    fn load_for_takes_every_shape_and_rejects_others() {
+        let onnx = first_layer(8, 8).to_onnx();
+        let of = |side: usize| Shapes {
+            input: vec![1, side, side, 3],
+            outputs: vec![vec![1, 8, side, side]],
+        };
+        let model = OnnxModel::load_for("test", &onnx, INT16, &[of(8), of(16)]).expect("a model");
+        for side in [8, 16] {
+            let outputs = model.run(Input::Pixels(vec![9; side * side * 3])).expect("a run");
+            assert_eq!(outputs.iter().map(Vec::len).collect::<Vec<_>>(), [8 * side * side]);
+        }
+        assert_eq!(
+            message(model.run(Input::Pixels(vec![9; 5]))),
+            "cannot run the model test: 5 values fit none of the inputs \
+             [[1, 8, 8, 3], [1, 16, 16, 3]]"
+        );
+        let wrong = Shapes { outputs: vec![vec![1, 8, 7, 7]], ..of(8) };
+        let error = OnnxModel::load_for("test", &onnx, INT16, &[wrong]).err().expect("an error");
+        assert!(matches!(error, ModelError::Shape { .. }), "{error}");
+        assert_eq!(
+            message(OnnxModel::load_for("test", &onnx, INT16, &[])),
+            "cannot use the model test: at least one input shape expected, none given"
+        );
+    }
+
+    #[test]
+    fn model_that_reads_bytes_rejects_values() {
+        let graph = first_layer(8, 8);
+        let input = Input::Values(vec![0.5; 8 * 8 * 3]);
+        let error = message(load(&graph, INT16).expect("a model").run(input.clone()));
+        assert_eq!(error, "cannot run the model test: pixels expected, values found");
+        load(&graph, Operators::Tract).expect("a model").run(input).expect("a run");
+    }
+
+    #[test]
+    fn pixels_become_values_for_a_model_that_reads_values() {
+        let mut graph = Graph::new(&[1, 4]);
+        let output = graph.node("Relu", &["input"]).add();
+        graph.output(&output);
+        let model = load(&graph, INT16).expect("a model");
+        let outputs = model.run(Input::Pixels(vec![0, 51, 102, 255])).expect("a run");
+        assert_eq!(outputs, [[0.0, 0.2, 0.4, 1.0]]);
+    }
+
+    #[test]
+    fn fallbacks_of_several_shapes_are_reported_once() {
+        let mut graph = Graph::new(&[1, 3, 8, 8]);
+        let conv = graph.conv("input", 3, 8, 3).pads(2).ints("dilations", &[2, 2]).add();
+        graph.output(&conv);
+        let onnx = graph.to_onnx();
+        let of = |side: usize| Shapes {
+            input: vec![1, 3, side, side],
+            outputs: vec![vec![1, 8, side, side]],
+        };
+        let model = OnnxModel::load_for("test", &onnx, INT16, &[of(8), of(16)]).expect("a model");
+        let expected = Fallback { node: conv, op: "Conv".into(), reason: "a dilation" };
+        assert_eq!(model.fallbacks(), [expected]);
+        let tract = load(&graph, Operators::Tract).expect("a model");
+        assert_eq!(tract.fallbacks(), []);
+    }
+
+    #[test]
+    fn profile_names_every_operator_and_counts_macs() {
+        let model = load(&first_layer(8, 8), INT16).expect("a model");
+        let operators = model.profile(&Input::Pixels(vec![9; 8 * 8 * 3])).expect("a run");
+        let fused: Vec<_> = operators.iter().filter(|operator| operator.macs > 0).collect();
+        let [only] = fused[..] else { panic!("one operator with MACs expected: {operators:?}") };
+        assert_eq!(only.output, [1, 8, 8, 8]);
+        assert_eq!(only.macs, 3 * 3 * 3 * 8 * 8 * 8);
     }
 }

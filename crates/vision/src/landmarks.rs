@@ -22,10 +22,10 @@ pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
 /// Landmarks tolerate int8: `tests/fidelity.rs` compares them with f32. Without `relaxed-simd`,
 /// int8 products are slower than int16 ones.
 pub const OPERATORS: Operators =
-    Operators::Own(if cfg!(all(target_family = "wasm", not(target_feature = "relaxed-simd"))) {
-        Precision::Sixteen
+    Operators::Fused(if cfg!(all(target_family = "wasm", not(target_feature = "relaxed-simd"))) {
+        Precision::Int16
     } else {
-        Precision::Eight
+        Precision::Int8
     });
 /// Number of landmarks. MediaPipe's order: the wrist, then four of each finger from base to tip,
 /// thumb first.
@@ -115,7 +115,7 @@ pub fn find(
         reason: "outputs of other lengths, or not finite".into(),
     };
     let outputs: [Vec<f32>; 5] =
-        model.run(Input::Picture(input))?.try_into().map_err(|_| wrong())?;
+        model.run(Input::Pixels(input))?.try_into().map_err(|_| wrong())?;
     let [points, presence, handedness, world, features] = outputs;
     let (Some(&presence), Some(&handedness)) = (presence.first(), handedness.first()) else {
         return Err(wrong());
@@ -296,7 +296,7 @@ mod tests {
             let fake = Fake::new([0.0; 3], 0.9);
             fake.find(&Region { size: 300.0, ..REGION }, mirror).expect("a run");
             let input = fake.input.into_inner().expect("no panic");
-            let Some(Input::Picture(pixels)) = input else { panic!("no picture: {input:?}") };
+            let Some(Input::Pixels(pixels)) = input else { panic!("no pixels: {input:?}") };
             assert_eq!(pixels.len(), INPUT_SHAPE.iter().product::<usize>());
             // Beyond the photo's edge lies the edge.
             for row in pixels.chunks(3 * INPUT_SIDE) {

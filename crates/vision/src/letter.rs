@@ -157,7 +157,7 @@ impl Classifier {
     /// # Errors
     /// [`ModelError::Run`] if the model fails, or has another number of outputs than labels.
     pub fn classify(&self, features: Vec<f32>) -> Result<Letters, ModelError> {
-        let outputs = self.model.run(Input::Numbers(features))?;
+        let outputs = self.model.run(Input::Values(features))?;
         let probabilities = match outputs.as_slice() {
             [only] if only.len() == self.labels.len() => only,
             _ => {

@@ -28,7 +28,7 @@ pub const SMALL_SIDE: usize = 128;
 ///
 /// Palm detection stays in int16: int8 loses detections. So does int8 in the layers of many channels
 /// alone: it shifts and rotates the regions, and fewer letters are right.
-pub const OPERATORS: Operators = Operators::Own(Precision::Sixteen);
+pub const OPERATORS: Operators = Operators::Fused(Precision::Int16);
 
 /// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
 const VALUES: usize = 18;
@@ -113,7 +113,7 @@ pub fn detect(
 ) -> Result<Vec<Palm>, ModelError> {
     let letterbox = Region::letterbox(photo, view.border);
     let input = sample(photo, &letterbox, view.side, Border::Black, false);
-    let outputs = model.run(Input::Picture(input))?;
+    let outputs = model.run(Input::Pixels(input))?;
     let [boxes, scores] = outputs.as_slice() else {
         return Err(wrong_outputs());
     };

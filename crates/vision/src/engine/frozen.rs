@@ -1,8 +1,7 @@
-//! A plan that can only be run: of each operator, no more than its evaluation is kept.
+//! A plan that can only be run: it keeps of every operator no more than its evaluation.
 //!
-//! tract's operators also know how to be simplified, fused and cut into pieces. That is over when a
-//! model is loaded, but a value that has these abilities keeps their code, and with it most of
-//! tract, in the component.
+//! tract's operators can also be simplified, fused and split. A loaded model needs none of that, but
+//! values that can do it keep its code, and with it most of tract, in the component.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,18 +10,17 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
 /// A plan of frozen operators.
-pub type FrozenPlan = SimplePlan<TypedFact, Operator>;
+pub type FrozenPlan = SimplePlan<TypedFact, FrozenOp>;
 
 /// Freezes an optimised model.
 ///
 /// # Errors
 /// If the model is broken.
 pub fn freeze(model: TypedModel) -> TractResult<Arc<FrozenPlan>> {
-    // A new vector: `collect` would put the nodes where the model's were, and leave the model's
-    // behind in the room that is too much.
+    // A new vector: `collect` would reuse the model's own, whose spare capacity stays allocated.
     let mut nodes = Vec::with_capacity(model.nodes.len());
     for node in &model.nodes {
-        let op = Operator::new(node.op.clone(), &model.node_input_facts(node.id)?)?;
+        let op = FrozenOp::new(node.op.clone(), &model.node_input_facts(node.id)?)?;
         let TypedNode { id, name, inputs, outputs, .. } = node.clone();
         nodes.push(Node { id, name, inputs, op, outputs });
     }
@@ -37,15 +35,15 @@ pub fn freeze(model: TypedModel) -> TractResult<Arc<FrozenPlan>> {
 
 /// An operator of a frozen plan.
 #[derive(Clone, Debug)]
-pub struct Operator(Box<dyn Op>);
+pub struct FrozenOp(Box<dyn Op>);
 
-impl Operator {
-    fn new(op: Box<dyn TypedOp>, inputs: &[&TypedFact]) -> TractResult<Operator> {
+impl FrozenOp {
+    fn new(op: Box<dyn TypedOp>, inputs: &[&TypedFact]) -> TractResult<FrozenOp> {
         if op.state(&EvalContext::out_of_plan())?.is_some() {
-            // Its state (of a loop, for example) asks for the operator itself.
-            return Ok(Operator(op));
+            // The state of a loop, for example, asks for the operator itself.
+            return Ok(FrozenOp(op));
         }
-        let multiply_adds = op
+        let macs = op
             .cost(inputs)?
             .iter()
             .filter(|(cost, _)| matches!(cost, Cost::FMA(_)))
@@ -55,56 +53,56 @@ impl Operator {
         let name = op.name();
         let evaluation: Box<dyn EvalOp + Send + Sync> = op;
         let evaluation = Arc::from(evaluation);
-        Ok(Operator(Box::new(Frozen { name, multiply_adds, evaluation })))
+        Ok(FrozenOp(Box::new(Evaluation { name, macs, evaluation })))
     }
 
-    /// Multiplications with an addition each in one run, as far as the operator tells.
-    pub fn multiply_adds(&self) -> u64 {
-        self.0.downcast_ref::<Frozen>().map_or(0, |frozen| frozen.multiply_adds)
+    /// Returns the multiply-accumulates of one run, as far as the operator counts them.
+    pub fn macs(&self) -> u64 {
+        self.0.downcast_ref::<Evaluation>().map_or(0, |op| op.macs)
     }
 }
 
-impl AsRef<dyn Op> for Operator {
+impl AsRef<dyn Op> for FrozenOp {
     fn as_ref(&self) -> &dyn Op {
         &*self.0
     }
 }
 
-impl AsMut<dyn Op> for Operator {
+impl AsMut<dyn Op> for FrozenOp {
     fn as_mut(&mut self) -> &mut dyn Op {
         &mut *self.0
     }
 }
 
-impl fmt::Display for Operator {
+impl fmt::Display for FrozenOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.name())
     }
 }
 
-/// An operator's evaluation and what is shown of it.
+/// An operator's evaluation, with the name and the work that profiles show.
 #[derive(Clone)]
-struct Frozen {
+struct Evaluation {
     name: StaticName,
-    multiply_adds: u64,
+    macs: u64,
     evaluation: Arc<dyn EvalOp + Send + Sync>,
 }
 
-impl fmt::Debug for Frozen {
+impl fmt::Debug for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
 }
 
-impl PartialEq for Frozen {
-    fn eq(&self, other: &Frozen) -> bool {
+impl PartialEq for Evaluation {
+    fn eq(&self, other: &Evaluation) -> bool {
         Arc::ptr_eq(&self.evaluation, &other.evaluation)
     }
 }
 
-impl Eq for Frozen {}
+impl Eq for Evaluation {}
 
-impl Op for Frozen {
+impl Op for Evaluation {
     fn name(&self) -> StaticName {
         self.name.clone()
     }
@@ -114,7 +112,7 @@ impl Op for Frozen {
     }
 }
 
-impl EvalOp for Frozen {
+impl EvalOp for Evaluation {
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         self.evaluation.eval(context, inputs)
     }
