@@ -419,7 +419,32 @@ impl<E: Element> OutputTile for BlockedRowsMut<'_, E> {
 
 #[cfg(test)]
 mod tests {
+    use super::int16::Int16;
     use super::*;
+
+    #[test]
+    fn i16_outputs_are_the_nearest_integers() {
+        let mut random = fastrand::Rng::with_seed(15);
+        let mut values =
+            |length: usize| -> Vec<f32> { (0..length).map(|_| 2.0 * random.f32() - 1.0).collect() };
+        let (pixels, inputs, outputs) = (2 * MR, 20, NR);
+        let input = values(pixels * inputs);
+        let activation = Activation::Clamp { min: 0.0, max: 6.0 };
+        let (weights, bias) = (values(inputs * outputs), values(outputs));
+        let packed = PackedWeights::<Int16>::new(&weights, &bias, &activation);
+        let mut floats = vec![f32::NAN; pixels * outputs];
+        packed.run(&input, None, NhwcOutput { values: &mut floats, channels: outputs });
+
+        let (packed, scale) = packed.with_i16_outputs().expect("bounded outputs");
+        let mut rows = BlockedRows::<i16>::new(1, outputs, pixels);
+        packed.run(&input, None, rows.rows_mut(0..1, 0, pixels));
+        let integers = rows.block(0, 0).as_flattened();
+        for (integer, float) in integers.iter().zip(&floats) {
+            let exact = float / scale;
+            assert!((f32::from(*integer) - exact).abs() <= 0.51, "{integer} for {exact}");
+        }
+        assert!(integers.iter().any(|integer| *integer > 1000));
+    }
 
     #[test]
     fn nhwc_output_offers_only_whole_blocks() {

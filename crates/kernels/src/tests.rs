@@ -191,6 +191,24 @@ fn pointwise_of_largest_products_does_not_overflow() {
     }
 }
 
+/// Each pixel has a scale of its own, so that a power of two changes no bit of the sums.
+#[test]
+fn pointwise_of_tiny_values_is_as_precise() {
+    let mut random = Random::new(9);
+    let tiny = 2.0_f32.powi(-100);
+    for precision in [Precision::Int16, Precision::Int8] {
+        let (inputs, outputs) = (40, 12);
+        let (input, weights) = (random.values(inputs), random.values(inputs * outputs));
+        let kernel = Pointwise::new(&weights, &vec![0.0; outputs], &Activation::Linear, precision);
+        let shape = Shape { height: 1, width: 1, channels: inputs };
+        let expected = run(&kernel, Activations::F32(&input), shape, None);
+        let input: Vec<f32> = input.iter().map(|value| value * tiny).collect();
+        let found = run(&kernel, Activations::F32(&input), shape, None);
+        let expected: Vec<f32> = expected.iter().map(|value| value * tiny).collect();
+        assert_eq!(found, expected, "{precision:?}");
+    }
+}
+
 #[test]
 fn pointwise_accepts_any_float() {
     let shape = Shape { height: 1, width: 1, channels: 8 };
