@@ -1,4 +1,4 @@
-//! The same operations on arrays, for native tests. `wasm.rs` documents them.
+//! Arrays with the operations of `wasm.rs`, which documents them, for native tests.
 #![allow(missing_docs, reason = "documented in wasm.rs")]
 #![allow(
     clippy::should_implement_trait,
