@@ -43,8 +43,8 @@ pub enum Problem {
     },
     /// 415: the body has a media type that is not supported.
     #[error(
-        "The Content-Type {0} is not supported. Send a photo as {}.",
-        media::list(media::accepted())
+        "The Content-Type {0} is not supported. Send a photo as {types}.",
+        types = media::list(media::accepted())
     )]
     MediaType(String),
     /// 415 for a HEIC photo, else 422: the photo cannot be decoded.
