@@ -101,7 +101,7 @@ pub fn fuse(
         }
     }
 
-    let mut rewriter = Rewriter::new(model);
+    let mut rewriter = Rewriter::new(model)?;
     for node in order {
         match chains.remove(&node) {
             Some(fused) => rewriter.wire_fused(node, fused)?,

@@ -8,6 +8,7 @@ use kernels::shape::Shape;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::binary::{BinMiniOp, TypedBinOp};
 use tract_onnx::tract_core::ops::cast::Cast;
+use tract_onnx::tract_core::ops::change_axes::AxisOp;
 
 use super::shared::SharedOperators;
 use crate::engine::op::Layer;
@@ -245,13 +246,15 @@ pub fn feature_map(model: &TypedModel, outlet: OutletId) -> Option<Shape> {
     }
 }
 
-/// Returns a constant's values, through casts: the model files keep weights as `f16`.
+/// Returns a constant's values, through what tract leaves between it and its reader: casts, since the
+/// model files keep weights as `f16`, and dimensions of size 1 added or removed.
 fn constant(model: &TypedModel, outlet: OutletId) -> Option<Vec<f32>> {
     if let Some(tensor) = &model.outlet_fact(outlet).ok()?.konst {
         let tensor = tensor.cast_to::<f32>().ok()?;
         return Some(tensor.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec());
     }
     let node = model.node(outlet.node);
-    node.op_as::<Cast>()?;
-    constant(model, node.inputs[0])
+    let keeps_values =
+        node.op_is::<Cast>() || matches!(node.op_as(), Some(AxisOp::Add(_) | AxisOp::Rm(_)));
+    if keeps_values { constant(model, node.inputs[0]) } else { None }
 }

@@ -27,15 +27,21 @@ pub struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    /// Returns a rewriter with an empty target.
-    pub fn new(source: &'a TypedModel) -> Rewriter<'a> {
-        Rewriter {
-            source,
-            target: TypedModel { symbols: source.symbols.clone(), ..TypedModel::default() },
-            unchanged: HashMap::new(),
-            channels_last: HashMap::new(),
-            kept: Vec::new(),
+    /// Returns a rewriter whose target has the source model's inputs, in their order.
+    ///
+    /// # Errors
+    /// If the source model is broken.
+    pub fn new(source: &'a TypedModel) -> TractResult<Rewriter<'a>> {
+        let symbols = source.symbols.clone();
+        let mut target = TypedModel { symbols, ..TypedModel::default() };
+        let mut unchanged = HashMap::new();
+        for input in &source.inputs {
+            let name = &source.node(input.node).name;
+            let wired = target.add_source(name, source.outlet_fact(*input)?.clone())?;
+            unchanged.insert(*input, wired);
         }
+        let (channels_last, kept) = (HashMap::new(), Vec::new());
+        Ok(Rewriter { source, target, unchanged, channels_last, kept })
     }
 
     /// Returns the rewritten model, and the source model's nodes that tract still computes in it.
@@ -88,13 +94,8 @@ impl<'a> Rewriter<'a> {
     /// If an input is not wired yet.
     pub fn wire_kept(&mut self, id: usize) -> TractResult<()> {
         let node = self.source.node(id);
-        if node.op_is::<Const>() || self.wire_move(node)? || self.wire_global_reduce(node)? {
-            return Ok(());
-        }
-        if node.op_is::<TypedSource>() {
-            let fact = node.outputs[0].fact.clone();
-            let wired = self.target.add_source(&node.name, fact)?;
-            self.unchanged.insert(id.into(), wired);
+        let wired_elsewhere = node.op_is::<Const>() || node.op_is::<TypedSource>();
+        if wired_elsewhere || self.wire_move(node)? || self.wire_global_reduce(node)? {
             return Ok(());
         }
         let inputs = node.inputs.iter().map(|outlet| self.unchanged(*outlet));

@@ -11,8 +11,16 @@ use super::{SharedOperators, fuse};
 use crate::engine::op::Layer;
 use crate::engine::test_graph::Graph;
 
-/// Largest error of int16 and int8 against tract's `f32`, as a part of the largest output.
-const TOLERANCE: [f32; 2] = [0.0005, 0.03];
+/// Largest error against tract's `f32`, as a part of the largest output. Measured natively: 0.0007 in
+/// int16, 0.012 in int8. What nothing quantises differs by rounding alone.
+fn tolerance(precision: Precision, operators: &[&str]) -> f32 {
+    let in_f32 = |operator: &&str| ["depthwise", "max pool"].contains(operator);
+    match precision {
+        _ if operators.iter().all(in_f32) => 1e-6,
+        Int16 => 0.001,
+        Int8 => 0.016,
+    }
+}
 
 const ELSEWHERE: &str = "a place where no fused layer takes it in";
 
@@ -78,13 +86,13 @@ fn check_typed(
     assert_eq!(fused.len(), plain.len());
     for (fused, plain) in fused.iter().zip(&plain) {
         assert_eq!(fused.len(), plain.len());
-        let largest = plain.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let largest = plain.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
         assert!(largest > 0.0, "an output that is zero everywhere shows nothing");
         let apart = fused.iter().zip(plain).map(|(fused, plain)| (fused - plain).abs());
         let error = apart.fold(0.0, f32::max) / largest;
-        println!("{precision:?} {expected:?}: error {error:.6}");
-        let tolerance = TOLERANCE[usize::from(precision == Int8)];
-        assert!(error <= tolerance, "{precision:?} {expected:?}: error {error}");
+        println!("{precision:?} {expected:?}: error {error:.2e}");
+        let tolerance = tolerance(precision, expected);
+        assert!(error <= tolerance, "{precision:?} {expected:?}: error {error:.2e}");
     }
 }
 
@@ -136,7 +144,7 @@ mod patterns {
 
     #[test]
     fn every_activation_becomes_part_of_its_convolution() {
-        let activations: [fn(&mut Graph, &str) -> String; 5] = [
+        let activations: [fn(&mut Graph, &str) -> String; 6] = [
             |graph, conv| graph.clip(conv, 0.0, 1.5),
             |graph, conv| graph.node("Relu", &[conv]).add(),
             |graph, conv| {
@@ -144,6 +152,10 @@ mod patterns {
                 graph.node("Clip", &[conv, &least]).add()
             },
             |graph, conv| graph.prelu(conv, 24),
+            |graph, conv| {
+                let slopes = graph.random(&[1, 24, 1, 1], 0.5);
+                graph.node("PRelu", &[conv, &slopes]).add()
+            },
             |graph, conv| {
                 let slope = graph.constant(&[1], &[0.25]);
                 graph.node("PRelu", &[conv, &slope]).add()
@@ -263,7 +275,8 @@ mod patterns {
     /// `Resize` to `factor` times height and width.
     pub fn resize(graph: &mut Graph, input: &str, factor: f32, mode: &str) -> String {
         let scales = graph.constant(&[4], &[1.0, 1.0, factor, factor]);
-        graph.node("Resize", &[input, "", &scales]).text("mode", mode).add()
+        let resize = graph.node("Resize", &[input, "", &scales]).text("mode", mode);
+        resize.text("nearest_mode", "floor").add()
     }
 
     #[test]
@@ -382,13 +395,40 @@ mod layout {
             let output = first(graph);
             vec![graph.conv(&output, 1, 8, 3).groups(8).pads(1).add()]
         }));
-        // Read by tract, too; an output of the model, too; first read by another layer.
+        // Read by tract, too; read by a layer that takes floats alone.
         assert!(!bytes(|graph| vec![first(graph), graph.node("Relu", &["input"]).add()]));
-        assert!(!bytes(|graph| vec![first(graph), "input".into()]));
         assert!(!bytes(|graph| {
             let image = graph.transpose("input", &[0, 3, 1, 2]);
             vec![graph.conv(&image, 3, 8, 1).add()]
         }));
+    }
+
+    #[test]
+    fn input_that_is_an_output_too_stays_as_it_is() {
+        let mut graph = Graph::new(&[1, 8, 8, 3]);
+        let image = graph.transpose("input", &[0, 3, 1, 2]);
+        let conv = graph.conv(&image, 3, 8, 3).pads(1).add();
+        graph.output(&conv);
+        let mut model = graph.to_typed();
+        model.outputs.push(model.inputs[0]);
+        let (fused, _) = fuse(&model, Int16, &mut SharedOperators::default()).expect("a model");
+        assert_eq!(fused.outputs[1], fused.inputs[0]);
+        check_typed(&model, Int16, &["conv2d"], &[]);
+        assert_eq!(fused.input_fact(0).expect("a fact").datum_type, f32::datum_type());
+    }
+
+    #[test]
+    fn inputs_keep_their_order() {
+        let mut graph = Graph::new(&[1, 8]);
+        graph.input("second", &[1, 4]);
+        graph.input("unread", &[1, 2]);
+        let (second, first) =
+            (graph.node("Relu", &["second"]).add(), graph.node("Relu", &["input"]).add());
+        graph.output(&second);
+        graph.output(&first);
+        let fused = fused(&graph);
+        let names = fused.inputs.iter().map(|input| fused.node(input.node).name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["input", "second", "unread"]);
     }
 
     #[test]
