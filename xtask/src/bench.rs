@@ -25,7 +25,7 @@ const LOAD: Duration = Duration::from_secs(8);
 /// Number of turns that a load is divided into. Servers that are compared take turns.
 const TURNS: u32 = 8;
 /// The name of this component's server in the figures.
-const THIS: &str = "this";
+const THIS: &str = "this component";
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]

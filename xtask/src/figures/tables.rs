@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::number;
-use super::{Bench, Figures, Load, Operators, Ratio, Recorded, Server};
+use super::{Bench, Figures, Load, Operators, Ratio, Recorded, Server, TracingCost};
 
 /// Returns all tables, as Markdown.
 pub fn all(figures: &Figures) -> String {
@@ -82,9 +82,9 @@ fn servers(servers: &[Server]) -> String {
 fn component(bench: &Bench) -> String {
     let mut text =
         String::from("\n## The component\n\n| | | compared with | ratio |\n|---|---|---|---|\n");
-    let ratio = |name: &str, unit: &str, ratio: Ratio| {
+    let ratio = |name: &str, unit: &str, ratio: Ratio, of: &str| {
         format!(
-            "| {name} | {} | {} | {:.3} |\n",
+            "| {name} | {} | {}, {of} | {:.3} |\n",
             with_unit(ratio.value, unit),
             with_unit(ratio.against, unit),
             ratio.ratio
@@ -96,24 +96,24 @@ fn component(bench: &Bench) -> String {
     }
     let sum = bench.stages.iter().map(|stage| stage.ms).sum();
     text += &value("all stages", with_unit(sum, "ms"));
-    text +=
-        &ratio("first prediction of an instance, a warm one's", "ms", bench.first_prediction_ms);
+    let first = bench.first_prediction_ms;
+    text += &ratio("first prediction of an instance", "ms", first, "by a warm one");
     if let Some(faults) = bench.first_prediction_page_faults {
-        text += &value("first prediction of an instance: page faults", number(faults));
+        text += &value("its page faults", format!("{faults:.0}"));
     }
-    text += &ratio("12-megapixel photo, a small one", "ms", bench.large_photo_ms);
+    text += &ratio("12-megapixel photo", "ms", bench.large_photo_ms, "a small one");
     let tracing = &bench.tracing;
-    text += &ratio("tracing on, off: p50", "ms", tracing.on.p50_ms);
-    text += &ratio("tracing on, off: photos a second, 2 connections", "", tracing.on.rate);
-    text += &ratio("one request of ten sampled, tracing off: p50", "ms", tracing.tenth.p50_ms);
-    let rate = tracing.tenth.rate;
-    text +=
-        &ratio("one request of ten sampled, tracing off: photos a second, 2 connections", "", rate);
+    let cost = |name: &str, cost: &TracingCost| {
+        ratio(&format!("{name}: p50"), "ms", cost.p50_ms, "tracing off")
+            + &ratio(&format!("{name}: photos a second"), "", cost.rate, "tracing off")
+    };
+    text += &cost("tracing on", &tracing.on);
+    text += &cost("one trace of ten sampled", &tracing.tenth);
     let exports = format!("{} spans in {} exports", tracing.spans, tracing.exports);
     text += &value("export under load", exports);
     let killed = &bench.killed;
     let lost = killed.answered.saturating_sub(killed.traces);
-    let lost = format!("{lost} of {} answered requests", killed.answered);
+    let lost = format!("{lost} of {}", killed.answered);
     text += &value("traces lost when the host is killed under load", lost);
     text += &value("size of the component", with_unit(bench.component_mb, "MB"));
     text

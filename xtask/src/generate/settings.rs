@@ -268,7 +268,8 @@ fn property(setting: &Setting) -> Value {
         }
         "choice" => {
             let choices = setting.choices.iter().flatten().map(String::as_str);
-            json!({"type": "string", "enum": [""].into_iter().chain(choices).collect::<Vec<_>>()})
+            let choices: Vec<&str> = [""].into_iter().chain(choices).collect();
+            json!({"type": "string", "enum": choices})
         }
         "url" => text("^(https?://.+)?$"),
         "host" => text("^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)?$"),
