@@ -185,8 +185,8 @@ impl<'a> Matcher<'a> {
         let binary = self.op::<TypedBinOp>(node).filter(|binary| binary.0.is::<O>());
         let end = self.output();
         match (binary, &self.model.node(node).inputs[..]) {
-            (Some(_), &[a, b]) if a == end && b != end => Ok(b),
-            (Some(_), &[a, b]) if b == end && a != end => Ok(a),
+            (Some(_), &[a, b]) if a == end => Ok(b),
+            (Some(_), &[a, b]) if b == end => Ok(a),
             _ => Err("another operator than expected"),
         }
     }

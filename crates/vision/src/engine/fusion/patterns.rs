@@ -92,10 +92,9 @@ fn next_pointwise(m: &mut Matcher) -> Matched<(Pointwise, Option<OutletId>)> {
 
 /// The convolution that alone reads the chain's output, with what belongs to it.
 fn next_single(m: &mut Matcher) -> Matched<Single> {
-    let input = m.output();
     m.advance(&[m.only_reader()?]);
-    let next = single(m)?;
-    if next.input == input { Ok(next) } else { Err(ABSENT) }
+    // It reads it as its input: weights and bias are constant.
+    single(m)
 }
 
 /// A convolution that the kernels compute, with its activation.
@@ -264,24 +263,25 @@ fn clamp(m: &mut Matcher) -> Matched<Activation> {
 
 /// `PRelu`: tract makes `if 0 > x then slope * x else x` of it.
 fn prelu(m: &mut Matcher, channels: usize) -> Matched<Activation> {
-    let x = m.output();
     let readers = m.readers()?;
     let find = |wanted: &dyn Fn(usize) -> bool| readers.iter().copied().find(|n| wanted(*n));
     let multiply = find(&|node| m.other_input::<Mul>(node).is_ok()).ok_or(ABSENT)?;
     let choose = find(&|node| m.op::<Iff>(node).is_some()).ok_or(ABSENT)?;
-    let &[condition, negative, other] = &m.model().node(choose).inputs[..] else {
+    let &[condition, negative, _] = &m.model().node(choose).inputs[..] else {
         return Err(ABSENT);
     };
     let compare = condition.node;
     let is_below_zero = m.op::<TypedBinOp>(compare).is_some_and(|op| op.0.is::<CompGT>())
-        && m.model().node(compare).inputs.get(1) == Some(&x)
         && m.scalar(m.model().node(compare).inputs[0])? == 0.0;
-    let read_once = |node: usize| m.model().node(node).outputs[0].successors.len() == 1;
+    let read_once = |node: usize| {
+        m.model().node(node).outputs[0].successors.len() == 1
+            && !m.model().outputs.contains(&node.into())
+    };
+    // All three read the chain's output, each beside what is checked here.
     let is_prelu = readers.len() == 3
         && readers.contains(&compare)
         && is_below_zero
         && negative == OutletId::from(multiply)
-        && other == x
         && read_once(multiply)
         && read_once(compare);
     if !is_prelu {

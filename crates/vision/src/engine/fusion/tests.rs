@@ -187,6 +187,26 @@ mod patterns {
     }
 
     #[test]
+    fn relu_has_no_upper_bound() {
+        let mut graph = Graph::new(&[1, 16, 5, 7]);
+        let (weights, bias) =
+            (graph.random(&[8, 16, 1, 1], 0.5), graph.constant(&[8], &[1000.0; 8]));
+        let conv = graph.node("Conv", &["input", &weights, &bias]).add();
+        let relu = graph.node("Relu", &[&conv]).add();
+        fuses(graph, &relu, &["pointwise"]);
+    }
+
+    #[test]
+    fn sum_of_two_convolutions_belongs_to_one_of_them() {
+        let mut graph = Graph::new(&[1, 16, 5, 7]);
+        let one = graph.conv("input", 16, 8, 1).add();
+        let other = graph.conv("input", 16, 8, 1).add();
+        let sum = graph.node("Add", &[&one, &other]).add();
+        let output = graph.clip(&sum, 0.0, 6.0);
+        fuses(graph, &output, &["pointwise", "pointwise"]);
+    }
+
+    #[test]
     fn residual_of_fewer_channels_needs_no_padding() {
         let mut graph = Graph::new(&[1, 8, 5, 7]);
         let conv = graph.conv("input", 8, 16, 1).add();
@@ -401,6 +421,22 @@ mod layout {
             let image = graph.transpose("input", &[0, 3, 1, 2]);
             vec![graph.conv(&image, 3, 8, 1).add()]
         }));
+        // Added by the layer that reads it, too.
+        assert!(!bytes(|graph| {
+            let image = graph.transpose("input", &[0, 3, 1, 2]);
+            let conv = graph.conv(&image, 3, 8, 3).pads(1).add();
+            let conv = graph.conv(&conv, 1, 8, 3).groups(8).pads(1).add();
+            let conv = graph.conv(&conv, 8, 3, 1).add();
+            vec![graph.node("Add", &[&conv, &image]).add()]
+        }));
+    }
+
+    #[test]
+    fn other_reductions_read_channels_first() {
+        let mut graph = Graph::new(&[1, 16, 4, 6]);
+        let conv = graph.conv("input", 16, 24, 1).add();
+        let mean = graph.node("ReduceMean", &[&conv]).ints("axes", &[1]).add();
+        check(graph, &mean, &["pointwise"], &[("Div", ELSEWHERE)]);
     }
 
     #[test]
@@ -710,6 +746,52 @@ mod refusals {
         let slopes = graph.random(&[1, 5, 5], 0.5);
         let output = graph.node("PRelu", &[&conv, &slopes]).add();
         check(graph, &output, &["pointwise"], &[("Mul", ELSEWHERE), ("Iff", ELSEWHERE)]);
+    }
+
+    /// `Conv`, then `if greater[0] > greater[1] then chosen[0] else chosen[1]` of its values `x`, a
+    /// `constant`, and `slope` times `x`. Returns the condition, the product and the output, too.
+    fn conditional(constant: f32, greater: [&str; 2], chosen: [&str; 2]) -> (Graph, [String; 3]) {
+        let mut graph = Graph::new(&[1, 8, 5, 5]);
+        let conv = graph.conv("input", 8, 8, 1).add();
+        let constant = graph.constant(&[1, 1, 1, 1], &[constant]);
+        let slopes = graph.random(&[1, 8, 1, 1], 0.5);
+        let slope = graph.node("Mul", &[&conv, &slopes]).add();
+        let name = |of: &str| match of {
+            "x" => conv.clone(),
+            "slope" => slope.clone(),
+            _ => constant.clone(),
+        };
+        let [left, right] = greater.map(name);
+        let condition = graph.node("Greater", &[&left, &right]).add();
+        let [yes, no] = chosen.map(name);
+        let output = graph.node("Where", &[&condition, &yes, &no]).add();
+        (graph, [condition, slope, output])
+    }
+
+    #[test]
+    fn conditions_that_are_no_prelu_stay_with_tract() {
+        let (graph, [.., output]) = conditional(0.0, ["constant", "x"], ["slope", "x"]);
+        fuses(graph, &output, &["pointwise"]);
+
+        const LEFT: [(&str, &str); 2] = [("Mul", ELSEWHERE), ("Iff", ELSEWHERE)];
+        for (constant, greater, chosen) in [
+            (0.0, ["constant", "x"], ["x", "slope"]),
+            (0.0, ["x", "constant"], ["slope", "x"]),
+            (0.5, ["constant", "x"], ["slope", "x"]),
+        ] {
+            let (graph, [.., output]) = conditional(constant, greater, chosen);
+            check(graph, &output, &["pointwise"], &LEFT);
+        }
+
+        // Parts of it that are the model's outputs, or that others read.
+        let (mut graph, [condition, _, output]) =
+            conditional(0.0, ["constant", "x"], ["slope", "x"]);
+        let condition = graph.node("Cast", &[&condition]).int("to", DataType::Float as i64).add();
+        graph.output(&condition);
+        check(graph, &output, &["pointwise"], &LEFT);
+        let (mut graph, [_, slope, output]) = conditional(0.0, ["constant", "x"], ["slope", "x"]);
+        graph.output(&slope);
+        check(graph, &output, &["pointwise"], &LEFT);
     }
 
     #[test]
