@@ -4,8 +4,7 @@
 //! `tests/landmarks/*.json` holds the package's results (`make.py` there writes them). Here the models
 //! run with the same settings: no border, confidence 0.5, one pass each.
 //!
-//! Every test prints what it measures (`cargo test -p vision --test fidelity -- --nocapture`).
-//! Tolerances are at most twice that, since rounding differs a little between machines.
+//! Every test prints what it measures (`cargo test --workspace --test fidelity -- --nocapture`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,23 +72,14 @@ fn distances(hand: &Hand, expected: &[[f32; 2]]) -> Vec<f32> {
     found.zip(expected).map(|(point, expected)| distance(point, *expected) / palm).collect()
 }
 
-/// Largest distances of landmarks that pass, in lengths of the palm.
-struct Tolerance {
-    mean: f32,
-    p95: f32,
-}
-
-impl Tolerance {
-    /// Prints mean and 95th percentile, and checks both.
-    fn check(&self, mut distances: Vec<f32>) {
-        distances.sort_by(f32::total_cmp);
-        let count = distances.len();
-        let mean = distances.iter().sum::<f32>() / count as f32;
-        let p95 = distances[count * 95 / 100];
-        println!("{count} landmarks: mean {mean:.5}, 95th percentile {p95:.5} of the palm length");
-        assert!(mean <= self.mean, "mean distance {mean}, at most {}", self.mean);
-        assert!(p95 <= self.p95, "95th percentile {p95}, at most {}", self.p95);
-    }
+/// Prints and returns the mean and the 95th percentile of distances.
+fn summary(mut distances: Vec<f32>) -> (f32, f32) {
+    distances.sort_by(f32::total_cmp);
+    let count = distances.len();
+    let mean = distances.iter().sum::<f32>() / count as f32;
+    let p95 = distances[count * 95 / 100];
+    println!("{count} landmarks: mean {mean:.5}, 95th percentile {p95:.5} of the palm length");
+    (mean, p95)
 }
 
 fn photo(name: &str) -> Photo {
@@ -105,12 +95,19 @@ fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
     landmarks::find(landmark, photo, &best.region, false).expect("a run")
 }
 
+/// Largest differences from MediaPipe that pass: distances of landmarks in lengths of the palm, and
+/// the handedness score.
+struct Tolerance {
+    mean: f32,
+    p95: f32,
+    score: f32,
+}
+
 fn assert_agrees_with_mediapipe(
     palm: &str,
     landmark: &str,
     of: fn(&Expected) -> &ExpectedHand,
-    landmark_tolerance: &Tolerance,
-    score_tolerance: f32,
+    tolerance: &Tolerance,
 ) {
     let (palm, landmark) = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
     let (mut all, mut max_score_error) = (Vec::new(), 0.0_f32);
@@ -136,12 +133,17 @@ fn assert_agrees_with_mediapipe(
         max_score_error = max_score_error.max(score_error);
     }
     println!("largest difference of a handedness score: {max_score_error:.5}");
-    landmark_tolerance.check(all);
-    assert!(max_score_error <= score_tolerance, "handedness score: {max_score_error}");
+    let (mean, p95) = summary(all);
+    assert!(mean <= tolerance.mean, "mean distance {mean}");
+    assert!(p95 <= tolerance.p95, "95th percentile {p95}");
+    assert!(max_score_error <= tolerance.score, "handedness score: {max_score_error}");
 }
 
 /// Compares this project's operators, in int16 and int8, with tract's in f32.
-fn assert_operators_agree(palm: &str, landmark: &str, tolerance: &Tolerance) {
+///
+/// The tolerance of the mean is below twice the measurement in `docs/benchmarks.md`, "int16 between
+/// layers".
+fn assert_operators_agree(palm: &str, landmark: &str, tolerance: f32) {
     let own = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
     let tract = (load(palm, Operators::Tract), load(landmark, Operators::Tract));
     let mut all = Vec::new();
@@ -151,7 +153,8 @@ fn assert_operators_agree(palm: &str, landmark: &str, tolerance: &Tolerance) {
         let pixels = floats.landmarks.map(|[x, y, _]| [x, y]);
         all.extend(distances(&hand(&own.0, &own.1, &photo), &pixels));
     }
-    tolerance.check(all);
+    let (mean, _) = summary(all);
+    assert!(mean <= tolerance, "mean distance {mean}");
 }
 
 #[test]
@@ -277,20 +280,17 @@ fn classifiers_agree_with_tract() {
 
 #[test]
 fn operators_agree_with_tract_on_full_models() {
-    let tolerance = Tolerance { mean: 0.02, p95: 0.05 };
-    assert_operators_agree("palm_detection_full.onnx", "hand_landmark_full.onnx", &tolerance);
+    assert_operators_agree("palm_detection_full.onnx", "hand_landmark_full.onnx", 0.01);
 }
 
 #[test]
 fn operators_agree_with_tract_on_lite_models() {
-    let tolerance = Tolerance { mean: 0.02, p95: 0.05 };
-    assert_operators_agree("palm_detection_lite.onnx", "hand_landmark_lite.onnx", &tolerance);
+    assert_operators_agree("palm_detection_lite.onnx", "hand_landmark_lite.onnx", 0.014);
 }
 
 #[test]
 fn operators_agree_with_tract_on_default_models() {
-    let tolerance = Tolerance { mean: 0.02, p95: 0.05 };
-    assert_operators_agree("palm_detection_lite.onnx", "hand_landmark_full.onnx", &tolerance);
+    assert_operators_agree("palm_detection_lite.onnx", "hand_landmark_full.onnx", 0.01);
 }
 
 #[test]
@@ -299,8 +299,7 @@ fn full_models_agree_with_mediapipe() {
         "palm_detection_full.onnx",
         "hand_landmark_full.onnx",
         |expected| &expected.full,
-        &Tolerance { mean: 0.01, p95: 0.03 },
-        0.1,
+        &Tolerance { mean: 0.01, p95: 0.03, score: 0.1 },
     );
 }
 
@@ -310,7 +309,6 @@ fn lite_models_agree_with_mediapipe() {
         "palm_detection_lite.onnx",
         "hand_landmark_lite.onnx",
         |expected| &expected.lite,
-        &Tolerance { mean: 0.01, p95: 0.03 },
-        0.1,
+        &Tolerance { mean: 0.01, p95: 0.03, score: 0.1 },
     );
 }
