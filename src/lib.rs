@@ -8,6 +8,8 @@
 
 pub mod api;
 pub mod body;
+#[cfg(test)]
+mod fake;
 pub mod media;
 pub mod predict;
 pub mod problem;

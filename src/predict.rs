@@ -230,7 +230,57 @@ impl ServerTiming {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use http::{Method, Uri};
+    use telemetry::settings::Tracing;
+    use telemetry::{Incoming, Telemetry};
+    use vision::palm;
+
     use super::*;
+    use crate::fake::Fake;
+
+    /// Starts a root span for a request with these headers. It is recorded as long as its provider
+    /// lives.
+    fn root_span(headers: &HeaderMap) -> (Telemetry, Span) {
+        let lookup = |name: &str| (name == "enable_tracing").then(|| "true".to_owned());
+        let (Tracing::On(settings), _) = Tracing::read("test", lookup) else { panic!("off") };
+        let telemetry = Telemetry::start(&settings, "test", "1", Arc::new(Fake::default()));
+        let telemetry = telemetry.expect("settings");
+        let (method, uri) = (&Method::POST, &Uri::from_static("/predict"));
+        let (route, started, cold_start) = (Some("/predict"), SystemTime::now(), false);
+        let incoming = Incoming { method, uri, headers, route, started, cold_start };
+        let span = telemetry.server_span(incoming);
+        (telemetry, span)
+    }
+
+    /// Runs a pass below a span. True if the pass is recorded: while it runs, and after its end.
+    fn is_recorded(search: &Span) -> [bool; 2] {
+        let mut passes = PassSpans { search, pass: Span::none() };
+        passes.pass_started(&Pass::Palm(palm::MEDIAPIPE));
+        let during = passes.pass.is_recording();
+        passes.pass_ended(&Outcome::Palms(&[]));
+        [during, passes.pass.is_recording()]
+    }
+
+    #[test]
+    fn pass_is_recorded_until_its_end() {
+        let (_telemetry, root) = root_span(&HeaderMap::new());
+        assert!(root.is_recording());
+        assert_eq!(is_recorded(&root), [true, false]);
+    }
+
+    #[test]
+    fn pass_is_not_recorded_without_a_sampled_trace() {
+        assert_eq!(is_recorded(&Span::none()), [false, false]);
+        let mut headers = HeaderMap::new();
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+        headers.insert("traceparent", HeaderValue::from_static(parent));
+        let (_telemetry, root) = root_span(&headers);
+        assert!(!root.is_recording() && root.trace_id().is_some());
+        assert_eq!(is_recorded(&root), [false, false]);
+    }
 
     #[test]
     fn server_timing_lists_the_stages() {

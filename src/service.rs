@@ -172,43 +172,13 @@ fn start_telemetry(tracing: &Tracing, host: &Arc<dyn Host>) -> Option<Telemetry>
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-    use std::sync::Mutex;
-    use std::time::{Duration, Instant};
-
-    use async_trait::async_trait;
     use futures_util::{FutureExt, stream};
     use http_body::Frame;
     use http_body_util::{Full, StreamBody};
     use serde_json::{Value, json};
-    use telemetry::host::SendError;
 
     use super::*;
-
-    /// A host that keeps its log. There is no network.
-    #[derive(Debug, Default)]
-    struct Fake(Mutex<Vec<String>>);
-
-    #[async_trait]
-    impl Host for Fake {
-        fn random(&self) -> u64 {
-            7
-        }
-
-        fn now(&self) -> Instant {
-            Instant::now()
-        }
-
-        async fn sleep(&self, _: Duration) {}
-
-        async fn send(&self, _: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
-            Err(SendError::Denied)
-        }
-
-        fn log(&self, line: fmt::Arguments<'_>) {
-            self.0.lock().expect("no panic").push(line.to_string());
-        }
-    }
+    use crate::fake::Fake;
 
     fn service(values: &[(&str, &str)]) -> (Service, Arc<Fake>) {
         let host = Arc::new(Fake::default());
@@ -216,10 +186,6 @@ mod tests {
             values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         (Service::start(lookup, host.clone()), host)
-    }
-
-    fn log(host: &Fake) -> Vec<String> {
-        std::mem::take(&mut host.0.lock().expect("no panic"))
     }
 
     fn answer<B>(service: &Service, method: &str, path: &str, body: B) -> Response<Bytes>
@@ -239,7 +205,7 @@ mod tests {
     fn invalid_settings_are_logged_and_tracing_is_off_without_endpoint() {
         let (service, host) =
             service(&[("max_pixels", "many"), ("otel_traces_exporter", "zipkin")]);
-        let log = log(&host);
+        let log = host.take_log();
         assert_eq!(log.len(), 3, "{log:?}");
         assert!(log[0].starts_with("warning: setting max_pixels: "), "{log:?}");
         assert!(log[1].starts_with("warning: setting otel_traces_exporter: "), "{log:?}");
@@ -259,7 +225,7 @@ mod tests {
         assert!(service.export_is_due());
         service.export().now_or_never().expect("nothing to wait for");
         assert!(!service.export_is_due());
-        let log = log(&host);
+        let log = host.take_log();
         let denied = "warning: traces: dropped 2 spans: the host does not allow requests to ";
         assert!(log[1].starts_with(denied), "{log:?}");
     }
@@ -267,25 +233,25 @@ mod tests {
     #[test]
     fn missing_models_are_logged_and_not_told_to_the_client() {
         let (service, host) = service(&[]);
-        log(&host);
+        host.take_log();
         let response = answer(&service, "POST", "/predict", Full::from("photo"));
         assert_eq!(response.status(), 500);
         assert!(!String::from_utf8_lossy(response.body()).contains("models"));
-        let [line] = log(&host).try_into().expect("one line");
+        let [line] = host.take_log().try_into().expect("one line");
         assert!(line.starts_with("error: this component has no models: "), "{line}");
     }
 
     #[test]
     fn body_that_fails_is_answered_as_cut_off() {
         let (service, host) = service(&[]);
-        log(&host);
+        host.take_log();
         let chunk = Ok(Frame::data(Bytes::from_static(b"abc")));
         let chunks = stream::iter([chunk, Err(std::io::Error::other("reset"))]);
         let response = answer(&service, "POST", "/predict", StreamBody::new(chunks));
         assert_eq!(response.status(), 400);
         let detail = "The body ended after 3 bytes, before it was complete. Send it again.";
         assert_eq!(body(&response)["detail"], detail);
-        assert_eq!(log(&host), Vec::<String>::new());
+        assert_eq!(host.take_log(), Vec::<String>::new());
     }
 
     #[test]
