@@ -1,6 +1,11 @@
 //! A collector of spans for development and tests: OTLP over HTTP, protobuf, kept in memory.
 
-use crate::trace::Span;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -13,37 +18,35 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use wasmtime_wasi_http::io::TokioIo;
 
-/// What one request may hold, unpacked: the default of OpenTelemetry's own collector.
-const MOST_BYTES: usize = 20 * 1024 * 1024;
+use crate::trace::Span;
 
-/// How a collector treats a request.
+/// Bytes of a request, unpacked: the default limit of OpenTelemetry's own collector.
+const MAX_REQUEST: usize = 20 * 1024 * 1024;
+
+/// The way in which a collector treats requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Takes it.
+    /// Accepts them.
     Accept,
-    /// Takes it after a while.
+    /// Accepts them after a while.
     Delay(Duration),
-    /// Refuses it with a status, and a `Retry-After` if there is one.
+    /// Refuses them with a status and, if there is one, a `Retry-After`.
     Refuse(StatusCode, Option<String>),
-    /// Takes it but for some spans, with a message. (It keeps them all.)
+    /// Reports that it has rejected so many spans, with a message. It keeps them all.
     Partly(i64, String),
-    /// Reads it and cuts the connection.
+    /// Reads them and cuts the connection.
     Cut,
-    /// Reads it and never answers.
+    /// Reads them and never answers.
     Silence,
-    /// Takes it, and answers with something that is not OTLP.
+    /// Accepts them and answers with something that is not OTLP.
     Garbage,
 }
 
-/// A request that was taken.
+/// A request that was accepted.
 #[derive(Debug, Clone)]
 pub struct Export {
     /// The request's headers.
@@ -55,11 +58,11 @@ pub struct Export {
 struct Shared {
     behaviour: Mutex<Behaviour>,
     exports: Mutex<Vec<Export>>,
-    requests: std::sync::atomic::AtomicUsize,
+    requests: AtomicUsize,
     on_export: Box<dyn Fn(&Export) + Send + Sync>,
 }
 
-/// A collector on a thread of its own, until it is dropped.
+/// A collector on a thread of its own. It ends when this is dropped.
 pub struct Collector {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -67,7 +70,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Listens on `address`; every request that is taken is shown to `on_export`.
+    /// Starts a collector on `address` that shows every accepted request to `on_export`.
     ///
     /// # Errors
     ///
@@ -94,27 +97,27 @@ impl Collector {
         Ok(Self { address, shared, runtime: Some(runtime) })
     }
 
-    /// Where it listens, as an endpoint: `http://127.0.0.1:4318`.
+    /// Returns its endpoint: `http://127.0.0.1:4318`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How it treats requests from now on.
+    /// Sets the way in which it treats requests from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         *lock(&self.shared.behaviour) = behaviour;
     }
 
-    /// How many requests came in, taken or not.
+    /// Returns the number of requests so far, accepted or not.
     pub fn requests(&self) -> usize {
-        self.shared.requests.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// What was taken so far, in order.
+    /// Returns the requests accepted so far, in order.
     pub fn exports(&self) -> Vec<Export> {
         lock(&self.shared.exports).clone()
     }
 
-    /// The spans of all that was taken so far.
+    /// Returns the spans of all requests accepted so far.
     pub fn spans(&self) -> Vec<Span> {
         self.exports().into_iter().flat_map(|export| export.spans).collect()
     }
@@ -133,7 +136,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => _ = tokio::spawn(serve(stream, shared.clone())),
-            // Out of file descriptors, most likely: others may be closed soon.
+            // Too many open files, most likely: others may be closed soon.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -141,28 +144,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(|request| answer(request, shared.clone()));
-    // A client that goes away, or one that is cut off: nothing that anybody has to know.
+    // A client went away, or was cut off. Neither is worth a report.
     _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// The connection is to be cut.
-#[derive(Debug)]
+/// Makes hyper cut the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("cut")]
 struct Cut;
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("cut")
-    }
-}
-
-impl std::error::Error for Cut {}
 
 async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Cut> {
     let (head, body) = request.into_parts();
-    // An endpoint may have a path before it.
+    // An endpoint may have a path in front.
     if !head.uri.path().ends_with("/v1/traces") {
         return Ok(status(StatusCode::NOT_FOUND));
     }
@@ -172,10 +168,10 @@ async fn answer(
     if head.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/x-protobuf") {
         return Ok(status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    let Ok(body) = Limited::new(body, MOST_BYTES).collect().await else {
+    let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
         return Ok(status(StatusCode::BAD_REQUEST));
     };
-    shared.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    shared.requests.fetch_add(1, Ordering::Relaxed);
     let behaviour = lock(&shared.behaviour).clone();
     match &behaviour {
         Behaviour::Delay(time) => tokio::time::sleep(*time).await,
@@ -216,13 +212,13 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// The spans of a body; `None` if it is no OTLP.
+/// Returns the spans of a body; `None` if it is not OTLP.
 fn read(headers: &HeaderMap, body: &[u8]) -> Option<Vec<Span>> {
     let mut unpacked = Vec::new();
     let body = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None => body,
         Some(b"gzip") => {
-            GzDecoder::new(body).take(MOST_BYTES as u64).read_to_end(&mut unpacked).ok()?;
+            GzDecoder::new(body).take(MAX_REQUEST as u64).read_to_end(&mut unpacked).ok()?;
             &unpacked
         }
         Some(_) => return None,

@@ -1,5 +1,5 @@
-//! Running a command, a component with a `main`: the component's own tests and measurements, in
-//! the same sandbox as the component itself.
+//! Runs a command, a component with a `main`: the component's own tests and measurements, in the sandbox
+//! that the component runs in.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +12,16 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 use crate::engine::serving_engine;
 use crate::guest::{GuestState, Shared, linker};
 use crate::log::{LogSink, Source};
-use crate::outbound::AllowedHosts;
 use crate::registers::clear_upper_halves;
 
-/// Runs a command component with these arguments (the first is its own name) and gives back its
+/// Runs a command component with these arguments, of which the first is its own name, and returns its
 /// exit code.
 ///
-/// It can read the current folder and print, and has nothing else: no environment, no network, no
-/// variables.
+/// The guest can read the current folder and print. It has no environment, network or variables.
 ///
 /// # Errors
-/// If the file is no such component, or traps.
+///
+/// A file that is not such a component, and a trap.
 pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -30,19 +29,13 @@ pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
         let component = Component::from_file(&engine, file)?;
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(arguments).preopened_dir(".", ".", FsPerms::ReadOnly)?;
-        let shared = Arc::new(Shared {
-            variables: None,
-            allowed_hosts: AllowedHosts::default(),
-            allowed_hosts_setting: "nothing: this is no server".to_owned(),
-            own_address: None,
-            log: LogSink::new(|line| match line.source {
-                Source::Stdout(_) => println!("{}", line.text),
-                _ => eprintln!("{}", line.text),
-            }),
-        });
+        let shared = Arc::new(Shared::offline(LogSink::new(|line| match line.source {
+            Source::Stdout(_) => println!("{}", line.text),
+            _ => eprintln!("{}", line.text),
+        })));
         let state = GuestState::new(shared, wasi, 0, StoreLimits::default());
         let mut store = Store::new(&engine, state);
-        // Far away: it is added to the present epoch.
+        // Out of reach, but it must not overflow when the present epoch is added.
         store.set_epoch_deadline(u64::MAX / 2);
         let command = Command::instantiate_async(&mut store, &component, &linker(&engine)?).await?;
         clear_upper_halves();

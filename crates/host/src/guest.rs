@@ -1,13 +1,7 @@
-//! What a guest finds around it: WASI, HTTP with `allowed_outbound_hosts` enforced, and Spin's
-//! variables.
+//! What a guest can import: WASI, HTTP within `allowed_outbound_hosts`, and Spin's variables.
 
-use crate::log::{GuestStream, LogSink, Source};
-use crate::outbound::{AllowedHosts, Destination, SELF_HOST};
-use crate::variables::{Values, validate_name};
-use http::HeaderValue;
-use http::uri::{Authority, Scheme};
-use std::net::SocketAddr;
 use std::sync::Arc;
+
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, Result, StoreLimits, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -16,7 +10,11 @@ use wasmtime_wasi_http::{
     WasiHttpView,
 };
 
-/// `spin:variables`, copied from the WIT in spin-sdk 7.0.0.
+use crate::log::{GuestStream, LogSink, Source};
+use crate::outbound::{AllowedHosts, SETTING};
+use crate::variables::{Values, validate_name};
+
+/// The interface `spin:variables` 3.0.0, as the Spin SDK imports it.
 mod bindings {
     #![allow(missing_docs)]
     wasmtime::component::bindgen!({
@@ -42,8 +40,7 @@ mod bindings {
 }
 use bindings::spin::variables::variables;
 
-/// Why a guest failed. The stack is left out if the component has no names for it, as is usual
-/// for one that was stripped.
+/// Describes why a guest failed. The stack is left out if it has no names, as in a stripped component.
 pub(crate) fn describe(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<WasmBacktrace>() {
         Some(stack) if stack.frames().iter().all(|frame| frame.func_name().is_none()) => {
@@ -54,16 +51,19 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     }
 }
 
-/// What all instances of a component share.
+/// State that all instances of a component share.
 pub(crate) struct Shared {
-    /// The component's variables; `None` during pre-initialisation, when there are none yet.
+    /// The component's variables. `None` outside of a server: every lookup fails.
     pub(crate) variables: Option<Values>,
     pub(crate) allowed_hosts: AllowedHosts,
-    /// The name of the setting behind `allowed_hosts`, for log lines.
-    pub(crate) allowed_hosts_setting: String,
-    /// Where the application itself listens.
-    pub(crate) own_address: Option<SocketAddr>,
     pub(crate) log: LogSink,
+}
+
+impl Shared {
+    /// For a guest without variables and network.
+    pub(crate) fn offline(log: LogSink) -> Self {
+        Self { variables: None, allowed_hosts: AllowedHosts::default(), log }
+    }
 }
 
 /// The data of one instance's store.
@@ -77,8 +77,7 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    /// `wasi` has everything but the standard output and error, which go to the log under the
-    /// number of the instance.
+    /// `wasi` lacks standard output and error: they go to the log, under the instance's number.
     pub(crate) fn new(
         shared: Arc<Shared>,
         mut wasi: WasiCtxBuilder,
@@ -99,7 +98,7 @@ impl GuestState {
     }
 }
 
-/// Everything that a component of this project may import.
+/// Returns everything that a component of this project may import.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     // Rust's standard library speaks WASI 0.2, the Spin SDK 0.3.
@@ -137,13 +136,13 @@ impl variables::HostWithStore<GuestState> for HasSelf<GuestState> {
                 variables::Error::Undefined(format!("the component has no variable `{name}`"))
             }),
             None => Err(variables::Error::Other(
-                "there are no variables during pre-initialisation".to_owned(),
+                "there are no variables outside of a server".to_owned(),
             )),
         })
     }
 }
 
-/// Checks outgoing requests.
+/// Checks outgoing requests before they are sent.
 struct Hooks(Arc<Shared>);
 
 type Io = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
@@ -151,12 +150,12 @@ type Io = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
 impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
-        mut request: http::Request<WasiBody>,
+        request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Io,
     ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), HttpError>> + Send> {
         use http_body_util::BodyExt;
-        let checked = check(&self.0, &mut request);
+        let checked = check(&self.0, &request);
         Box::new(async move {
             checked?;
             let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
@@ -165,41 +164,20 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// Checks where a request goes, and turns one to the application itself to its address.
-fn check(shared: &Shared, request: &mut http::Request<WasiBody>) -> Result<(), HttpError> {
+/// Refuses a request to a host that is not allowed.
+fn check(shared: &Shared, request: &http::Request<WasiBody>) -> Result<(), HttpError> {
     let uri = request.uri();
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(HttpError::HttpRequestUriInvalid);
     };
-    let to_itself = authority.host() == SELF_HOST;
-    let destination = Destination { scheme, host: authority.host(), port: authority.port_u16() };
-    let allowed = if to_itself {
-        shared.allowed_hosts.allows_self()
-    } else {
-        let Destination { scheme, host, port } = destination;
-        shared.allowed_hosts.allows(scheme, host, port)
-    };
-    if !allowed {
-        shared.log.host(format_args!(
-            "the component was denied a request to {destination}: add \"{destination}\" to \
-             {} to allow it",
-            shared.allowed_hosts_setting
-        ));
-        return Err(HttpError::HttpRequestDenied);
+    let (host, port) = (authority.host(), authority.port_u16());
+    if shared.allowed_hosts.allows(scheme, host, port) {
+        return Ok(());
     }
-    if to_itself {
-        let authority = shared
-            .own_address
-            .and_then(|address| Authority::try_from(address.to_string()).ok())
-            .ok_or(HttpError::HttpRequestUriInvalid)?;
-        let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| HttpError::HttpRequestUriInvalid)?;
-        request.headers_mut().insert(http::header::HOST, host);
-        let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(authority);
-        *request.uri_mut() =
-            http::Uri::from_parts(parts).map_err(|_| HttpError::HttpRequestUriInvalid)?;
-    }
-    Ok(())
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let destination = format!("{scheme}://{host}{port}");
+    shared.log.host(format_args!(
+        "cannot send the component's request to {destination}: add it to {SETTING}"
+    ));
+    Err(HttpError::HttpRequestDenied)
 }

@@ -1,14 +1,11 @@
-//! Instances: how they are made, which requests they take and when they end.
+//! Instances: makes them, decides which requests they take and when they end.
 
-use crate::engine::SLICE_TICKS;
-use crate::guest::{GuestState, Shared, describe};
-use crate::log::LogSink;
-use crate::options::Limits;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
+
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -21,23 +18,22 @@ use wasmtime_wasi_http::handler::{
 };
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-/// What is counted about instances.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) started: AtomicU64,
-    /// Over all that were started.
-    pub(crate) instantiation_nanoseconds: AtomicU64,
-}
+use crate::engine::SLICE_TICKS;
+use crate::guest::{GuestState, Shared, describe};
+use crate::log::LogSink;
+use crate::options::Limits;
 
-/// What instances are made from.
+/// Everything that instances are made from.
 pub(crate) struct Instances {
     pub(crate) service: ServicePre<GuestState>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) limits: Limits,
-    pub(crate) counters: Arc<Counters>,
+    /// Instances that were started.
+    pub(crate) started: Arc<AtomicU64>,
     pub(crate) stopping: CancellationToken,
-    pub(crate) instances: TaskTracker,
+    /// Instances that are alive.
+    pub(crate) running: TaskTracker,
 }
 
 impl HandlerState for Instances {
@@ -48,8 +44,7 @@ impl HandlerState for Instances {
     async fn instantiate(
         &self,
     ) -> wasmtime::Result<Instance<GuestState, Self::WorkerExpiration, Self::WorkerState>> {
-        let start = Instant::now();
-        let number = self.counters.started.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.environment);
         let mut limits = StoreLimitsBuilder::new();
@@ -62,8 +57,6 @@ impl HandlerState for Instances {
         store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
         store.set_epoch_deadline(SLICE_TICKS);
         let proxy = self.service.instantiate_async(&mut store).await?;
-        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.instantiation_nanoseconds.fetch_add(took, Ordering::Relaxed);
         Ok(Instance {
             store,
             proxy: Proxy::P3(proxy),
@@ -78,14 +71,14 @@ impl HandlerState for Instances {
                 requests: self.limits.requests_per_instance,
                 concurrent: self.limits.concurrent_requests_per_instance,
                 log: self.shared.log.clone(),
-                _alive: self.instances.token(),
+                _alive: self.running.token(),
             },
         })
     }
 }
 
-/// When an instance ends: after the idle timeout, or at once when idle and the server
-/// stops. Neither cuts off requests or work after responses.
+/// Decides when an idle instance ends: after the idle timeout, or at once when the server stops.
+/// Neither cuts off requests or work after responses.
 pub(crate) struct Expiration {
     idle_timeout: Duration,
     sleep: Pin<Box<tokio::time::Sleep>>,
@@ -100,7 +93,7 @@ impl WorkerExpiration for Expiration {
         since: Instant,
     ) -> Poll<()> {
         if status != WorkerStatus::Idle {
-            // This is polled again when the status has changed.
+            // The handler polls again when the status has changed.
             return Poll::Pending;
         }
         if self.stopping.as_mut().poll(cx).is_ready() {
@@ -114,7 +107,7 @@ impl WorkerExpiration for Expiration {
     }
 }
 
-/// One instance as the handler sees it.
+/// An instance as the handler sees it.
 pub(crate) struct Worker {
     number: u64,
     requests: usize,
@@ -149,7 +142,7 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: Store<GuestState>, result: Result<(), wasmtime::Error>) {
-        // First the store, so that the guest's last words precede the host's.
+        // The store first, so that the guest's last line precedes the host's.
         drop(store);
         if let Err(error) = result {
             self.log.host(format_args!("instance {} failed: {}", self.number, describe(&error)));

@@ -1,32 +1,62 @@
 //! A host for the hand gesture component, **for development and tests**.
 //!
-//! Where Spin is not at hand, or a test needs a host that it controls, this one serves the same
-//! component from the same `spin.toml`: it reads the [manifest], resolves the [variables],
-//! enforces [`allowed_outbound_hosts`](outbound), [pre-initialises](preinit) components at
-//! build time and [serves](serve) them over HTTP. It does what Spin does as far as this
-//! project's component can tell, and refuses what it does not do. It is no replacement for
-//! Spin in production: there is no TLS, no HTTP/2 and no limit on the time of a request.
+//! It serves the component from the `spin.toml` that Spin reads, and does what Spin does as far as this
+//! project's component can tell. It refuses what only Spin supports. Tests and benchmarks need nothing
+//! but Rust for it, and control limits, log and collector. It is no replacement for Spin in production:
+//! it has no TLS, no HTTP/2 and no time limit on requests.
+//!
+//! # Parts, in the order of a start
+//!
+//! | module | task |
+//! |---|---|
+//! | [`manifest`] | reads `spin.toml`: one trigger, one component, variables with defaults |
+//! | [`variables`] | resolves variables: command line, environment, default |
+//! | [`outbound`] | parses and enforces `allowed_outbound_hosts` |
+//! | [`options`] | what a server is started with, from the manifest |
+//! | [`engine`] | compiles the component, caches compiled code |
+//! | `guest` | what the component imports: WASI, HTTP, Spin's variables |
+//! | `instances` | makes instances, decides which requests they take and when they end |
+//! | `connections`, `spin_headers` | accepts connections, hands requests to instances |
+//! | [`serve`] | the server: threads, start and stop |
+//! | [`log`] | the log of host and guests |
+//! | `registers` | clears vector registers on threads that run guests |
+//!
+//! Beside the server: [`freezing`] freezes models into the component at build time, [`command`] runs a
+//! component with a `main` in the same sandbox, [`collector`] collects spans, and [`trace`] prints them.
+//!
+//! # Use
+//!
+//! ```no_run
+//! # async fn serve() -> anyhow::Result<()> {
+//! let manifest = host::Manifest::read("spin.toml".as_ref())?;
+//! let options = host::Options::from_manifest(&manifest, &[], |name| std::env::var(name))?;
+//! let server = host::Server::start(options).await?;
+//! println!("{}", server.url());
+//! server.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod collector;
 pub mod command;
+mod connections;
 pub mod engine;
-mod front;
+pub mod freezing;
 mod guest;
 mod instances;
 pub mod log;
 pub mod manifest;
 pub mod options;
 pub mod outbound;
-pub mod preinit;
 mod registers;
-pub mod routes;
 pub mod serve;
+mod spin_headers;
 pub mod trace;
 pub mod variables;
 
 pub use collector::Collector;
+pub use freezing::freeze_models;
 pub use log::{LogLine, LogSink};
 pub use manifest::Manifest;
-pub use options::{ComponentSource, Limits, Options, ResponseHook};
-pub use preinit::preinitialize;
-pub use serve::{Server, Startup, Stopped};
+pub use options::{Limits, Options, ResponseHook};
+pub use serve::{Server, Startup};

@@ -1,40 +1,41 @@
-//! What the host and the guest have to say, one line at a time.
+//! The log of host and guests, line by line.
 
-use bytes::Bytes;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// A line of a guest is cut here, in bytes, so that one without an end cannot fill the memory.
-const LONGEST_LINE: usize = 64 * 1024;
+/// Bytes after which a guest's line is cut, so that one without an end cannot fill the memory.
+const MAX_LINE: usize = 64 * 1024;
 
-/// Who says something.
+/// The origin of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// This host.
     Host,
-    /// The guest's standard output, with the number of the instance.
+    /// Standard output of the instance with this number.
     Stdout(u64),
-    /// The guest's standard error, with the number of the instance.
+    /// Standard error of the instance with this number.
     Stderr(u64),
 }
 
-/// One line of log, without its end.
+/// One line of the log, without its line end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Who says it.
+    /// Its origin.
     pub source: Source,
-    /// What; bytes that are not UTF-8 are replaced.
+    /// Its text. Bytes that are not UTF-8 are replaced.
     pub text: String,
 }
 
 impl fmt::Display for LogLine {
-    /// The line as people read it: `host: …`, `guest[3] out: …`, `guest[3] err: …`.
+    /// Writes `host: …`, `guest[3] out: …` or `guest[3] err: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
             Source::Host => write!(f, "host: {}", self.text),
@@ -44,12 +45,12 @@ impl fmt::Display for LogLine {
     }
 }
 
-/// Where lines go. It is called on the threads that run guests: it must not block for long.
+/// Takes the lines of the log. It is called on the threads that run guests, so it must not block.
 #[derive(Clone)]
 pub struct LogSink(Arc<dyn Fn(LogLine) + Send + Sync>);
 
 impl LogSink {
-    /// Gives every line to `take`.
+    /// Passes every line to `take`.
     pub fn new(take: impl Fn(LogLine) + Send + Sync + 'static) -> Self {
         Self(Arc::new(take))
     }
@@ -59,12 +60,7 @@ impl LogSink {
         Self::new(|line| eprintln!("{line}"))
     }
 
-    /// Drops every line.
-    pub fn silent() -> Self {
-        Self::new(|_| {})
-    }
-
-    /// Says something as the host, one line for each line of `text`.
+    /// Logs `text` as the host, line by line.
     pub fn host(&self, text: impl fmt::Display) {
         for line in text.to_string().lines() {
             self.line(Source::Host, line.to_owned());
@@ -82,15 +78,15 @@ impl fmt::Debug for LogSink {
     }
 }
 
-/// A standard stream of a guest, cut into lines. Clones write to the same line. What has no
-/// line end yet is said when the last clone goes.
+/// A standard stream of a guest, cut into lines. Clones write to the same line. A last line without
+/// end is logged when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct GuestStream(Arc<Lines>);
 
 struct Lines {
     sink: LogSink,
     source: Source,
-    /// The beginning of a line whose end has not come yet.
+    /// The line whose end has not been written yet.
     pending: Mutex<Vec<u8>>,
 }
 
@@ -108,7 +104,7 @@ impl GuestStream {
             bytes = &bytes[end + 1..];
         }
         pending.extend_from_slice(bytes);
-        if pending.len() >= LONGEST_LINE {
+        if pending.len() >= MAX_LINE {
             sink.line(*source, take_line(&mut pending));
         }
     }
@@ -157,7 +153,7 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(LONGEST_LINE)
+        Ok(MAX_LINE)
     }
 }
 
@@ -197,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_cut_into_lines() {
+    fn stream_is_cut_into_lines() {
         let (sink, lines) = sink();
         let stream = GuestStream::new(sink, Source::Stderr(7));
         let other = stream.clone();
@@ -218,17 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_cut() {
+    fn line_without_end_is_cut() {
         let (sink, lines) = sink();
         let stream = GuestStream::new(sink, Source::Stdout(1));
-        for _ in 0..3 * LONGEST_LINE / 1024 {
+        for _ in 0..3 * MAX_LINE / 1024 {
             stream.write_bytes(&[b'x'; 1024]);
         }
         assert_eq!(lines.lock().unwrap().len(), 3);
     }
 
     #[test]
-    fn the_host_says_one_line_at_a_time() {
+    fn host_text_is_logged_line_by_line() {
         let (sink, lines) = sink();
         sink.host("one\ntwo");
         assert_eq!(*lines.lock().unwrap(), ["host: one", "host: two"]);

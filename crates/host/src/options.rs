@@ -1,12 +1,5 @@
-//! What a server needs to know, and how a manifest says it.
+//! What a server is started with, and how a manifest becomes that.
 
-use crate::engine;
-use crate::log::LogSink;
-use crate::manifest::Manifest;
-use crate::outbound::AllowedHosts;
-use crate::routes::Route;
-use crate::variables::{self, Values};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::env::VarError;
 use std::net::SocketAddr;
@@ -14,32 +7,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the component comes from.
-#[derive(Debug, Clone)]
-pub enum ComponentSource {
-    /// A file.
-    File(PathBuf),
-    /// The component itself.
-    Bytes(Bytes),
-}
+use crate::engine;
+use crate::log::LogSink;
+use crate::manifest::Manifest;
+use crate::outbound::AllowedHosts;
+use crate::variables::{self, Values, VariableError};
 
-/// How instances are used, and what they may use.
+/// Limits of instances and of the server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Requests that an instance gets in its life; 128 by default, as in Spin.
+    /// Requests that an instance serves in its life; 128 by default, as in Spin.
     pub requests_per_instance: usize,
-    /// Requests that an instance has at a time; 16 by default, as in Spin.
+    /// Requests that an instance serves at a time; 16 by default, as in Spin.
     pub concurrent_requests_per_instance: usize,
-    /// After how long without request and without work an instance ends; 1 s by default, as in
-    /// Spin. Work after a response is work: it is not cut off.
+    /// An instance without request and without work ends after this time; 1 s by default, as in Spin.
+    /// Work after a response is work: it is not cut off.
     pub idle_timeout: Duration,
-    /// The most linear memory of an instance in bytes; unlimited by default, as in Spin.
+    /// Maximum linear memory of an instance in bytes; unlimited by default, as in Spin.
     pub memory_per_instance: Option<usize>,
-    /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default:
-    /// ten times as many would take 5 ms longer to start, since each has its stack.
+    /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default.
+    /// Each place reserves memory for its stack when the server starts.
     pub concurrent_requests: usize,
-    /// How long [`Server::stop`](crate::Server::stop) waits for requests and for work after responses; 10 s by
-    /// default.
+    /// Time that [`Server::stop`](crate::Server::stop) leaves to requests and to work after responses;
+    /// 10 s by default.
     pub grace_period: Duration,
 }
 
@@ -57,7 +47,7 @@ impl Default for Limits {
 }
 
 /// Sees the head of every response of the component, before its body is sent. It is called on the
-/// thread of all connections: it must not block for long.
+/// thread of all connections, so it must not block.
 #[derive(Clone)]
 pub struct ResponseHook(Arc<dyn Fn(&http::response::Parts) + Send + Sync>);
 
@@ -78,83 +68,104 @@ impl std::fmt::Debug for ResponseHook {
     }
 }
 
-/// Everything that a server needs to know.
+/// Everything that a server is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The component.
-    pub component: ComponentSource,
-    /// The routes on which the component answers; other paths get 404.
-    pub routes: Vec<Route>,
-    /// The environment variables that the component sees.
+    /// The component's file.
+    pub component: PathBuf,
+    /// All environment variables that the component sees.
     pub environment: BTreeMap<String, String>,
     /// The component's variables.
     pub variables: Values,
-    /// Where the component may send requests.
+    /// The hosts that the component may send requests to.
     pub allowed_hosts: AllowedHosts,
-    /// The setting that `allowed_hosts` comes from, for log lines.
-    pub allowed_hosts_setting: String,
     /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
-    /// How instances are used.
+    /// The limits.
     pub limits: Limits,
-    /// The folder for compiled code, which nobody but the user may write to; `None` compiles
-    /// anew at every start. [`cache_folder`](crate::engine::cache_folder) proposes one.
+    /// The folder for compiled code, which nobody but the user may write to; `None` compiles at every
+    /// start. [`cache_folder`](crate::engine::cache_folder) proposes one.
     pub cache: Option<PathBuf>,
-    /// Where the lines of host and guest go.
+    /// Takes the lines of host and guest.
     pub log: LogSink,
     /// Sees the responses, if there is one.
     pub on_response: Option<ResponseHook>,
 }
 
-impl Options {
-    /// Options for a component on all routes, without variables, environment and allowed
-    /// hosts, on a free port of 127.0.0.1, with compiled code kept in the folder `target` that
-    /// the component lies in, if it does, and with standard error for a log.
-    pub fn new(component: ComponentSource) -> Self {
-        Self {
-            cache: match &component {
-                ComponentSource::File(path) => engine::cache_folder(path),
-                ComponentSource::Bytes(_) => None,
-            },
-            component,
-            routes: Route::parse("/...").into_iter().collect(),
-            environment: BTreeMap::new(),
-            variables: Values::new(),
-            allowed_hosts: AllowedHosts::default(),
-            allowed_hosts_setting: "allowed_outbound_hosts".to_owned(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            limits: Limits::default(),
-            log: LogSink::stderr(),
-            on_response: None,
-        }
-    }
+/// An error of [`Options::from_manifest`].
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// An application variable has no value, or the component's variables cannot be filled.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
+    /// An entry of `allowed_outbound_hosts` is not valid.
+    #[error(transparent)]
+    Outbound(#[from] crate::outbound::OutboundError),
+}
 
-    /// Options as a manifest has them. Application variables come from `given`, else from
-    /// `environment` ([`std::env::var`] is the real one), else from their defaults.
+impl Options {
+    /// Returns the options that a manifest stands for: a free port of 127.0.0.1, default limits, the log
+    /// on standard error, and compiled code kept in the folder `target` if the component lies in one.
+    ///
+    /// Application variables come from `given`, from `environment` ([`std::env::var`] is the real one),
+    /// or from their defaults, in this order.
     ///
     /// # Errors
     ///
-    /// A variable that is missing or undeclared, and an entry of `allowed_outbound_hosts` that
-    /// is not valid.
+    /// Every [`OptionsError`].
     pub fn from_manifest(
         manifest: &Manifest,
         given: &[(String, String)],
         environment: impl Fn(&str) -> Result<String, VarError>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, OptionsError> {
         let component = &manifest.component;
         let application = variables::resolve(&manifest.variables, given, environment)?;
-        let setting = component.setting("allowed_outbound_hosts");
-        let mut options = Self::new(ComponentSource::File(component.source.clone()));
-        options.routes = manifest.routes.clone();
-        options.environment = component.environment.clone();
-        options.variables = variables::resolve_component(
-            &component.variables,
-            &application,
-            &component.setting("variables"),
-        )?;
-        options.allowed_hosts =
-            AllowedHosts::parse(&component.allowed_outbound_hosts, &application, &setting)?;
-        options.allowed_hosts_setting = setting;
-        Ok(options)
+        let variables = component.variables.iter().map(|(name, text)| {
+            let place = format!("the component's variable `{name}`");
+            Ok((name.clone(), variables::fill(text, &application, &place)?.to_owned()))
+        });
+        Ok(Self {
+            component: component.source.clone(),
+            environment: component.environment.clone(),
+            variables: variables.collect::<Result<_, VariableError>>()?,
+            allowed_hosts: AllowedHosts::parse(&component.allowed_outbound_hosts, &application)?,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            limits: Limits::default(),
+            cache: engine::cache_folder(&component.source),
+            log: LogSink::stderr(),
+            on_response: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Component;
+
+    #[test]
+    fn from_manifest_fills_the_components_variables() {
+        let values = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let manifest = |variables| Manifest {
+            variables: values(&[("endpoint", "http://jaeger:4318")]),
+            component: Component {
+                source: "/p/target/a.wasm".into(),
+                allowed_outbound_hosts: vec!["{{ endpoint }}".to_owned()],
+                environment: BTreeMap::new(),
+                variables,
+            },
+        };
+        let none = |_: &str| Err(VarError::NotPresent);
+        let good = manifest(values(&[("to", "{{ endpoint }}"), ("level", "info")]));
+        let options = Options::from_manifest(&good, &[], none).expect("options");
+        assert_eq!(options.variables, values(&[("to", "http://jaeger:4318"), ("level", "info")]));
+        assert!(options.allowed_hosts.allows("http", "jaeger", Some(4318)));
+        assert_eq!(options.cache, Some("/p/target/compiled-components".into()));
+
+        let bad = manifest(values(&[("to", "{{ nobody }}")]));
+        let message = Options::from_manifest(&bad, &[], none).expect_err("undeclared").to_string();
+        assert!(message.contains("the component's variable `to`"), "{message}");
     }
 }

@@ -1,35 +1,26 @@
-//! Serving a component over HTTP/1.1, with instances reused as Spin reuses them.
+//! Serves a component over HTTP/1.1, with instances reused as Spin reuses them.
 //!
 //! # Threads
 //!
-//! A server has two runtimes of its own. A guest that computes blocks the thread it is polled
-//! on until it awaits something, so guests run on as many threads as there are cores, and
-//! accepting, reading and writing connections happen on another thread that no guest can
-//! block. That thread mostly sleeps, so the kernel runs it at once even when guests keep all
-//! cores busy: a new connection is accepted, and the health check answered, within
-//! milliseconds whatever the guests do. More guest threads than cores would only make requests
-//! that compute take turns and finish later.
+//! A server has two runtimes. A guest that computes blocks the thread that polls it until it awaits
+//! something, so guests run on as many threads as there are cores. Connections are accepted, read and
+//! written on another thread, which no guest can block. That thread mostly sleeps, so the kernel runs
+//! it at once even when guests keep all cores busy, and the health check is answered at once. More
+//! guest threads than cores would only make requests that compute take turns and finish later.
 //!
 //! # Instances
 //!
-//! A request goes to an instance that is free, or to a new one. An instance takes several
-//! requests as long as it awaits; while it computes, or while the guest signals back-pressure,
-//! it takes no other. The host learns of back-pressure when the guest next awaits, so a guest
-//! should signal it before it first awaits anything.
+//! A request goes to a free instance, or to a new one. An instance takes several requests as long as it
+//! awaits. While it computes, or signals back-pressure, it takes no other. The host learns of
+//! back-pressure when the guest next awaits, so a guest should signal it before it first awaits.
 
-use crate::engine;
-use crate::front::{Application, accept};
-use crate::guest::{GuestState, Shared, linker};
-use crate::instances::{Counters, Instances};
-use crate::log::LogSink;
-use crate::options::{ComponentSource, Options};
-use crate::registers::clear_upper_halves;
-use anyhow::Context as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -37,28 +28,21 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-/// How a server came up.
+use crate::connections::{Application, accept};
+use crate::engine;
+use crate::guest::{GuestState, Shared, linker};
+use crate::instances::Instances;
+use crate::log::LogSink;
+use crate::options::Options;
+use crate::registers::clear_upper_halves;
+
+/// Facts about a server's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Startup {
-    /// Whether the compiled code was there already.
+    /// True if the compiled code was cached.
     pub from_cache: bool,
-    /// How long compiling or loading took.
+    /// The time that compiling or loading took.
     pub loading: Duration,
-}
-
-/// How a server ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Stopped {
-    /// Every request and all work after responses was finished.
-    Finished,
-    /// The grace period ended first.
-    CutOff {
-        /// Connections that were still open.
-        connections: usize,
-        /// Instances that still had work.
-        instances: usize,
-    },
 }
 
 /// A running server. Dropping it stops it at once, without waiting for anything.
@@ -67,47 +51,40 @@ pub struct Server {
     startup: Startup,
     grace_period: Duration,
     log: LogSink,
-    counters: Arc<Counters>,
+    instances_started: Arc<AtomicU64>,
     stopping: CancellationToken,
     connections: TaskTracker,
     instances: TaskTracker,
+    /// Runs connections.
     front: Option<Runtime>,
+    /// Runs guests.
     guests: Option<Runtime>,
 }
 
 impl Server {
-    /// Loads the component and listens on the address of the options. When this returns,
-    /// requests are answered.
+    /// Loads the component and listens on the address of the options. Once this returns, requests are
+    /// answered.
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened on, a component that cannot be read or compiled, that
-    /// imports what this host does not have, or that does not export `wasi:http/handler@0.3`.
+    /// An address that cannot be listened on; a component that cannot be read or compiled, that imports
+    /// what this host does not have, or that does not export `wasi:http/handler@0.3`.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(options.listen)
             .with_context(|| format!("cannot listen on {}", options.listen))?;
-        Self::start_on(listener, options).await
-    }
-
-    /// Like [`Server::start`], on a socket that listens already; [`Options::listen`] is not
-    /// used.
-    ///
-    /// # Errors
-    ///
-    /// As in [`Server::start`].
-    pub async fn start_on(listener: TcpListener, options: Options) -> anyhow::Result<Self> {
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let front_runtime = runtime("front", 1)?;
         let guest_runtime = runtime("guest", cores)?;
         let (front, guests) = (front_runtime.handle().clone(), guest_runtime.handle().clone());
-        // From here on, every return drops the runtimes as a server does: without waiting.
+        // From here on, every return drops the runtimes as the server does: without waiting.
         let mut server = Self {
             address,
             startup: Startup { from_cache: false, loading: Duration::ZERO },
             grace_period: options.limits.grace_period,
             log: options.log.clone(),
-            counters: Arc::default(),
+            instances_started: Arc::default(),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
             instances: TaskTracker::new(),
@@ -128,65 +105,55 @@ impl Server {
             shared: Arc::new(Shared {
                 variables: Some(options.variables),
                 allowed_hosts: options.allowed_hosts,
-                allowed_hosts_setting: options.allowed_hosts_setting,
-                own_address: Some(server.address),
                 log: options.log.clone(),
             }),
             environment: options.environment.into_iter().collect(),
             limits: options.limits.clone(),
-            counters: server.counters.clone(),
+            started: server.instances_started.clone(),
             stopping: server.stopping.clone(),
-            instances: server.instances.clone(),
+            running: server.instances.clone(),
         };
         let application = Arc::new(Application {
             handler: ProxyHandler::new(instances),
-            routes: options.routes,
             permits: Semaphore::new(options.limits.concurrent_requests),
             guests,
             log: options.log,
             on_response: options.on_response,
         });
-        listener.set_nonblocking(true)?;
         let accepting =
             accept(listener, application, server.connections.clone(), server.stopping.clone());
         front.spawn(server.connections.track_future(accepting));
         Ok(server)
     }
 
-    /// The address it listens on.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address as a URL without a slash at the end: `http://127.0.0.1:3000`.
+    /// Returns the address as a URL without a slash at the end: `http://127.0.0.1:3000`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How it came up.
+    /// Returns how the server started.
     pub fn startup(&self) -> Startup {
         self.startup
     }
 
-    /// Instances that have been started since the start.
+    /// Returns the number of instances started so far.
     pub fn instances_started(&self) -> u64 {
-        self.counters.started.load(Ordering::Relaxed)
+        self.instances_started.load(Ordering::Relaxed)
     }
 
-    /// Instances that are alive now.
+    /// Returns the number of instances that are alive now.
     pub fn instances_running(&self) -> usize {
         self.instances.len()
     }
 
-    /// How long it took on average to make an instance; `None` before the first.
-    pub fn mean_instantiation(&self) -> Option<Duration> {
-        let nanoseconds = self.counters.instantiation_nanoseconds.load(Ordering::Relaxed);
-        nanoseconds.checked_div(self.instances_started()).map(Duration::from_nanos)
-    }
-
-    /// Accepts no more requests, lets those in flight and the work after responses finish for
-    /// up to the grace period, and ends. The caller's runtime needs its timer for that.
-    pub async fn stop(mut self) -> Stopped {
+    /// Stops: accepts no more requests, and leaves up to the grace period to those in flight and to work
+    /// after responses. Logs what had to be cut off. The caller's runtime needs its timer.
+    pub async fn stop(mut self) {
         let deadline = Instant::now() + self.grace_period;
         self.stopping.cancel();
         self.connections.close();
@@ -195,22 +162,15 @@ impl Server {
             self.connections.wait().await;
             self.instances.wait().await;
         });
-        let stopped = match finished.await {
-            Ok(()) => Stopped::Finished,
-            Err(_) => Stopped::CutOff {
-                connections: self.connections.len(),
-                instances: self.instances.len(),
-            },
-        };
-        if let Stopped::CutOff { connections, instances } = stopped {
+        if finished.await.is_err() {
             self.log.host(format_args!(
-                "{connections} connection(s) and {instances} instance(s) were cut off after \
-                 {:?} of grace",
+                "{} connection(s) and {} instance(s) were cut off after {:?} of grace",
+                self.connections.len(),
+                self.instances.len(),
                 self.grace_period
             ));
         }
         self.end();
-        stopped
     }
 
     fn end(&mut self) {
@@ -236,19 +196,19 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Reads, compiles and links the component.
+/// Compiles and links the component.
 fn load(
-    source: &ComponentSource,
+    component: &Path,
     requests: usize,
     cache: Option<&Path>,
     log: &LogSink,
 ) -> anyhow::Result<(ServicePre<GuestState>, Startup)> {
     let engine = engine::serving_engine(requests)?;
-    let loaded = engine::load(&engine, source, cache)
+    let loaded = engine::load(&engine, component, cache)
         .map_err(anyhow::Error::from)
         .context("cannot compile the component")?;
     if let Some(problem) = loaded.cache_problem {
-        log.host(format_args!("no compiled code was kept: {problem}"));
+        log.host(format_args!("cannot keep compiled code: {problem}"));
     }
     let service = linker(&engine)?
         .instantiate_pre(&loaded.component)

@@ -1,18 +1,19 @@
-//! Spans as people read them: a trace as a tree.
+//! Exported spans as text: a trace as a tree.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Attributes by name; values as [`value`] writes them.
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+/// Attributes by name. Strings are in quotes, other values are not.
 pub type Attributes = BTreeMap<String, String>;
 
-/// A span as it was exported.
+/// An exported span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// 32 hexadecimal digits.
@@ -21,36 +22,36 @@ pub struct Span {
     pub span_id: String,
     /// 16 hexadecimal digits; empty for a span without a parent.
     pub parent_span_id: String,
-    /// The header `tracestate` that came with its parent.
+    /// The `tracestate` header that came with its parent.
     pub trace_state: String,
     /// Its name.
     pub name: String,
     /// Its kind: `SERVER`, `INTERNAL` and so on.
     pub kind: &'static str,
-    /// When it started, in nanoseconds since 1970.
+    /// Its start, in nanoseconds since 1970.
     pub start: u64,
-    /// When it ended, in nanoseconds since 1970.
+    /// Its end, in nanoseconds since 1970.
     pub end: u64,
     /// Its attributes.
     pub attributes: Attributes,
     /// Its events: name and attributes.
     pub events: Vec<(String, Attributes)>,
-    /// The description of an error; `None` if it has no error.
+    /// The description of its error; `None` without error.
     pub error: Option<String>,
     /// The attributes of its resource.
     pub resource: Arc<Attributes>,
-    /// Name and version of what made it.
+    /// Name and version of its instrumentation scope.
     pub scope: String,
 }
 
 impl Span {
-    /// From its start to its end.
+    /// Returns the time from its start to its end.
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(self.start))
     }
 }
 
-/// All spans of an export.
+/// Returns all spans of an export.
 pub(crate) fn spans(export: ExportTraceServiceRequest) -> Vec<Span> {
     let mut spans = Vec::new();
     for of_resource in export.resource_spans {
@@ -92,13 +93,13 @@ fn attributes(list: &[KeyValue]) -> Attributes {
     list.iter().map(|pair| (pair.key.clone(), value(pair.value.as_ref()))).collect()
 }
 
-/// A value as text: strings in quotes, everything else without.
+/// Returns a value as text: strings in quotes, everything else without.
 fn value(any: Option<&AnyValue>) -> String {
     match any.and_then(|any| any.value.as_ref()) {
         Some(Value::StringValue(text)) => format!("{text:?}"),
         Some(Value::BoolValue(value)) => value.to_string(),
         Some(Value::IntValue(value)) => value.to_string(),
-        // With a point, unlike an integer.
+        // With a decimal point, unlike an integer.
         Some(Value::DoubleValue(value)) => format!("{value:?}"),
         other => format!("{other:?}"),
     }
@@ -111,8 +112,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Writes spans of one trace as a tree, children in the order of their start; `line` gives the text
-/// of a span, of which only the first line stands in the tree's branch.
+/// Returns the spans of one trace as a tree, children in the order of their start. `line` returns the
+/// text of a span; its first line stands at the branch.
 pub fn tree(spans: &[Span], line: impl Fn(&Span) -> String) -> String {
     let known: HashSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
     let mut text = String::new();
@@ -123,7 +124,8 @@ pub fn tree(spans: &[Span], line: impl Fn(&Span) -> String) -> String {
     text
 }
 
-/// `prefix` is that of the lines so far, of the span's own first line, and of what follows it.
+/// Writes a span and its children. The prefixes: of the lines above, of the span's first line, and of
+/// the lines below.
 fn branch(
     text: &mut String,
     spans: &[Span],
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_has_its_branches_in_order_of_time() {
+    fn tree_branches_are_in_order_of_start() {
         let spans = [
             span("c", "b", 4),
             span("b", "a", 2),

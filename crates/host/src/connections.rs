@@ -1,10 +1,11 @@
-//! Connections: they are accepted, requests are routed and given to instances.
+//! Connections: accepts them and gives their requests to instances.
 
-use crate::guest::describe;
-use crate::instances::Instances;
-use crate::log::LogSink;
-use crate::options::ResponseHook;
-use crate::routes::{self, Route};
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
@@ -13,11 +14,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +22,21 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ProxyHandler, TrapOrPanicError};
 use wasmtime_wasi_http::io::TokioIo;
 
+use crate::guest::describe;
+use crate::instances::Instances;
+use crate::log::LogSink;
+use crate::options::ResponseHook;
+use crate::spin_headers::set_spin_headers;
+
+/// Paths below this are the host's own, as in Spin.
+const RESERVED: &str = "/.well-known/spin/";
+
 /// The path that answers `OK` as long as the host runs, as in Spin.
 const HEALTH: &str = "/.well-known/spin/health";
 
-/// What the connections share.
+/// State that all connections share.
 pub(crate) struct Application {
     pub(crate) handler: ProxyHandler<Instances>,
-    pub(crate) routes: Vec<Route>,
     pub(crate) permits: Semaphore,
     pub(crate) guests: Handle,
     pub(crate) log: LogSink,
@@ -60,15 +64,14 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, client)) => {
-                // A response that is written in small parts must not wait for the client's
-                // acknowledgements.
+                // A response in small parts must not wait for the client's acknowledgements.
                 let _ = stream.set_nodelay(true);
                 let application = application.clone();
                 let stopping = stopping.clone();
                 connections.spawn(connection(stream, client, application, stopping));
             }
             Err(error) => {
-                // Usually there are too many open files; that passes.
+                // Too many open files, most likely: others may be closed soon.
                 application.log.host(format_args!("cannot accept a connection: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -98,7 +101,7 @@ async fn connection(
         }
     };
     if let Err(error) = result {
-        // A response that a guest began and did not finish ends here, too.
+        // A response that a guest began and did not finish ends here as well.
         log.host(format_args!("the connection from {client} broke: {error}"));
     }
 }
@@ -110,20 +113,21 @@ impl Application {
         client: SocketAddr,
     ) -> Response<WasiBody> {
         let path = request.uri().path().to_owned();
-        if path.starts_with("/.well-known/spin/") {
+        if path.starts_with(RESERVED) {
             return match &*path {
                 HEALTH => plain(StatusCode::OK, "OK"),
                 _ => plain(StatusCode::NOT_FOUND, ""),
             };
         }
-        let Some(found) = routes::find(&self.routes, &path) else {
+        // `OPTIONS *` has no path that a route could match.
+        if !path.starts_with('/') {
             return plain(StatusCode::NOT_FOUND, "");
-        };
+        }
         if let Err(reason) = make_absolute(&mut request) {
             return plain(StatusCode::BAD_REQUEST, reason);
         }
-        let full_url = request.uri().to_string();
-        routes::set_spin_headers(request.headers_mut(), &full_url, found, client);
+        let uri = request.uri().clone();
+        set_spin_headers(request.headers_mut(), &uri, client);
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
 
         let called = format!("{} {path}", request.method());
@@ -131,8 +135,8 @@ impl Application {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "");
         };
         let handler = self.handler.clone();
-        // The instance must be driven by the guests' runtime, and `handle` starts its task on
-        // the runtime that it is polled on.
+        // The guests' runtime must drive the instance, and `handle` spawns its task on the runtime
+        // that polls it.
         let handled = self.guests.spawn(async move { handler.handle((), request).await }).await;
         drop(permit);
         match handled {
@@ -166,8 +170,8 @@ fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
     response
 }
 
-/// Gives the request an absolute URI, from its `host` header or its own authority; they must
-/// not contradict each other.
+/// Makes the request's URI absolute, by its `host` header or its own authority, which must not
+/// contradict each other.
 fn make_absolute(request: &mut Request<Incoming>) -> Result<(), &'static str> {
     let from_header = match request.headers().get(HOST) {
         Some(host) => Some(
