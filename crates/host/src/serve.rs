@@ -16,6 +16,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -69,7 +70,12 @@ impl Server {
     ///
     /// An address that cannot be listened on; a component that cannot be read or compiled, that imports
     /// what this host does not have, or that does not export `wasi:http/handler@0.3`.
-    pub async fn start(options: Options) -> anyhow::Result<Self> {
+    pub fn start(options: Options) -> Pin<Box<dyn Future<Output = anyhow::Result<Self>>>> {
+        // Boxed, so that the server is compiled here and not in each program that awaits it.
+        Box::pin(Self::load_and_listen(options))
+    }
+
+    async fn load_and_listen(options: Options) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(options.listen)
             .with_context(|| format!("cannot listen on {}", options.listen))?;
         listener.set_nonblocking(true)?;
