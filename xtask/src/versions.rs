@@ -88,12 +88,12 @@ mod tests {
         least.chain(installed).map(|(version, _)| version.to_owned()).collect()
     }
 
-    /// Versions of Jaeger itself and of its images. Jaeger 1 is history.
+    /// Versions of Jaeger 2 itself and of its images.
     fn jaeger(text: &str) -> Vec<String> {
         let names = ["Jaeger ", "Jaeger v", "jaegertracing/jaeger:"];
         let found = names.into_iter().flat_map(|name| versions_after(text, name));
         let found = found.map(|(version, _)| version.to_owned());
-        found.filter(|version| !version.starts_with("1.")).collect()
+        found.filter(|version| version.starts_with("2.")).collect()
     }
 
     fn is_minor(version: &str, of: &str) -> bool {
@@ -145,7 +145,7 @@ mod tests {
     fn mentions_are_found_in_prose_and_code() {
         let text = "Spin 4.1 or newer; Spin 4.0.1 is old. ARG SPIN_VERSION=v4.1.0 On Spin 3.0+.";
         assert_eq!(least_spin(text), ["4.1", "3.0", "4.1.0"]);
-        let text = "Jaeger 2.13 and jaegertracing/jaeger:2.20.0, not Jaeger 1.76 or Jaeger 2.";
+        let text = "Jaeger 2.13 and jaegertracing/jaeger:2.20.0, not Jaeger 1.76, Jaeger 2. Jaeger 4.5 s";
         assert_eq!(jaeger(text), ["2.13", "2.20.0"]);
         assert!(is_minor("2.13", "2.13.0") && is_minor("2.13.0", "2.13.0"));
         assert!(!is_minor("2.1", "2.13.0") && !is_minor("2.13.1", "2.13.0"));
