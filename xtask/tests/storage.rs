@@ -18,7 +18,7 @@ use test_support::{folder, output, tool, versions};
 
 /// `passwordReloadInterval` in these tests; the default is 30 s.
 const RELOAD: Duration = Duration::from_secs(1);
-/// How long the storage is away.
+/// The time for which the storage is away.
 const AWAY: Duration = Duration::from_secs(10);
 
 /// Starts collector and query with a rendered configuration.

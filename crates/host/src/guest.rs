@@ -1,4 +1,4 @@
-//! What a guest can import: WASI, HTTP within `allowed_outbound_hosts`, and Spin's variables.
+//! A guest's imports: WASI, HTTP within `allowed_outbound_hosts`, and Spin's variables.
 
 use std::sync::Arc;
 

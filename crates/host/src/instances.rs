@@ -142,7 +142,7 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: Store<GuestState>, result: Result<(), wasmtime::Error>) {
-        // The store first, so that the guest's last line precedes the host's.
+        // The store first, so that the guest's last line comes before the host's.
         drop(store);
         if let Err(error) = result {
             self.log.host(format_args!("instance {} failed: {}", self.number, describe(&error)));

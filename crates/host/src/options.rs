@@ -1,4 +1,4 @@
-//! What a server is started with, and how a manifest becomes that.
+//! A server's options, and their making from a manifest.
 
 use std::collections::BTreeMap;
 use std::env::VarError;

@@ -28,7 +28,7 @@ pub struct Jaeger {
     login: Option<(String, String)>,
 }
 
-/// How a role is started with the configuration that the chart renders. Only addresses and folders are
+/// The start of a role with the configuration that the chart renders. Only addresses and folders are
 /// replaced in it.
 #[derive(Clone, Copy)]
 pub struct Start<'a> {

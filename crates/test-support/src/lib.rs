@@ -1,4 +1,4 @@
-//! What the tests of the component and of `infra/` share. For development only.
+//! Shared parts of the tests of the component and of `infra/`. For development only.
 //!
 //! | module | provides |
 //! |---|---|

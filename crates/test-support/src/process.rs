@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a condition is checked.
+/// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(50);
 
 /// A running server, killed when this is dropped.

@@ -27,7 +27,7 @@ const FIRST: [&str; 6] = [
     "cors_allowed_origins",
 ];
 
-/// What the chart knows of a setting that the service does not: a default of its own with its reason.
+/// The chart's own knowledge of a setting: a default that differs from the service's, with its reason.
 struct InChart {
     name: &'static str,
     default: &'static str,
@@ -76,7 +76,7 @@ struct Setting {
     declared: String,
     /// The default as it would be written.
     default: Option<String>,
-    /// What holds if it is unset, in words.
+    /// The effect of leaving it unset, in words.
     unset: String,
     unit: String,
     /// Lowest and highest value.

@@ -1,4 +1,4 @@
-//! What can be reached: from the exports, exactly; from the heap, conservatively.
+//! Reachability: exact from the exports, conservative from the heap.
 
 use std::ops::Range;
 
