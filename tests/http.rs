@@ -185,7 +185,9 @@ fn exif_orientation_is_applied() {
         body["hand"]["landmarks"][8][axis].as_f64().expect("the index finger's tip")
     };
     for axis in 0..2 {
-        assert!((point(&upright, axis) - point(&stored, axis)).abs() < 0.03);
+        // Measured: 0.0005, by the second encoding.
+        let difference = (point(&upright, axis) - point(&stored, axis)).abs();
+        assert!(difference < 0.001, "{difference}");
     }
 }
 
@@ -310,8 +312,8 @@ fn photo_over_pixel_limit_is_rejected_before_decoding() {
         let answer = service.predict(media_type, &bytes);
         assert_problem(&answer, 422);
         assert!(detail(&answer).contains("60000 × 60000"), "{}", detail(&answer));
-        // Decoding would take minutes, or fail for lack of 10 GB.
-        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        // Measured: 1 ms. Decoding would take minutes, or fail for lack of 10 GB.
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
 
@@ -393,7 +395,8 @@ fn broken_bodies_are_answered_without_a_trap() {
         }
         *statuses.entry(answer.status).or_default() += 1;
     }
-    assert!(statuses[&422] >= 500, "{statuses:?}");
+    // Measured: 181 × 200, 102 × 400, 717 × 422. Most bodies reach a decoder and fail there.
+    assert!(statuses[&422] >= 700 && statuses[&400] >= 100, "{statuses:?}");
     // No trap, no warning, and the next valid request is answered.
     assert_eq!(service.log(), Vec::<String>::new());
     assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
