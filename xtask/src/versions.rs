@@ -145,7 +145,8 @@ mod tests {
     fn mentions_are_found_in_prose_and_code() {
         let text = "Spin 4.1 or newer; Spin 4.0.1 is old. ARG SPIN_VERSION=v4.1.0 On Spin 3.0+.";
         assert_eq!(least_spin(text), ["4.1", "3.0", "4.1.0"]);
-        let text = "Jaeger 2.13 and jaegertracing/jaeger:2.20.0, not Jaeger 1.76, Jaeger 2. Jaeger 4.5 s";
+        let text =
+            "Jaeger 2.13 and jaegertracing/jaeger:2.20.0, not Jaeger 1.76, Jaeger 2. Jaeger 4.5 s";
         assert_eq!(jaeger(text), ["2.13", "2.20.0"]);
         assert!(is_minor("2.13", "2.13.0") && is_minor("2.13.0", "2.13.0"));
         assert!(!is_minor("2.1", "2.13.0") && !is_minor("2.13.1", "2.13.0"));
