@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::build::Models;
 use crate::tools::{Need, Tool};
@@ -137,12 +137,13 @@ pub struct Arguments {
     #[arg(value_name = "GROUP", value_parser = groups())]
     groups: Vec<String>,
     /// A group that may be left out where it cannot run, while all others must run; repeatable
-    #[arg(long, value_name = "GROUP", value_parser = groups())]
+    #[arg(long, value_name = "GROUP", value_parser = groups(), hide_possible_values = true)]
     may_lack: Vec<String>,
 }
 
 fn groups() -> PossibleValuesParser {
-    PossibleValuesParser::new(GROUPS.iter().map(|group| group.name))
+    let group = |group: &Group| PossibleValue::new(group.name).help(group.about);
+    PossibleValuesParser::new(GROUPS.iter().map(group))
 }
 
 /// The outcome of a group.
