@@ -298,6 +298,6 @@ mod tests {
     fn numbers_read_as_in_the_json() {
         assert_eq!(decimal(0.9), 0.9);
         assert_eq!(thousandths(-0.390_100_24), -0.39);
-        assert_eq!(thousandths(0.785_398_2), 0.785);
+        assert_eq!(thousandths(0.123_456), 0.123);
     }
 }
