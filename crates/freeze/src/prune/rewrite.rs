@@ -182,7 +182,7 @@ mod tests {
             pieces(Some(8), &[0..4, 6..9, 10..12, 14..20, 30..40]),
             [(Some(9), &b"b"[..]), (Some(12), &b"ef"[..])]
         );
-        assert!(pieces(Some(8), &[8..16]).is_empty());
-        assert_eq!(pieces(None, &[0..4]), [(None, &b"abcdefgh"[..])]);
+        assert!(pieces(Some(8), &[8..12, 12..16]).is_empty());
+        assert_eq!(pieces(None, &[0..4, 6..8]), [(None, &b"abcdefgh"[..])]);
     }
 }

@@ -262,14 +262,14 @@ mod patterns {
         for activation in [bounded, unbounded] {
             for expand in ["", "pointwise, ", "conv2d, "] {
                 for project in [false, true] {
-                    let channels = if expand == "" { 24 } else { 8 };
+                    let channels = if expand.is_empty() { 24 } else { 8 };
                     let mut graph = Graph::new(&[1, channels, 10, 8]);
                     let mut output = match expand {
                         "pointwise, " => graph.conv("input", 8, 24, 1).add(),
                         "conv2d, " => graph.conv("input", 8, 24, 3).pads(1).add(),
                         _ => "input".into(),
                     };
-                    if expand != "" {
+                    if !expand.is_empty() {
                         output = activation(&mut graph, &output);
                     }
                     output = depthwise(&mut graph, &output, 24);
