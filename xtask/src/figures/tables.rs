@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::number;
-use super::{Bench, Figures, Load, Operators, Ratio, Recorded, Server, TracingCost};
+use super::{Bench, Figures, Load, Model, Operators, Ratio, Recorded, Server, TracingCost};
+
+/// The share of the time below which an operator is not worth a row.
+const SMALL: f64 = 0.01;
 
 /// Returns all tables, as Markdown.
 pub fn all(figures: &Figures) -> String {
@@ -119,36 +122,60 @@ fn component(bench: &Bench) -> String {
     text
 }
 
-/// A table for each model, a row for each kind of operator.
+/// A table for each model with this project's operators, and a line for the same model with tract's.
 fn operators_of(operators: &Operators) -> String {
     let mut text =
         format!("\n## Operators\n\nMedians of {} passes in the sandbox.\n", operators.runs);
     for model in &operators.models {
         let (name, ms) = (model.model.trim_start_matches("models/"), with_unit(model.ms, "ms"));
+        let count: usize = model.rows.iter().map(|row| row.count).sum();
+        if model.operators.starts_with("tract") {
+            _ = writeln!(text, "\nThe same model with tract's operators: {count} of them, {ms}.");
+            continue;
+        }
         _ = write!(
             text,
-            "\n**`{name}`, {}: {ms}**\n\n| operator | count | MMAC | time | GMAC/s | share |\n\
-             |---|---|---|---|---|---|\n",
+            "\n**`{name}`, {}: {count} operators, {ms}**\n\n\
+             | operator | count | MMAC | time | GMAC/s | share |\n|---|---|---|---|---|---|\n",
             model.operators
         );
-        let total: f64 = model.rows.iter().map(|row| row.ms).sum();
-        let mut kinds: BTreeMap<&str, (usize, u64, f64)> = BTreeMap::new();
-        for row in &model.rows {
-            let (count, macs, ms) = kinds.entry(&row.operator).or_default();
-            (*count, *macs, *ms) = (*count + row.count, *macs + row.macs, *ms + row.ms);
-        }
-        let mut kinds: Vec<_> = kinds.into_iter().collect();
-        kinds.sort_by(|(_, (.., a)), (_, (.., b))| b.total_cmp(a));
-        for (kind, (count, macs, ms)) in kinds {
-            let (mmac, rate) = match macs {
-                0 => (String::new(), String::new()),
-                _ => (number(macs as f64 / 1e6), number(macs as f64 / ms / 1e6)),
-            };
-            let (time, share) = (with_unit(ms, "ms"), 100.0 * ms / total);
-            _ = writeln!(text, "| {kind} | {count} | {mmac} | {time} | {rate} | {share:.0} % |");
-        }
+        kinds(&mut text, model);
     }
     text
+}
+
+/// A row for each kind of operator, the slowest first. Small ones share the last row.
+fn kinds(text: &mut String, model: &Model) {
+    let total: f64 = model.rows.iter().map(|row| row.ms).sum();
+    let mut kinds: BTreeMap<&str, (usize, u64, f64)> = BTreeMap::new();
+    let mut others = (0, 0, 0.0);
+    for row in &model.rows {
+        add(kinds.entry(&row.operator).or_default(), (row.count, row.macs, row.ms));
+    }
+    let mut rows = Vec::new();
+    for (kind, figures) in kinds {
+        match figures.2 < SMALL * total {
+            true => add(&mut others, figures),
+            false => rows.push((format!("`{kind}`"), figures)),
+        }
+    }
+    rows.sort_by(|(_, (.., a)), (_, (.., b))| b.total_cmp(a));
+    if others.0 > 0 {
+        rows.push(("others".into(), others));
+    }
+    for (kind, (count, macs, ms)) in rows {
+        let (mmac, rate) = match macs {
+            0 => (String::new(), String::new()),
+            _ => (number(macs as f64 / 1e6), number(macs as f64 / ms / 1e6)),
+        };
+        let (time, share) = (with_unit(ms, "ms"), 100.0 * ms / total);
+        _ = writeln!(text, "| {kind} | {count} | {mmac} | {time} | {rate} | {share:.0} % |");
+    }
+}
+
+/// Adds count, MACs and time.
+fn add(sum: &mut (usize, u64, f64), (count, macs, ms): (usize, u64, f64)) {
+    *sum = (sum.0 + count, sum.1 + macs, sum.2 + ms);
 }
 
 fn with_unit(value: f64, unit: &str) -> String {
@@ -182,17 +209,25 @@ mod tests {
 
     #[test]
     fn operators_are_summed_by_kind() {
-        let operators: Operators = serde_json::from_str(
-            r#"{"runs": 3, "models": [{"model": "models/a.onnx", "operators": "fused", "ms": 4.0,
-                "rows": [{"operator": "pool", "output": [1], "count": 1, "macs": 0, "ms": 1.0},
-                         {"operator": "conv", "output": [1], "count": 1, "macs": 2000000, "ms": 1.0},
-                         {"operator": "conv", "output": [2], "count": 2, "macs": 4000000, "ms": 2.0}]}]}"#,
-        )
-        .expect("JSON");
+        let row = |operator: &str, count: usize, macs: u64, ms: f64| {
+            serde_json::json!({"operator": operator, "output": [1], "count": count, "macs": macs,
+                               "ms": ms})
+        };
+        let operators: Operators =
+            serde_json::from_value(serde_json::json!({"runs": 3, "models": [
+                {"model": "models/a.onnx", "operators": "fused int8", "ms": 4.0, "rows": [
+                    row("pool", 1, 0, 1.0), row("conv", 1, 2_000_000, 1.0),
+                    row("conv", 2, 4_000_000, 2.0), row("pad", 1, 0, 0.01)]},
+                {"model": "models/a.onnx", "operators": "tract f32", "ms": 9.0, "rows": [
+                    row("conv", 7, 1, 9.0)]},
+            ]}))
+            .expect("operators");
         let text = operators_of(&operators);
-        let rows =
-            "| conv | 3 | 6.00 | 3.00 ms | 2.00 | 75 % |\n| pool | 1 |  | 1.00 ms |  | 25 % |\n";
+        assert!(text.contains("**`a.onnx`, fused int8: 5 operators, 4.00 ms**"), "{text}");
+        let rows = "| `conv` | 3 | 6.00 | 3.00 ms | 2.00 | 75 % |\n\
+                    | `pool` | 1 |  | 1.00 ms |  | 25 % |\n\
+                    | others | 1 |  | 0.01 ms |  | 0 % |\n\n\
+                    The same model with tract's operators: 7 of them, 9.00 ms.\n";
         assert!(text.ends_with(rows), "{text}");
-        assert!(text.contains("**`a.onnx`, fused: 4.00 ms**"), "{text}");
     }
 }
