@@ -59,6 +59,15 @@ fn compiled(arguments: &[&str]) -> BTreeSet<String> {
     foreign.map(unit).collect()
 }
 
+/// `cargo xtask up` is the first command on a new machine.
+#[test]
+fn commands_compile_no_inference_engine() {
+    let units = compiled(&["build", "--package", "xtask"]);
+    assert!(units.iter().any(|unit| unit.starts_with("wasmtime@")), "{units:#?}");
+    let engine: Vec<_> = units.iter().filter(|unit| unit.starts_with("tract")).collect();
+    assert!(engine.is_empty(), "{engine:#?}");
+}
+
 /// `cargo xtask test` compiles commands, component and tests one after the other. A feature that only one
 /// of them turns on would compile wasmtime or tract again.
 #[test]
