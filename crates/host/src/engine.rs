@@ -15,7 +15,7 @@ use wasmtime::{
     bail,
 };
 
-use crate::options::Limits;
+use crate::options::{Limits, cache_folder};
 
 /// The time from one epoch to the next.
 const TICK: Duration = Duration::from_millis(250);
@@ -233,30 +233,4 @@ fn keep(file: &Path, code: &[u8]) -> std::io::Result<()> {
         let _ = std::fs::remove_file(old);
     }
     Ok(())
-}
-
-/// Returns the folder for a component's compiled code: `compiled-components` in the folder `target` that
-/// the component lies in; `None` if it lies in none.
-pub fn cache_folder(component: &Path) -> Option<PathBuf> {
-    let component = std::path::absolute(component).ok()?;
-    component
-        .ancestors()
-        .skip(1)
-        .find(|folder| folder.file_name().is_some_and(|name| name == "target"))
-        .map(|target| target.join("compiled-components"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cache_folder_is_in_target_or_nowhere() {
-        assert_eq!(
-            cache_folder(Path::new("/p/target/wasm32-wasip2/release/a.wasm")),
-            Some(PathBuf::from("/p/target/compiled-components"))
-        );
-        assert_eq!(cache_folder(Path::new("/p/a.wasm")), None);
-        assert_eq!(cache_folder(Path::new("/p/target")), None);
-    }
 }

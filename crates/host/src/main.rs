@@ -130,7 +130,7 @@ fn serve(serve: Serve) -> anyhow::Result<()> {
     options.limits = serve.limits();
     options.log = LogSink::stderr();
     if let Some(component) = serve.component {
-        options.cache = host::engine::cache_folder(&component);
+        options.cache = host::options::cache_folder(&component);
         options.component = component;
     }
     if serve.no_cache {

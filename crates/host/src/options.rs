@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::env::VarError;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine;
 use crate::log::LogSink;
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
@@ -84,7 +83,7 @@ pub struct Options {
     /// The limits.
     pub limits: Limits,
     /// The folder for compiled code, which nobody but the user may write to; `None` compiles at every
-    /// start. [`cache_folder`](crate::engine::cache_folder) proposes one.
+    /// start. [`cache_folder`] proposes one.
     pub cache: Option<PathBuf>,
     /// Takes the lines of host and guest.
     pub log: LogSink,
@@ -131,11 +130,22 @@ impl Options {
             allowed_hosts: AllowedHosts::parse(&component.allowed_outbound_hosts, &application)?,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             limits: Limits::default(),
-            cache: engine::cache_folder(&component.source),
+            cache: cache_folder(&component.source),
             log: LogSink::stderr(),
             on_response: None,
         })
     }
+}
+
+/// Returns the folder for a component's compiled code: `compiled-components` in the folder `target` that
+/// the component lies in; `None` if it lies in none.
+pub fn cache_folder(component: &Path) -> Option<PathBuf> {
+    let component = std::path::absolute(component).ok()?;
+    component
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.file_name().is_some_and(|name| name == "target"))
+        .map(|target| target.join("compiled-components"))
 }
 
 #[cfg(test)]
@@ -167,5 +177,15 @@ mod tests {
         let bad = manifest(values(&[("to", "{{ nobody }}")]));
         let message = Options::from_manifest(&bad, &[], none).expect_err("undeclared").to_string();
         assert!(message.contains("the component's variable `to`"), "{message}");
+    }
+
+    #[test]
+    fn cache_folder_is_in_target_or_nowhere() {
+        assert_eq!(
+            cache_folder(Path::new("/p/target/wasm32-wasip2/release/a.wasm")),
+            Some(PathBuf::from("/p/target/compiled-components"))
+        );
+        assert_eq!(cache_folder(Path::new("/p/a.wasm")), None);
+        assert_eq!(cache_folder(Path::new("/p/target")), None);
     }
 }
