@@ -149,8 +149,9 @@ pub fn run(models: &Models) -> Result<PathBuf> {
 
 /// Freezes the models into a compiled component, unless that is done.
 fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
-    let folder = root().join("target/models");
-    models.stage(&folder)?;
+    let staged = Staged(root().join(format!("target/models-{}", std::process::id())));
+    let folder = &staged.0;
+    models.stage(folder)?;
     let wasm =
         std::fs::read(compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
 
@@ -167,7 +168,7 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     } else {
         println!("[2/2] Freezing the models into it (half a minute)");
         let start = Instant::now();
-        let done = host::freeze_models(&wasm, &folder)?;
+        let done = host::freeze_models(&wasm, folder)?;
         let [all, kept] = done.functions.context(
             "the compiled component lacks the linker's relocation records: build.rs asks for them",
         )?;
@@ -181,6 +182,16 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     let size = std::fs::metadata(output)?.len() as f64 / 1e6;
     println!("      {} ({size:.1} MB)", output.strip_prefix(root()).unwrap_or(output).display());
     Ok(output.to_owned())
+}
+
+/// A folder of model files, removed when this is dropped. Each process has its own: two builds at once
+/// would freeze each other's models.
+struct Staged(PathBuf);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Installs the standard library for the component's target, unless it is installed.
