@@ -328,10 +328,13 @@ fn tracing(photo: &[u8]) -> Result<Tracing> {
         }
     }
     let p50 = times.map(median);
-    let mut rates = Vec::new();
-    for server in &servers {
-        rates.push(at_connections(&server.url(), photo, 2, LOAD)?.rate());
+    let mut loads: [Load; 3] = Default::default();
+    for _ in 0..TURNS {
+        for (server, load) in servers.iter().zip(&mut loads) {
+            load.add(at_connections(&server.url(), photo, 2, LOAD / TURNS)?);
+        }
     }
+    let rates = loads.map(|load| load.rate());
     let cost = |row: usize, name: &str| {
         let (p50_ms, rate) = (Ratio::new(p50[row], p50[0]), Ratio::new(rates[row], rates[0]));
         show_ratio(&format!("tracing {name} / off, p50"), "ms", p50_ms);
