@@ -1,4 +1,5 @@
-//! Link arguments of the component.
+//! Link arguments of the components. To Cargo they are examples that are libraries, which only the arguments for
+//! all targets reach.
 
 use std::env;
 
@@ -6,9 +7,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm") {
         // `freeze::prune` follows the linker's relocations, ...
-        println!("cargo::rustc-link-arg-cdylib=--emit-relocs");
+        println!("cargo::rustc-link-arg=--emit-relocs");
         // ... and takes numbers in memory for functions if they could be indices in the table. Few
         // are near to this one. Spin tolerates tables of up to 100,000 functions.
-        println!("cargo::rustc-link-arg-cdylib=--table-base=80000");
+        println!("cargo::rustc-link-arg=--table-base=80000");
     }
 }

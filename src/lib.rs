@@ -1,10 +1,14 @@
 //! ASL letters from photos of hands: the HTTP service, as a WebAssembly component.
 //!
-//! A request's way: `entry` → [`service`] → [`api`] (route) → [`body`] (photo) → [`predict`] (letter,
+//! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo) → [`predict`] (letter,
 //! by [`vision`]) → [`response`]. [`problem`] turns every error into a response, [`settings`] holds the
 //! service's settings, [`media`] the media types of a photo. All of it is plain Rust, tested without a
-//! host. `entry` is built for WebAssembly alone: one thin file for each world that the component is
-//! built for, and the only code that knows a host.
+//! host.
+//!
+//! The entries, in `src/entry`, are programs of their own, built for WebAssembly alone: one thin file for
+//! each world that a component is built for, and the only code that knows a host. An entry turns the
+//! host's request into one of [`http`], gives it to [`service`], and runs the export of spans after the
+//! response. The models in the component are the same for all of them.
 
 pub mod api;
 pub mod body;
@@ -16,6 +20,3 @@ pub mod problem;
 pub mod response;
 pub mod service;
 pub mod settings;
-
-#[cfg(all(target_family = "wasm", not(test)))]
-mod entry;

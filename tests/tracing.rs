@@ -88,7 +88,7 @@ fn other_requests_have_traces_of_their_own() {
 fn component_without_models_traces_its_error() {
     let collector = collector();
     let service = service_at(&collector.endpoint(), &[], |options| {
-        let file = root().join("target/wasm32-wasip2/release/hand_gesture_api.wasm");
+        let file = root().join("target/wasm32-wasip2/release/examples/spin.wasm");
         options.component = file;
     });
     assert_eq!(service.predict("image/png", &grey()).status, 500);

@@ -25,9 +25,8 @@ mod initialiser {
 
     use vision::pipeline::{Pipeline, files};
 
-    spin_sdk::wit_bindgen::generate!({
+    wit_bindgen::generate!({
         inline: "package hand-gesture:preinit; world preinit { export wizer-initialize: func(); }",
-        runtime_path: "spin_sdk::wit_bindgen::rt",
     });
     struct Initialiser;
     impl Guest for Initialiser {

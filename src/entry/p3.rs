@@ -10,9 +10,9 @@ use bytes::Bytes;
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::{http_service, variables, wasip3, wit_bindgen};
 
-use crate::service::{Arrival, Service, is_prediction, setting_names};
+use hand_gesture_api::service::{Arrival, Service, is_prediction, setting_names};
 
-use super::models;
+use crate::models;
 
 /// Made with the instance's first request.
 static SERVICE: OnceLock<Service> = OnceLock::new();

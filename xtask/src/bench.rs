@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measures the component, and other servers beside it, in one run.
 
+mod mix;
+mod photos;
 mod process;
 
 use std::path::PathBuf;
@@ -10,8 +12,8 @@ use clap::Args;
 use host::{Collector, Limits, LogSink, Manifest, Options, Server};
 
 use self::process::Process;
-use crate::build::Models;
-use crate::figures::{self, Bench, Killed, Ratio, Recorded, Stage, Tracing, TracingCost};
+use crate::build::{Models, World};
+use crate::figures::{self, Bench, Killed, Mix, Ratio, Recorded, Stage, Tracing, TracingCost};
 use crate::{build, root};
 
 /// The photo that is sent: 416 × 416 or a little less.
@@ -41,6 +43,12 @@ pub struct Arguments {
     /// server's number]
     #[arg(long = "label", value_name = "NAME")]
     labels: Vec<String>,
+    /// Measure all photos of this folder too, beside the mix; repeatable
+    #[arg(long = "photos", value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Of the photos of these folders, take every N-th
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    every: usize,
     /// Write the figures to a file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +69,12 @@ impl Arguments {
         }
         for number in self.urls.len()..self.urls.len() + self.commands.len() {
             command += &format!(" --against-command '{}'", self.label(number));
+        }
+        for folder in &self.folders {
+            command += &format!(" --photos {}", folder.file_name().unwrap_or_default().display());
+        }
+        if self.every > 1 {
+            command += &format!(" --every {}", self.every);
         }
         command
     }
@@ -84,7 +98,8 @@ fn show_ratio(name: &str, unit: &str, ratio: Ratio) -> Ratio {
 
 /// Measures everything and prints a table.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let component = build::run(&arguments.models)?;
+    build::run(&[World::Spin], &arguments.models)?;
+    let component = World::Spin.component();
     let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
     let large_photo = phone_photo(&photo)?;
     println!();
@@ -95,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let stages = stages(&photo)?;
     let large_photo_ms = large(&photo, &large_photo)?;
     let tracing = tracing(&photo)?;
-    let (servers, killed) = load(arguments, &photo, &large_photo)?;
+    let (servers, mix, killed) = load(arguments, &photo, &large_photo)?;
     let bench = Bench {
         component_mb,
         first_prediction_ms,
@@ -104,6 +119,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         large_photo_ms,
         tracing,
         servers,
+        mix: Some(mix),
         killed,
     };
 
@@ -358,7 +374,7 @@ fn load(
     arguments: &Arguments,
     photo: &[u8],
     large: &[u8],
-) -> Result<(Vec<figures::Server>, Killed)> {
+) -> Result<(Vec<figures::Server>, Mix, Killed)> {
     // With tracing on, as in production.
     let (collector, variables) = collector()?;
     let component = || Process::component(&variables);
@@ -397,8 +413,13 @@ fn load(
         });
     }
     show_servers(&figures);
+    let mut kinds = photos::mix()?;
+    for folder in &arguments.folders {
+        kinds.push(photos::folder(folder, arguments.every)?);
+    }
+    let mix = mix::measure(&servers, &collector, &kinds)?;
     let process = servers.swap_remove(0).process.context("this component's process")?;
-    Ok((figures, killed(process, &collector, photo)?))
+    Ok((figures, mix, killed(process, &collector, photo)?))
 }
 
 /// Prints this component's figures, each with its ratio to those of the other servers.

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the component, with its models frozen into it.
+//! `cargo xtask build`: the components, with their models frozen into them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
 use crate::{cargo, root};
 
-/// The component's compilation target.
+/// The components' compilation target.
 pub const TARGET: &str = "wasm32-wasip2";
 
 /// Names of the files that the component reads when it is frozen: `vision::pipeline::files`, which this
@@ -23,6 +24,77 @@ mod files {
     pub const LABELS: &str = "letters.txt";
     pub const VERSION: &str = "model.json";
     pub const ALL: [&str; 5] = [PALM, LANDMARKS, LETTERS, LABELS, VERSION];
+}
+
+/// A world that a component is built for: what it imports and exports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum World {
+    /// WASI 0.3 and Spin's variables: Spin 4.1 and newer
+    #[default]
+    Spin,
+    /// WASI 0.2 and Spin's variables: Spin 2.6 and newer, SpinKube
+    SpinP2,
+    /// WASI 0.2 alone: wasmtime, wasmCloud, any host of WASI HTTP
+    Wasi,
+}
+
+impl World {
+    /// Every world.
+    pub const ALL: &[World] = &[World::Spin, World::SpinP2, World::Wasi];
+
+    /// Returns the name on the command line, which is that of the cargo target, too.
+    pub fn name(self) -> &'static str {
+        match self {
+            World::Spin => "spin",
+            World::SpinP2 => "spin-p2",
+            World::Wasi => "wasi",
+        }
+    }
+
+    /// Returns the path of the finished component: the `source` in the world's manifest.
+    pub fn component(self) -> PathBuf {
+        root().join(match self {
+            World::Spin => "target/hand-gesture-api.wasm",
+            World::SpinP2 => "target/hand-gesture-api-p2.wasm",
+            World::Wasi => "target/hand-gesture-api-wasi.wasm",
+        })
+    }
+
+    /// Returns the manifest that serves the world's component.
+    ///
+    /// A component that imports no variables is served by a manifest of Spin all the same: from it, the
+    /// development host passes the variables on as the environment.
+    pub fn manifest(self) -> PathBuf {
+        root().join(match self {
+            World::Spin => "spin.toml",
+            World::SpinP2 | World::Wasi => "spin-p2.toml",
+        })
+    }
+
+    /// Returns the path of the compiled component, before the models are frozen into it.
+    fn compiled(self) -> PathBuf {
+        let file = format!("{}.wasm", self.name().replace('-', "_"));
+        root().join("target").join(TARGET).join("release/examples").join(file)
+    }
+}
+
+/// Arguments of `cargo xtask build`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The world to build for, or all: spin for Spin 4.1 and newer (WASI 0.3), spin-p2 for Spin 2.6 and
+    /// newer and SpinKube (WASI 0.2), wasi for wasmtime, wasmCloud and others (WASI 0.2)
+    #[arg(long = "world", value_name = "WORLD", default_value = "spin", value_parser = worlds())]
+    pub worlds: &'static [World],
+    #[command(flatten)]
+    pub models: Models,
+}
+
+fn worlds() -> impl TypedValueParser<Value = &'static [World]> {
+    let names = World::ALL.iter().map(|world| world.name()).chain(["all"]);
+    PossibleValuesParser::new(names).map(|name| {
+        let one = World::ALL.chunks(1).find(|world| world[0].name() == name);
+        one.unwrap_or(World::ALL)
+    })
 }
 
 /// The models of a component.
@@ -127,28 +199,26 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Returns the path of the finished component, the `source` in `spin.toml`.
-pub fn component_path() -> PathBuf {
-    root().join("target/hand-gesture-api.wasm")
-}
-
-/// Builds the component and freezes the models into it, unless that is done.
-pub fn run(models: &Models) -> Result<PathBuf> {
+/// Builds the components of some worlds and freezes the models into them, unless that is done.
+pub fn run(worlds: &[World], models: &Models) -> Result<()> {
     ensure_target()?;
-    println!("[1/2] Compiling the component for {TARGET} (the first time: several minutes)");
-    let status = cargo()
-        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
-        .status()
-        .context("cannot run cargo")?;
-    if !status.success() {
+    println!("[1/2] Compiling for {TARGET} (the first time: several minutes)");
+    let mut cargo = cargo();
+    cargo.args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"]);
+    for world in worlds {
+        cargo.args(["--example", world.name()]);
+    }
+    if !cargo.status().context("cannot run cargo")?.success() {
         bail!("the component does not compile; see above");
     }
-    let compiled = root().join("target").join(TARGET).join("release/hand_gesture_api.wasm");
-    freeze(&compiled, models, &component_path())
+    for world in worlds {
+        freeze(&world.compiled(), models, &world.component())?;
+    }
+    Ok(())
 }
 
 /// Freezes the models into a compiled component, unless that is done.
-fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
+fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<()> {
     let staged = Staged(root().join(format!("target/models-{}", std::process::id())));
     let folder = &staged.0;
     models.stage(folder)?;
@@ -164,9 +234,9 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
     let stamp_path = output.with_extension("stamp");
     let fresh = std::fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp);
     if fresh && output.exists() {
-        println!("[2/2] The models are in it already");
+        println!("[2/2] The models are in {} already", short(output));
     } else {
-        println!("[2/2] Freezing the models into it (half a minute)");
+        println!("[2/2] Freezing the models into {} (half a minute)", short(output));
         let start = Instant::now();
         let done = host::freeze_models(&wasm, folder)?;
         let [all, kept] = done.functions.context(
@@ -180,8 +250,13 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<PathBuf> {
         );
     }
     let size = std::fs::metadata(output)?.len() as f64 / 1e6;
-    println!("      {} ({size:.1} MB)", output.strip_prefix(root()).unwrap_or(output).display());
-    Ok(output.to_owned())
+    println!("      {} ({size:.1} MB)", short(output));
+    Ok(())
+}
+
+/// Returns a file's path below the repository's root.
+fn short(file: &Path) -> std::path::Display<'_> {
+    file.strip_prefix(root()).unwrap_or(file).display()
 }
 
 /// A folder of model files, removed when this is dropped. Each process has its own: two builds at once

@@ -74,6 +74,9 @@ pub struct Bench {
     pub tracing: Tracing,
     /// This component first, then the other servers.
     pub servers: Vec<Server>,
+    /// Photos of all kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<Mix>,
     /// Traces that are lost when the host is killed under load.
     pub killed: Killed,
 }
@@ -139,6 +142,47 @@ pub struct Load {
     pub rate: f64,
     /// Highest memory (PSS) of its processes together, where the system measures it.
     pub memory_mb: Option<f64>,
+}
+
+/// Photos of several kinds, as they come.
+#[derive(Deserialize, Serialize)]
+pub struct Mix {
+    pub kinds: Vec<KindFigures>,
+    /// Connections at which the rates are measured.
+    pub connections: usize,
+    pub rates: Vec<MixRate>,
+}
+
+/// The figures of one kind of photo, at one connection.
+#[derive(Deserialize, Serialize)]
+pub struct KindFigures {
+    pub name: String,
+    /// Their number.
+    pub photos: usize,
+    /// Passes of a model that this component needs for a photo, on average.
+    pub passes: f64,
+    /// This component first, then the other servers.
+    pub servers: Vec<ServerOfKind>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub struct ServerOfKind {
+    pub name: String,
+    pub mean_ms: f64,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+    /// The share of the photos that get a letter.
+    pub found: f64,
+    /// The share that gets the letter that it shows, of those whose letter is known.
+    pub right: Option<f64>,
+}
+
+/// Photos a second over all kinds.
+#[derive(Deserialize, Serialize)]
+pub struct MixRate {
+    pub name: String,
+    pub rate: f64,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -3,7 +3,7 @@
 //!
 //! | source | written |
 //! |---|---|
-//! | settings in `src/settings.rs` and `crates/telemetry/src/settings.rs` | `spin.toml`, values and schema of the chart, `docs/configuration.md` |
+//! | settings in `src/settings.rs` and `crates/telemetry/src/settings.rs` | `spin.toml`, `spin-p2.toml`, values and schema of the chart, `docs/configuration.md` |
 //! | `docs/benchmarks.json` | `docs/benchmarks.md`, `docs/benchmarks.svg` |
 
 mod settings;

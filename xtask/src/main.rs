@@ -32,11 +32,8 @@ struct Cli {
 enum Command {
     /// Build the component and serve it until Ctrl-C
     Up(up::Up),
-    /// Build target/hand-gesture-api.wasm: the component with its models frozen into it
-    Build {
-        #[command(flatten)]
-        models: build::Models,
-    },
+    /// Build the component, with its models frozen into it: target/hand-gesture-api.wasm
+    Build(build::Arguments),
     /// Build the component and run all tests, or those of some groups
     ///
     /// A group that cannot run here, for lack of Go, Java or a cluster, is listed at the end. That is
@@ -44,8 +41,8 @@ enum Command {
     Test(test::Arguments),
     /// Build the tools of the tests into target/tools
     ///
-    /// They are Go programs, and storage servers that Maven fetches, at the versions that infra/tools
-    /// pins.
+    /// They are Go programs, hosts that pip fetches, and storage servers that Maven fetches, at the
+    /// versions that infra/tools pins.
     Tools {
         /// Tools to build [default: all]
         #[arg(value_name = "NAME", value_parser = tools::names())]
@@ -58,7 +55,7 @@ enum Command {
     Operators(operators::Arguments),
     /// Write the files that have their source elsewhere: settings, figures
     ///
-    /// spin.toml, the chart's values and schema, docs/configuration.md from the settings in code;
+    /// spin.toml, spin-p2.toml, the chart's values and schema, docs/configuration.md from the settings in code;
     /// docs/benchmarks.md and docs/benchmarks.svg from docs/benchmarks.json.
     Generate {
         /// Write nothing, and fail if a file is out of date
@@ -124,7 +121,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(up) => up::run(&up),
-        Command::Build { models } => build::run(&models).map(drop),
+        Command::Build(arguments) => build::run(arguments.worlds, &arguments.models),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools { names } => tools::run(&names),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use crate::build::Models;
+use crate::build::{Models, World};
 use crate::tools::{Need, Tool};
 use crate::{build, cargo};
 
@@ -18,6 +18,8 @@ struct Group {
     about: &'static str,
     /// Arguments of `cargo test`.
     arguments: &'static [&'static str],
+    /// Environment variables of the tests.
+    environment: &'static [(&'static str, &'static str)],
     /// Needs besides Rust. A group whose needs are not met is not run, and the table says why.
     needs: &'static [Need],
 }
@@ -29,6 +31,7 @@ const GROUPS: &[Group] = &[
         name: "unit",
         about: "each module by itself, natively; versions and the command line",
         arguments: &["--workspace", "--lib", "--bins"],
+        environment: &[],
         needs: &[],
     },
     Group {
@@ -44,48 +47,71 @@ const GROUPS: &[Group] = &[
             "--package=hand-gesture-api",
             "--lib",
         ],
+        environment: &[],
         needs: &[],
     },
     Group {
         name: "fidelity",
         about: "landmarks compared with MediaPipe's; all choices of models",
         arguments: &["--workspace", "--test", "fidelity", "--test", "pipeline"],
+        environment: &[],
         needs: &[],
     },
     Group {
         name: "commands",
         about: "generated files are up to date; unfit models are refused",
         arguments: &["--workspace", "--test", "commands"],
+        environment: &[],
         needs: &[],
     },
     Group {
         name: "http",
         about: "the component under the development host, by HTTP",
         arguments: &["--workspace", "--test", "http"],
+        environment: &[],
         needs: &[],
     },
     Group {
         name: "tracing",
         about: "the component's traces, as a collector receives them",
         arguments: &["--workspace", "--test", "tracing"],
+        environment: &[],
         needs: &[],
+    },
+    Group {
+        name: "spin-p2",
+        about: "the groups http and tracing with the component for WASI 0.2",
+        arguments: &["--workspace", "--test", "http", "--test", "tracing"],
+        environment: &[("TEST_WORLD", "spin-p2")],
+        needs: &[],
+    },
+    Group {
+        name: "hosts",
+        about: "the component for WASI alone on wasmtime and wasmCloud",
+        // One at a time: each compiles the component first.
+        arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1"],
+        environment: &[],
+        needs: &[Need::Hosts],
     },
     Group {
         name: "jaeger",
         about: "the component's traces, found in Jaeger",
         arguments: &["--workspace", "--test", "jaeger"],
+        environment: &[],
         needs: &[Need::Tool(Tool::Jaeger)],
     },
     Group {
         name: "charts",
         about: "the Helm charts: rendered manifests, refused values",
         arguments: &["--workspace", "--test", "charts"],
+        environment: &[],
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
     },
     Group {
         name: "lint",
         about: "linters of scripts, workflows and Terraform files",
         arguments: &["--workspace", "--test", "lint"],
+        environment: &[],
         needs: &[
             Need::Tool(Tool::Actionlint),
             Need::Tool(Tool::Tflint),
@@ -97,6 +123,7 @@ const GROUPS: &[Group] = &[
         name: "terraform",
         about: "the Terraform module: choices, refusals, no leaked password",
         arguments: &["--workspace", "--test", "terraform", "--", "--test-threads=1"],
+        environment: &[],
         needs: &[Need::Providers, Need::Program("unzip", "-v", "Debian's unzip")],
     },
     Group {
@@ -104,6 +131,7 @@ const GROUPS: &[Group] = &[
         about: "the rendered configuration in Jaeger, with each storage's server",
         // One at a time, since the servers are large.
         arguments: &["--workspace", "--test", "storage", "--", "--test-threads=1"],
+        environment: &[],
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Tool(Tool::Jaeger),
@@ -119,6 +147,7 @@ const GROUPS: &[Group] = &[
         name: "cluster",
         about: "charts and scripts on a Kubernetes",
         arguments: &["--workspace", "--test", "cluster", "--", "--nocapture"],
+        environment: &[],
         needs: &[
             Need::Cluster,
             Need::Tool(Tool::Helm),
@@ -164,7 +193,7 @@ struct Outcome {
 /// others may be left out.
 pub fn run(Arguments { groups, may_lack }: &Arguments) -> Result<()> {
     let runner = runner()?;
-    build::run(&Models::default())?;
+    build::run(World::ALL, &Models::default())?;
     let mut outcomes = Vec::new();
     for group in GROUPS {
         if groups.is_empty() || groups.iter().any(|name| name == group.name) {
@@ -211,6 +240,7 @@ fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     let mut child = command
         .args(["test", "--no-fail-fast"])
         .args(group.arguments)
+        .envs(group.environment.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo")?;

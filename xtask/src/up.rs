@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use host::{LogSink, Manifest, Options, ResponseHook, Server};
+use clap::{Args, ValueEnum};
+use host::{LogSink, Manifest, Options, ResponseHook, Server, others};
 
-use crate::build::Models;
+use crate::build::{Models, World};
 use crate::traces::{Traces, sampled_trace};
-use crate::versions::LEAST_SPIN;
-use crate::{build, root};
+use crate::versions::{LEAST_SPIN, LEAST_SPIN_P2};
+use crate::{build, root, tools};
 
 /// Arguments of `cargo xtask up`.
 #[derive(Debug, Args)]
@@ -25,9 +25,12 @@ pub struct Up {
         value_parser = host::variables::parse_argument
     )]
     variables: Vec<(String, String)>,
-    /// Serve with Spin instead of this project's development host
-    #[arg(long)]
-    spin: bool,
+    /// The host to serve with: this project's development host, or one that is installed
+    #[arg(long, value_name = "HOST", default_value = "host")]
+    host: With,
+    /// The component's world [default: spin; for wasmtime and wasmcloud wasi]
+    #[arg(long, value_name = "WORLD")]
+    world: Option<World>,
     /// Serve the component that was built before
     #[arg(long)]
     no_build: bool,
@@ -35,19 +38,57 @@ pub struct Up {
     models: Models,
 }
 
+/// A host to serve with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum With {
+    /// This project's development host
+    Host,
+    /// `spin up`
+    Spin,
+    /// `wasmtime serve`
+    Wasmtime,
+    /// `wash dev`
+    Wasmcloud,
+}
+
+impl Up {
+    fn world(&self) -> World {
+        self.world.unwrap_or(match self.host {
+            With::Host | With::Spin => World::Spin,
+            With::Wasmtime | With::Wasmcloud => World::Wasi,
+        })
+    }
+}
+
 /// Serves until Ctrl-C.
 pub fn run(up: &Up) -> Result<()> {
-    if up.spin {
-        return with_spin(up);
+    match up.host {
+        With::Host => with_host(up),
+        With::Spin => with_spin(up),
+        With::Wasmtime | With::Wasmcloud => without_spin(up),
     }
-    if !up.no_build {
-        build::run(&up.models)?;
+}
+
+/// Builds the component, unless the one that was built before is to be served.
+fn build(up: &Up) -> Result<()> {
+    if up.no_build {
+        return Ok(());
     }
+    build::run(&[up.world()], &up.models)
+}
+
+/// Serves with the development host.
+fn with_host(up: &Up) -> Result<()> {
+    build(up)?;
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
-    let manifest = Manifest::read(&root().join("spin.toml"))?;
+    let manifest = Manifest::read(&up.world().manifest())?;
     let mut options = Options::from_manifest(&manifest, &variables, |name| std::env::var(name))?;
     options.listen = up.listen;
+    options.component = up.world().component();
+    if up.world() == World::Wasi {
+        options.environment = others::environment(&options.variables);
+    }
     options.log = LogSink::stderr();
     options.on_response = traces.ui().map(|ui| {
         ResponseHook::new(move |head| {
@@ -87,10 +128,14 @@ fn curl(url: &str) -> String {
 
 /// Serves with Spin.
 fn with_spin(up: &Up) -> Result<()> {
-    let (major, minor) = LEAST_SPIN;
+    let least = match up.world() {
+        World::Spin => LEAST_SPIN,
+        World::SpinP2 | World::Wasi => LEAST_SPIN_P2,
+    };
+    let (major, minor) = least;
     let remedy = format!(
         "install Spin {major}.{minor} or newer (https://spinframework.dev/install), or leave out \
-         --spin to serve on this project's development host"
+         --host to serve on this project's development host"
     );
     let output = match Command::new("spin").arg("--version").output() {
         Ok(output) => output,
@@ -100,28 +145,59 @@ fn with_spin(up: &Up) -> Result<()> {
     let version = spin_version(&text).with_context(|| {
         format!("expected a version from `spin --version`, found {text:?}: {remedy}")
     })?;
-    if version < LEAST_SPIN {
-        bail!("Spin {}.{} is too old for WASI 0.3: {remedy}", version.0, version.1);
+    if version < least {
+        let (found_major, found_minor) = version;
+        let other = if version < LEAST_SPIN_P2 { "" } else { "serve --world spin-p2, or " };
+        bail!("Spin {found_major}.{found_minor} is too old: {other}{remedy}");
     }
-    if !up.no_build {
-        build::run(&up.models)?;
-    }
+    build(up)?;
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
     let mut spin = Command::new("spin");
-    spin.args(["up", "--listen", &up.listen.to_string()]).current_dir(root());
+    spin.args(["up", "--listen", &up.listen.to_string(), "--from"]).arg(up.world().manifest());
+    spin.current_dir(root());
     for (name, value) in &variables {
         spin.arg("--variable").arg(format!("{name}={value}"));
     }
+    serve(up, spin, &traces)
+}
+
+/// Serves with a host that knows nothing of Spin: settings are environment variables.
+fn without_spin(up: &Up) -> Result<()> {
+    if up.world() != World::Wasi {
+        bail!("only a component of the world wasi runs without Spin: leave out --world");
+    }
+    let program = tools::host_program(match up.host {
+        With::Wasmcloud => "wash",
+        _ => "wasmtime",
+    })?;
+    build(up)?;
+    let mut variables = up.variables.clone();
+    let traces = Traces::start(&mut variables)?;
+    let environment = others::environment(&variables.into_iter().collect());
+    let component = up.world().component();
+    let command = match up.host {
+        With::Wasmcloud => {
+            let folder = root().join("target/wasmcloud");
+            others::wasmcloud(&program, up.listen, &component, &environment, &folder)?
+        }
+        _ => others::wasmtime(&program, up.listen, &component, &environment),
+    };
+    serve(up, command, &traces)
+}
+
+/// Runs another host until it ends.
+fn serve(up: &Up, mut host: Command, traces: &Traces) -> Result<()> {
     println!("\n{}\n\n    {}\n", traces.about(), curl(&format!("http://{}", up.listen)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, interrupted) = runtime.block_on(async {
-        let mut spin = tokio::task::spawn_blocking(move || spin.status());
+    let (name, status, interrupted) = runtime.block_on(async {
+        let name = host.get_program().display().to_string();
+        let mut host = tokio::task::spawn_blocking(move || host.status());
         let mut interrupted = false;
         loop {
             tokio::select! {
-                status = &mut spin => return (status, interrupted),
-                // A terminal's Ctrl-C reaches Spin too. Its last spans are still to come, so the
+                status = &mut host => return (name, status, interrupted),
+                // A terminal's Ctrl-C reaches the host too. Its last spans are still to come, so the
                 // collector must outlive it.
                 _ = tokio::signal::ctrl_c() => interrupted = true,
             }
@@ -131,7 +207,7 @@ fn with_spin(up: &Up) -> Result<()> {
     if status.success() || interrupted {
         return Ok(());
     }
-    bail!("spin up ended with {status}")
+    bail!("{name} ended with {status}")
 }
 
 /// Returns major and minor version from the output of `spin --version`: `spin 4.1.0 (…)`.

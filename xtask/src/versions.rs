@@ -1,7 +1,15 @@
 //! Versions of other programs. The test finds every other place that names one.
 
-/// The oldest Spin that runs the component, as major and minor version. It speaks WASI 0.3.0.
+/// The oldest Spin that runs the component for WASI 0.3.0, as major and minor version.
 pub const LEAST_SPIN: (u32, u32) = (4, 1);
+
+/// The oldest Spin that runs the component for WASI 0.2: the first one with a wasmtime (21) that takes
+/// imports of another patch version.
+pub const LEAST_SPIN_P2: (u32, u32) = (2, 6);
+
+/// The Spin that images and releases are built with.
+#[cfg(test)]
+const INSTALLED_SPIN: &str = "4.2.1";
 
 #[cfg(test)]
 mod tests {
@@ -9,11 +17,11 @@ mod tests {
 
     use test_support::versions::{JAEGER_DEPLOYED, JAEGER_TESTED};
 
-    use super::LEAST_SPIN;
+    use super::{INSTALLED_SPIN, LEAST_SPIN, LEAST_SPIN_P2};
     use crate::root;
 
     /// Files and folders that name versions.
-    const PLACES: [&str; 11] = [
+    const PLACES: [&str; 13] = [
         ".ci",
         ".github",
         "CHANGELOG.md",
@@ -22,7 +30,9 @@ mod tests {
         "crates",
         "docs",
         "infra",
+        "spin-p2.toml",
         "spin.toml",
+        "src",
         "tests",
         "xtask",
     ];
@@ -74,7 +84,7 @@ mod tests {
         files.iter().flat_map(named).collect()
     }
 
-    /// Versions that are called the oldest that works, or that are installed.
+    /// Versions that are called the oldest that works.
     fn least_spin(text: &str) -> Vec<String> {
         let or_newer = ["Spin ", "Spin v"].into_iter().flat_map(|name| versions_after(text, name));
         let least = or_newer.filter(|(_, rest)| {
@@ -82,10 +92,14 @@ mod tests {
                 .iter()
                 .any(|words| rest.starts_with(words))
         });
-        let installed = ["SPIN_VERSION=v", "SPIN_VERSION: v"]
-            .into_iter()
-            .flat_map(|name| versions_after(text, name));
-        least.chain(installed).map(|(version, _)| version.to_owned()).collect()
+        least.map(|(version, _)| version.to_owned()).collect()
+    }
+
+    /// Versions that are installed.
+    fn installed_spin(text: &str) -> Vec<String> {
+        let names = ["SPIN_VERSION=v", "SPIN_VERSION: v"].into_iter();
+        let installed = names.flat_map(|name| versions_after(text, name));
+        installed.map(|(version, _)| version.to_owned()).collect()
     }
 
     /// Versions of Jaeger 2 itself and of its images.
@@ -102,13 +116,24 @@ mod tests {
 
     #[test]
     fn least_spin_is_the_same_everywhere() {
-        let (major, minor) = LEAST_SPIN;
-        let least = format!("{major}.{minor}.0");
+        let least = [LEAST_SPIN, LEAST_SPIN_P2].map(|(major, minor)| format!("{major}.{minor}.0"));
         let found = mentions(least_spin);
         for (file, version) in &found {
-            assert!(is_minor(version, &least), "{file} names Spin {version} instead of {least}");
+            let known = least.iter().any(|least| is_minor(version, least));
+            assert!(known, "{file} names Spin {version}, not one of {least:?}");
         }
-        for file in ["spin.toml", "README.md", "infra/Containerfile"] {
+        for file in ["spin.toml", "spin-p2.toml", "README.md"] {
+            assert!(found.iter().any(|(name, _)| name == file), "{file} names no Spin: {found:?}");
+        }
+    }
+
+    #[test]
+    fn installed_spin_is_the_same_everywhere() {
+        let found = mentions(installed_spin);
+        for (file, version) in &found {
+            assert_eq!(version, INSTALLED_SPIN, "{file}");
+        }
+        for file in ["infra/Containerfile", ".github/workflows/release.yml"] {
             assert!(found.iter().any(|(name, _)| name == file), "{file} names no Spin: {found:?}");
         }
     }
@@ -144,7 +169,8 @@ mod tests {
     #[test]
     fn mentions_are_found_in_prose_and_code() {
         let text = "Spin 4.1 or newer; Spin 4.0.1 is old. ARG SPIN_VERSION=v4.1.0 On Spin 3.0+.";
-        assert_eq!(least_spin(text), ["4.1", "3.0", "4.1.0"]);
+        assert_eq!(least_spin(text), ["4.1", "3.0"]);
+        assert_eq!(installed_spin(text), ["4.1.0"]);
         let text =
             "Jaeger 2.13 and jaegertracing/jaeger:2.20.0, not Jaeger 1.76, Jaeger 2. Jaeger 4.5 s";
         assert_eq!(jaeger(text), ["2.13", "2.20.0"]);

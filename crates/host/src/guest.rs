@@ -18,7 +18,7 @@ use crate::log::{GuestStream, LogSink, Source};
 use crate::outbound::{AllowedHosts, SETTING};
 use crate::variables::{Values, validate_name};
 
-/// The interface `spin:variables` 3.0.0, as the Spin SDK imports it.
+/// The interface `spin:variables` 3.0.0, as components of WASI 0.3 import it.
 mod bindings {
     #![allow(missing_docs)]
     wasmtime::component::bindgen!({
@@ -43,6 +43,32 @@ mod bindings {
     });
 }
 use bindings::spin::variables::variables;
+
+/// The same interface as components of WASI 0.2 import it.
+mod bindings_p2 {
+    #![allow(missing_docs)]
+    wasmtime::component::bindgen!({
+        inline: "
+            package fermyon:spin@2.0.0;
+
+            interface variables {
+                get: func(name: string) -> result<string, error>;
+
+                variant error {
+                    invalid-name(string),
+                    undefined(string),
+                    provider(string),
+                    other(string),
+                }
+            }
+
+            world spin-variables {
+                import variables;
+            }
+        ",
+    });
+}
+use bindings_p2::fermyon::spin::variables as variables_p2;
 
 /// Describes why a guest failed. The stack is left out if it has no names, as in a stripped component.
 pub(crate) fn describe(error: &wasmtime::Error) -> String {
@@ -100,6 +126,21 @@ impl GuestState {
             limits,
         }
     }
+
+    /// Looks up one of the component's variables.
+    fn variable(&self, name: &str) -> std::result::Result<String, variables::Error> {
+        if let Err(error) = validate_name(name) {
+            return Err(variables::Error::InvalidName(error.to_string()));
+        }
+        match &self.shared.variables {
+            Some(values) => values.get(name).cloned().ok_or_else(|| {
+                variables::Error::Undefined(format!("the component has no variable `{name}`"))
+            }),
+            None => Err(variables::Error::Other(
+                "there are no variables outside of a server".to_owned(),
+            )),
+        }
+    }
 }
 
 /// Returns everything that this project's component and its test programs may import.
@@ -110,7 +151,9 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     link_wasi_p2(&mut linker)?;
     link_wasi_p3(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    bindings_p2::SpinVariables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     bindings::SpinVariables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     Ok(linker)
 }
@@ -162,16 +205,18 @@ impl variables::HostWithStore<GuestState> for HasSelf<GuestState> {
         accessor: &wasmtime::component::Accessor<GuestState, Self>,
         name: String,
     ) -> std::result::Result<String, variables::Error> {
-        if let Err(error) = validate_name(&name) {
-            return Err(variables::Error::InvalidName(error.to_string()));
-        }
-        accessor.with(|mut state| match &state.get().shared.variables {
-            Some(values) => values.get(&name).cloned().ok_or_else(|| {
-                variables::Error::Undefined(format!("the component has no variable `{name}`"))
-            }),
-            None => Err(variables::Error::Other(
-                "there are no variables outside of a server".to_owned(),
-            )),
+        accessor.with(|mut state| state.get().variable(&name))
+    }
+}
+
+impl variables_p2::Host for GuestState {
+    fn get(&mut self, name: String) -> std::result::Result<String, variables_p2::Error> {
+        use variables::Error;
+        self.variable(&name).map_err(|error| match error {
+            Error::InvalidName(reason) => variables_p2::Error::InvalidName(reason),
+            Error::Undefined(reason) => variables_p2::Error::Undefined(reason),
+            Error::Provider(reason) => variables_p2::Error::Provider(reason),
+            Error::Other(reason) => variables_p2::Error::Other(reason),
         })
     }
 }

@@ -10,13 +10,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use wasmtime::component::GuestTaskId;
-use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder};
+use wasmtime::{Engine, Store, StoreContextMut, StoreLimitsBuilder};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
-    HandlerState, Instance, Proxy, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+    HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::engine::SLICE_TICKS;
 use crate::guest::{GuestState, Shared, describe};
@@ -25,7 +24,8 @@ use crate::options::Limits;
 
 /// Everything that instances are made from.
 pub(crate) struct Instances {
-    pub(crate) service: ServicePre<GuestState>,
+    pub(crate) service: ProxyPre<GuestState>,
+    pub(crate) engine: Engine,
     pub(crate) shared: Arc<Shared>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) limits: Limits,
@@ -52,14 +52,14 @@ impl HandlerState for Instances {
             limits = limits.memory_size(bytes);
         }
         let guest = GuestState::new(self.shared.clone(), wasi, number, limits.build());
-        let mut store = Store::new(self.service.engine(), guest);
+        let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.limits);
         store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
         store.set_epoch_deadline(SLICE_TICKS);
         let proxy = self.service.instantiate_async(&mut store).await?;
         Ok(Instance {
             store,
-            proxy: Proxy::P3(proxy),
+            proxy,
             view: GuestState::http,
             expiration: Expiration {
                 idle_timeout: self.limits.idle_timeout,
@@ -68,7 +68,11 @@ impl HandlerState for Instances {
             },
             state: Worker {
                 number,
-                requests: self.limits.requests_per_instance,
+                // Spin gives an instance of WASI 0.2 one request.
+                requests: match self.service {
+                    ProxyPre::P2(_) => 1,
+                    ProxyPre::P3(_) => self.limits.requests_per_instance,
+                },
                 concurrent: self.limits.concurrent_requests_per_instance,
                 log: self.shared.log.clone(),
                 _alive: self.running.token(),

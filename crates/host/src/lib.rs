@@ -22,7 +22,8 @@
 //! | `registers` | clears vector registers on threads that run guests |
 //!
 //! Beside the server: [`freezing`] freezes models into the component at build time, [`command`] runs a
-//! component with a `main` in the same sandbox, [`collector`] collects spans, and [`trace`] prints them.
+//! component with a `main` in the same sandbox, [`collector`] collects spans, [`trace`] prints them, and
+//! [`others`] has the commands that serve a component on hosts that others wrote.
 //!
 //! # Use
 //!
@@ -47,6 +48,7 @@ mod instances;
 pub mod log;
 pub mod manifest;
 pub mod options;
+pub mod others;
 pub mod outbound;
 mod registers;
 pub mod serve;

@@ -26,8 +26,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmtime_wasi_http::handler::ProxyHandler;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime::Engine;
+use wasmtime_wasi_http::handler::{ProxyHandler, ProxyPre};
+use wasmtime_wasi_http::{p2, p3};
 
 use crate::connections::{Application, accept};
 use crate::engine;
@@ -69,7 +70,8 @@ impl Server {
     /// # Errors
     ///
     /// An address that cannot be listened on; a component that cannot be read or compiled, that imports
-    /// what this host does not have, or that does not export `wasi:http/handler@0.3`.
+    /// what this host does not have, or that exports neither `wasi:http/handler@0.3` nor
+    /// `wasi:http/incoming-handler@0.2`.
     pub fn start(options: Options) -> Pin<Box<dyn Future<Output = anyhow::Result<Self>>>> {
         // Boxed, so that the server is compiled here and not in each program that awaits it.
         Box::pin(Self::load_and_listen(options))
@@ -103,11 +105,12 @@ impl Server {
         let requests = options.limits.concurrent_requests;
         let loading =
             guests.spawn_blocking(move || load(&component, requests, cache.as_deref(), &log));
-        let (service, startup) = loading.await??;
+        let (engine, service, startup) = loading.await??;
         server.startup = startup;
 
         let instances = Instances {
             service,
+            engine,
             shared: Arc::new(Shared {
                 variables: Some(options.variables),
                 allowed_hosts: options.allowed_hosts,
@@ -208,7 +211,7 @@ fn load(
     requests: usize,
     cache: Option<&Path>,
     log: &LogSink,
-) -> anyhow::Result<(ServicePre<GuestState>, Startup)> {
+) -> anyhow::Result<(Engine, ProxyPre<GuestState>, Startup)> {
     let engine = engine::serving_engine(requests)?;
     let loaded = engine::load(&engine, component, cache)
         .map_err(anyhow::Error::from)
@@ -220,9 +223,16 @@ fn load(
         .instantiate_pre(&loaded.component)
         .map_err(anyhow::Error::from)
         .context("the component imports what this host does not have")?;
-    let service = ServicePre::new(service)
-        .map_err(anyhow::Error::from)
-        .context("the component does not export wasi:http/handler in version 0.3")?;
+    let service = match p3::bindings::ServicePre::new(service.clone()) {
+        Ok(service) => ProxyPre::P3(service),
+        Err(_) => p2::bindings::ProxyPre::new(service)
+            .map(ProxyPre::P2)
+            .map_err(anyhow::Error::from)
+            .context(
+                "the component exports neither wasi:http/handler in version 0.3 nor \
+                 wasi:http/incoming-handler in version 0.2",
+            )?,
+    };
     let startup = Startup { from_cache: loaded.from_cache, loading: loaded.took };
-    Ok((service, startup))
+    Ok((engine, service, startup))
 }

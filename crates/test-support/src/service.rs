@@ -1,13 +1,15 @@
-//! The component under the development host, and HTTP requests to it.
+//! The component under the development host or another one, and HTTP requests to it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use host::{LogSink, Manifest, Options, Server};
+use host::variables::Values;
+use host::{LogSink, Manifest, Options, Server, others};
 use serde_json::Value;
 
-use crate::root;
+use crate::process::{Process, free_port, wait};
+use crate::{folder, root};
 
 /// A request that takes longer fails its test.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -33,12 +35,46 @@ pub fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
     png
 }
 
+/// The variable that names the world whose component [`Service::start`] serves: `spin`, the default, or
+/// `spin-p2`.
+const WORLD: &str = "TEST_WORLD";
+
+/// Seconds after which another host must serve. It compiles the component first.
+const START: u64 = 120;
+
+/// Returns the manifest of the world that the tests are for.
+fn manifest() -> &'static str {
+    match std::env::var(WORLD).as_deref() {
+        Err(_) | Ok("spin") => "spin.toml",
+        Ok("spin-p2") => "spin-p2.toml",
+        Ok(other) => panic!("{WORLD}={other} names no world"),
+    }
+}
+
+/// True if an instance serves more than one request: in WASI 0.3.
+pub fn instances_are_reused() -> bool {
+    manifest() == "spin.toml"
+}
+
+/// A host that others wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherHost {
+    /// `wasmtime serve`.
+    Wasmtime,
+    /// wasmCloud's `wash dev`.
+    Wasmcloud,
+}
+
 /// The component served on a free port of 127.0.0.1, until this is dropped.
 pub struct Service {
-    runtime: tokio::runtime::Runtime,
-    server: Option<Server>,
-    url: String,
+    running: Running,
+    address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+}
+
+enum Running {
+    Own { runtime: tokio::runtime::Runtime, server: Option<Server> },
+    Other(Process),
 }
 
 /// A response.
@@ -85,7 +121,7 @@ impl Service {
     /// # Panics
     /// If the component is missing or does not start.
     pub fn start_with(variables: &[(&str, &str)], change: impl FnOnce(&mut Options)) -> Service {
-        let manifest = Manifest::read(&root().join("spin.toml")).expect("spin.toml");
+        let manifest = Manifest::read(&root().join(manifest())).expect("a manifest");
         assert!(
             manifest.component.source.exists(),
             "{} is missing: run `cargo xtask build`, or all tests by `cargo xtask test`",
@@ -106,12 +142,53 @@ impl Service {
             .build()
             .expect("a runtime");
         let server = runtime.block_on(Server::start(options)).expect("a server");
-        Service { url: server.url(), runtime, server: Some(server), log }
+        let address = server.address();
+        Service { running: Running::Own { runtime, server: Some(server) }, address, log }
+    }
+
+    /// Serves the component of WASI alone with another host. Variables are passed on as its environment.
+    ///
+    /// # Panics
+    /// If the host or the component is missing or does not start.
+    pub fn start_on(host: OtherHost, variables: &[(&str, &str)]) -> Service {
+        let component = root().join("target/hand-gesture-api-wasi.wasm");
+        assert!(component.exists(), "{} is missing: cargo xtask build", component.display());
+        let values: Values =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let environment = others::environment(&values);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let folder = folder(&format!("other-host-{}", address.port()));
+        let program = |name: &str| {
+            let program = root().join("target/tools/hosts").join(name);
+            assert!(program.exists(), "{name} is missing: run `cargo xtask tools hosts`");
+            program
+        };
+        let mut command = match host {
+            OtherHost::Wasmtime => {
+                others::wasmtime(&program("wasmtime"), address, &component, &environment)
+            }
+            OtherHost::Wasmcloud => {
+                others::wasmcloud(&program("wash"), address, &component, &environment, &folder)
+                    .expect("a configuration")
+            }
+        };
+        let mut process = Process::start(&mut command, &folder.join("log"));
+        let agent = agent();
+        let health = format!("http://{address}/health");
+        wait(
+            START,
+            || format!("{host:?} does not serve"),
+            || {
+                assert!(!process.ended(), "{host:?} has ended: {}", process.log());
+                agent.get(&health).call().is_ok()
+            },
+        );
+        Service { running: Running::Other(process), address, log: Arc::default() }
     }
 
     /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.server().address()
+        self.address
     }
 
     /// Returns the number of instances started so far.
@@ -125,7 +202,10 @@ impl Service {
     }
 
     fn server(&self) -> &Server {
-        self.server.as_ref().expect("it runs until it is dropped")
+        match &self.running {
+            Running::Own { server, .. } => server.as_ref().expect("it runs until it is dropped"),
+            Running::Other(_) => panic!("another host does not count instances"),
+        }
     }
 
     /// Returns the log lines of host and guest that need attention: all but `info`.
@@ -135,7 +215,10 @@ impl Service {
 
     /// Returns all log lines of host and guest.
     pub fn whole_log(&self) -> Vec<String> {
-        self.log.lock().expect("no panic").clone()
+        match &self.running {
+            Running::Own { .. } => self.log.lock().expect("no panic").clone(),
+            Running::Other(process) => process.log().lines().map(str::to_owned).collect(),
+        }
     }
 
     /// Sends a request, without a body if `body` is `None`.
@@ -149,14 +232,9 @@ impl Service {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .timeout_global(Some(TIMEOUT))
-            .build()
-            .into();
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let agent = agent();
+        let url = format!("http://{}{path}", self.address);
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -183,8 +261,19 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.runtime.block_on(server.stop());
+        if let Running::Own { runtime, server } = &mut self.running
+            && let Some(server) = server.take()
+        {
+            runtime.block_on(server.stop());
         }
     }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .timeout_global(Some(TIMEOUT))
+        .build()
+        .into()
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::number;
-use super::{Bench, Figures, Load, Model, Operators, Ratio, Recorded, Server, TracingCost};
+use super::{
+    Bench, Figures, Load, Mix, Model, Operators, Ratio, Recorded, Server, ServerOfKind, TracingCost,
+};
 
 /// The share of the time below which an operator is not worth a row.
 const SMALL: f64 = 0.01;
@@ -15,6 +17,9 @@ pub fn all(figures: &Figures) -> String {
     if let Some(bench) = &figures.bench {
         if bench.figures.servers.len() > 1 {
             text += &servers(&bench.figures.servers);
+        }
+        if let Some(mix) = &bench.figures.mix {
+            text += &mixed(mix);
         }
         text += &component(&bench.figures);
         text += &run(bench);
@@ -78,6 +83,52 @@ fn servers(servers: &[Server]) -> String {
     }
     row("12-megapixel photo: p50".into(), "ms", &|server| Some(server.large_photo_p50_ms));
     row("process start to first letter".into(), "ms", &|server| server.start_ms);
+    text
+}
+
+/// Photos of all kinds: a row for each figure of each kind.
+fn mixed(mix: &Mix) -> String {
+    let mut text = String::from("\n## Photos as they come\n\n| photos | |");
+    let mut rule = String::from("|---|---|");
+    let names: Vec<_> = mix.rates.iter().map(|server| &server.name).collect();
+    for (column, name) in names.iter().enumerate() {
+        text += &if column == 0 { format!(" {name} |") } else { format!(" {name} | ratio |") };
+        rule += if column == 0 { "---|" } else { "---|---|" };
+    }
+    _ = writeln!(text, "\n{rule}");
+    let mut row =
+        |photos: &str, name: &str, unit: &str, values: &[Option<f64>], with_ratio: bool| {
+            _ = write!(text, "| {photos} | {name} |");
+            for (column, value) in values.iter().enumerate() {
+                let cell = value.map(|value| with_unit(value, unit)).unwrap_or_default();
+                _ = write!(text, " {cell} |");
+                if column > 0 {
+                    let ratio = values[0].zip(*value).filter(|_| with_ratio);
+                    let ratio = ratio.map(|(this, other)| number(this / other)).unwrap_or_default();
+                    _ = write!(text, " {ratio} |");
+                }
+            }
+            text.push('\n');
+        };
+    for kind in &mix.kinds {
+        let photos = format!("{} {}", kind.photos, kind.name);
+        let of = |of: fn(&ServerOfKind) -> Option<f64>| -> Vec<Option<f64>> {
+            kind.servers.iter().map(of).collect()
+        };
+        row(&photos, "mean", "ms", &of(|server| Some(server.mean_ms)), true);
+        row("", "p50", "ms", &of(|server| Some(server.p50_ms)), true);
+        row("", "p95", "ms", &of(|server| Some(server.p95_ms)), true);
+        row("", "p99", "ms", &of(|server| Some(server.p99_ms)), true);
+        row("", "get a letter", "%", &of(|server| Some(100.0 * server.found)), false);
+        if kind.servers.iter().any(|server| server.right.is_some()) {
+            let right = of(|server| server.right.map(|right| 100.0 * right));
+            row("", "get the letter that they show", "%", &right, false);
+        }
+        row("", "passes of a model a photo", "", &[Some(kind.passes)], false);
+    }
+    let rates: Vec<_> = mix.rates.iter().map(|server| Some(server.rate)).collect();
+    let name = format!("photos a second at {} connections", mix.connections);
+    row("all of them", &name, "", &rates, true);
     text
 }
 

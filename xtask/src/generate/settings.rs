@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Generated, between, read, wrap};
 
 const SPIN: &str = "spin.toml";
+const SPIN_P2: &str = "spin-p2.toml";
 const VALUES: &str = "infra/helm/hand-gesture-api/values.yaml";
 const SCHEMA: &str = "infra/helm/hand-gesture-api/values.schema.json";
 const DOCUMENTATION: &str = "docs/configuration.md";
@@ -92,12 +93,34 @@ struct Setting {
 pub fn generate(description: &str) -> Result<Vec<Generated>> {
     let Description { settings } =
         serde_json::from_str(description).context("cannot parse the output of `describe`")?;
+    let spin = manifest(&read(SPIN)?, &settings).context(SPIN)?;
     Ok(vec![
-        Generated { path: SPIN, text: manifest(&read(SPIN)?, &settings).context(SPIN)? },
+        Generated { path: SPIN_P2, text: manifest_p2(&spin).context(SPIN_P2)? },
+        Generated { path: SPIN, text: spin },
         Generated { path: VALUES, text: values(&read(VALUES)?, &settings).context(VALUES)? },
         Generated { path: SCHEMA, text: schema(&read(SCHEMA)?, &settings).context(SCHEMA)? },
         Generated { path: DOCUMENTATION, text: documentation(&settings)? },
     ])
+}
+
+/// Returns the manifest of the component for WASI 0.2, which differs from the other one by a few lines.
+fn manifest_p2(spin: &str) -> Result<String> {
+    let mut text = spin.to_owned();
+    for (old, new) in [
+        (
+            "# Needs Spin 4.1 or newer: the component speaks WASI 0.3.0. `spin build && spin up`, or without\n\
+             # Spin `cargo xtask up`.\n",
+            "# For Spin 2.6 and newer, and SpinKube: the component speaks WASI 0.2. `spin build -f spin-p2.toml\n\
+             # && spin up -f spin-p2.toml`, or without Spin `cargo xtask up --world spin-p2`. Written by `cargo\n\
+             # xtask generate` from spin.toml.\n",
+        ),
+        ("target/hand-gesture-api.wasm", "target/hand-gesture-api-p2.wasm"),
+        ("\"cargo xtask build\"", "\"cargo xtask build --world spin-p2\""),
+    ] {
+        anyhow::ensure!(text.contains(old), "{old:?} is missing in {SPIN}");
+        text = text.replace(old, new);
+    }
+    Ok(text)
 }
 
 /// The settings by group, in their order.

@@ -1,0 +1,61 @@
+//! Commands that serve a component on hosts that others wrote: [`wasmtime`] and [`wasmcloud`].
+//!
+//! Both know nothing of Spin: the component must be one of WASI alone, and its settings are environment
+//! variables.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::variables::Values;
+
+/// Returns the environment variables that stand for Spin's variables: their names in capitals.
+pub fn environment(variables: &Values) -> Values {
+    variables.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect()
+}
+
+/// Returns the command that serves a component with `wasmtime serve`. `program` is wasmtime's file.
+pub fn wasmtime(
+    program: &Path,
+    listen: SocketAddr,
+    component: &Path,
+    environment: &Values,
+) -> Command {
+    let mut wasmtime = Command::new(program);
+    // The environment and standard error are part of wasi:cli, which `serve` leaves out by default.
+    wasmtime.args(["serve", "-Scli", "--addr", &listen.to_string()]);
+    for (name, value) in environment {
+        wasmtime.arg("--env").arg(format!("{name}={value}"));
+    }
+    wasmtime.arg(component);
+    wasmtime
+}
+
+/// Returns the command that serves a component with wasmCloud's `wash dev`. `program` is wash's file.
+///
+/// `wash dev` reads a project's configuration, which is written into `folder`.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn wasmcloud(
+    program: &Path,
+    listen: SocketAddr,
+    component: &Path,
+    environment: &Values,
+    folder: &Path,
+) -> std::io::Result<Command> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let mut config = format!(
+        "build:\n  command: 'true'\n  component_path: {}\ndev:\n  address: {}\n  config:\n    environment:\n",
+        quoted(&component.display().to_string()),
+        quoted(&listen.to_string()),
+    );
+    for (name, value) in environment {
+        config += &format!("      {name}: {}\n", quoted(value));
+    }
+    std::fs::create_dir_all(folder.join(".wash"))?;
+    std::fs::write(folder.join(".wash/config.yaml"), config)?;
+    let mut wash = Command::new(program);
+    wash.arg("--non-interactive").arg("-C").arg(folder).arg("dev");
+    Ok(wash)
+}

@@ -1,0 +1,44 @@
+//! The component for Spin of any version, and for what is built on it: WASI 0.2, with Spin's variables.
+
+#![cfg(target_family = "wasm")]
+
+mod models;
+mod p2;
+
+/// Spin's variables as all versions of Spin have them.
+mod variables {
+    #![allow(missing_docs)]
+    wit_bindgen::generate!({
+        inline: "
+            package fermyon:spin@2.0.0;
+
+            interface variables {
+                get: func(name: string) -> result<string, error>;
+
+                variant error {
+                    invalid-name(string),
+                    undefined(string),
+                    provider(string),
+                    other(string),
+                }
+            }
+
+            world spin-variables {
+                import variables;
+            }
+        ",
+    });
+    pub use fermyon::spin::variables::get;
+}
+
+/// The handler that the component exports.
+struct Component;
+
+impl p2::Guest for Component {
+    fn handle(request: p2::IncomingRequest, response: p2::ResponseOutparam) {
+        // A variable that the manifest leaves out is unset.
+        p2::handle(request, response, |name| variables::get(name).ok());
+    }
+}
+
+p2::export!(Component with_types_in p2::bindings);

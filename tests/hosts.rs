@@ -1,0 +1,183 @@
+//! The component on hosts that others wrote: `wasmtime serve` and wasmCloud. Answers, refusals and traces
+//! are those that the development host gives.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use fastrand::Rng;
+use host::collector::{Behaviour, Collector};
+use http::StatusCode;
+use test_support::root;
+use test_support::service::{OtherHost, Service, photo, plain_png};
+use test_support::traces::{assert_trace, collector, spans, wait_until};
+
+/// Spans of a prediction that finds the hand with one pass of each model: `prediction-wasi.txt`.
+const LETTER: usize = 8;
+
+#[test]
+fn wasmtime_serves_the_component() {
+    check(OtherHost::Wasmtime);
+}
+
+#[test]
+fn wasmcloud_serves_the_component() {
+    check(OtherHost::Wasmcloud);
+}
+
+/// Checks everything on one server: each start of these hosts compiles the component.
+fn check(host: OtherHost) {
+    let collector = collector();
+    let endpoint = collector.endpoint();
+    let service = Service::start_on(
+        host,
+        &[
+            ("otel_exporter_otlp_endpoint", &endpoint),
+            ("trace_excluded_routes", "/health,/"),
+            ("cors_allowed_origins", "https://page.example"),
+            ("max_body_bytes", "3000000"),
+        ],
+    );
+    prediction_is_traced(&service, &collector);
+    caller_becomes_the_parent(&service, &collector);
+    sample_photos_get_their_letters(&service);
+    routes_and_headers_are_answered(&service);
+    bad_input_is_refused(&service);
+    callers_who_leave_harm_nobody(&service);
+    concurrent_predictions_are_answered(&service);
+    busy_collector_gets_every_span_later(&service, &collector);
+}
+
+fn prediction_is_traced(service: &Service, collector: &Collector) {
+    let answer = service.predict("image/jpeg", &photo("v.jpg"));
+    let spans = spans(collector, LETTER);
+    assert_trace(&spans, "prediction-wasi");
+    assert_eq!(answer.json()["trace_id"], spans[0].trace_id);
+    let instances: Vec<_> =
+        spans.iter().filter_map(|span| span.attributes.get("faas.instance")).collect();
+    assert!(instances.len() <= 1, "{instances:?}");
+}
+
+fn caller_becomes_the_parent(service: &Service, collector: &Collector) {
+    let before = collector.spans().len();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("traceparent", parent), ("content-type", "image/jpeg")];
+    let answer = service.send("POST", "/predict", &headers, Some(&photo("a.jpg")));
+    assert_eq!(answer.json()["prediction"], "A");
+    let spans = spans(collector, before + LETTER);
+    for span in &spans[before..] {
+        assert_eq!(span.trace_id, "0af7651916cd43dd8448eb211c80319c");
+    }
+}
+
+fn sample_photos_get_their_letters(service: &Service) {
+    let table = std::fs::read_to_string(root().join("tests/photos/expected.csv")).expect("a table");
+    let mut photos = 0;
+    for line in table.lines().skip(1) {
+        let cells: Vec<_> = line.split(',').collect();
+        let answer = service.predict("image/jpeg", &photo(cells[0]));
+        assert_eq!(
+            (answer.status, &answer.json()["prediction"]),
+            (200, &cells[3].into()),
+            "{line}"
+        );
+        photos += 1;
+    }
+    assert_eq!(photos, 30);
+    let grey = service.predict("image/png", &plain_png(96, 64, [128; 3]));
+    assert_eq!((grey.status, grey.json()["prediction"].is_null()), (200, true));
+}
+
+fn routes_and_headers_are_answered(service: &Service) {
+    assert_eq!(service.get("/health").json()["tracing"], "enabled");
+    assert_eq!(service.get("/openapi.json").json()["openapi"], "3.1.0");
+    assert_eq!(service.get("/?page=1").json()["name"], "hand-gesture-api");
+    let head = service.send("HEAD", "/health", &[], None);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let preflight = [
+        ("origin", "https://page.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    ];
+    let answer = service.send("OPTIONS", "/predict", &preflight, None);
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://page.example");
+    assert!(answer.header("access-control-allow-methods").contains("POST"));
+}
+
+fn bad_input_is_refused(service: &Service) {
+    let jpeg = photo("v.jpg");
+    for (path, media_type, body, status) in [
+        ("/nothing", "image/jpeg", &jpeg[..], 404),
+        ("/health", "image/jpeg", &jpeg, 405),
+        ("/predict", "multipart/form-data", &jpeg, 400),
+        ("/predict", "image/jpeg", &jpeg[..2000], 422),
+        ("/predict", "image/png", b"\x89PNG\r\n\x1a\n", 422),
+        ("/predict", "image/jpeg", &vec![0; 3_000_001], 413),
+    ] {
+        let answer = service.send("POST", path, &[("content-type", media_type)], Some(body));
+        let about = format!("{path} {media_type}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.status, status, "{about}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{about}");
+    }
+    let mut random = Rng::with_seed(14);
+    for _ in 0..40 {
+        let mut broken = jpeg.clone();
+        for _ in 0..20 {
+            let at = random.usize(..broken.len());
+            broken[at] = random.u8(..);
+        }
+        let status = service.predict("image/jpeg", &broken).status;
+        assert!([200, 422].contains(&status), "{status}");
+    }
+}
+
+/// Callers who leave before their request or their answer is complete.
+fn callers_who_leave_harm_nobody(service: &Service) {
+    let jpeg = photo("v.jpg");
+    let head = format!(
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+        jpeg.len()
+    );
+    for sent in [jpeg.len() / 2, jpeg.len()] {
+        let mut stream = TcpStream::connect(service.address()).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream.write_all(&jpeg[..sent]).expect("sent");
+        _ = stream.shutdown(Shutdown::Both);
+    }
+    let mut stream = TcpStream::connect(service.address()).expect("a connection");
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+fn concurrent_predictions_are_answered(service: &Service) {
+    let jpeg = photo("l.jpg");
+    std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| service.predict("image/jpeg", &jpeg))).collect();
+        for client in clients {
+            let answer = client.join().expect("no panic");
+            assert_eq!((answer.status, &answer.json()["prediction"]), (200, &"L".into()));
+        }
+    });
+}
+
+/// Each instance sends its own spans, after its answer.
+fn busy_collector_gets_every_span_later(service: &Service, collector: &Collector) {
+    // What was still on its way arrives before.
+    std::thread::sleep(Duration::from_secs(1));
+    let (before, requests) = (collector.spans().len(), collector.requests());
+    collector.behave(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE, Some("1".into())));
+    let answer = service.predict("image/jpeg", &photo("y.jpg"));
+    assert_eq!(answer.json()["prediction"], "Y");
+    wait_until(|| collector.requests() > requests, || "no export".into());
+    collector.behave(Behaviour::Accept);
+    wait_until(
+        || collector.spans().len() >= before + LETTER,
+        || format!("{} spans more", collector.spans().len() - before),
+    );
+}
