@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use telemetry::Host;
-use telemetry::host::SendError;
+use telemetry::host::{Body, SendError};
 
 #[derive(Debug, Default)]
 pub struct Fake(Mutex<Vec<String>>);
@@ -32,7 +32,7 @@ impl Host for Fake {
 
     async fn sleep(&self, _: Duration) {}
 
-    async fn send(&self, _: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+    async fn send(&self, _: Request<Bytes>) -> Result<Response<Body>, SendError> {
         Err(SendError::Denied)
     }
 

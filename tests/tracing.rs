@@ -6,6 +6,7 @@ use std::time::Duration;
 use host::collector::{Behaviour, Collector};
 use host::trace::Span;
 use http::StatusCode;
+use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::root;
 use test_support::service::{Answer, Service, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
@@ -144,9 +145,28 @@ fn malformed_parent_is_ignored() {
     let later = format!("01-{trace}-{span}-01-more");
     let answer = service.send("GET", "/health", &[("traceparent", &later)], None);
     assert_eq!(trace_id(&answer), trace);
+    let later = format!("cc-{trace}-{span}-03-what-comes-later");
+    let answer = service.send("GET", "/health", &[("traceparent", &later)], None);
+    assert_eq!(trace_id(&answer), trace);
+    assert!(answer.header("traceparent").ends_with("-03"), "the flag of a random id is kept");
     // A malformed `tracestate` does not lose the parent.
     let headers = [("traceparent", PARENT), ("tracestate", "??,=")];
     assert_eq!(trace_id(&service.send("GET", "/health", &headers, None)), trace);
+}
+
+/// A `tracestate` in several headers that is too long, with malformed members: whole ones are kept.
+#[test]
+fn tracestate_is_cut_between_members() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let state: Vec<String> = (10..50).map(|number| format!("k{number}={number}")).collect();
+    let first = format!("{},FOO=1,", state[..20].join(","));
+    let second = format!(" ,foo,\t{}", state[20..].join(" , "));
+    let headers =
+        [("traceparent", PARENT), ("tracestate", first.as_str()), ("tracestate", second.as_str())];
+    service.send("GET", "/health", &headers, None);
+    let spans = spans(&collector, HEALTH);
+    assert_eq!(root_span(&spans).trace_state, state[..32].join(","));
 }
 
 #[test]
@@ -428,7 +448,8 @@ fn refused_spans_are_dropped_and_counted() {
     wait_until(|| dropped(&service) == 2, || format!("{:?}", service.log()));
     assert_eq!(
         service.log(),
-        ["warning: traces: dropped 2 spans: the collector answers 401 Unauthorized"]
+        ["warning: traces: dropped 2 spans: the collector answers 401 Unauthorized: it asks for \
+          credentials: set otel_exporter_otlp_headers"]
     );
     assert_eq!(collector.requests(), 1, "it is not tried again");
     collector.behave(Behaviour::Accept);
@@ -456,6 +477,272 @@ fn collector_messages_are_logged() {
     service.get("/health");
     wait_until(|| service.log().len() == 2, || format!("{:?}", service.log()));
     assert!(service.log()[1].contains("something that is not OTLP"), "{:?}", service.log());
+}
+
+/// Returns an answer 200 of OTLP that tells of rejected spans.
+fn partly(rejected: u64, message: &str) -> Odd {
+    let mut body = vec![0x08];
+    let mut rest = rejected;
+    while rest > 0x7f {
+        body.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    body.extend([rest as u8, 0x12, message.len() as u8]);
+    body.extend(message.as_bytes());
+    let body = [&[0x0a, body.len() as u8], body.as_slice()].concat();
+    Odd::TakeAnd(response("200 OK", &[("content-type", "application/x-protobuf")], &body))
+}
+
+/// Returns the number of spans in log lines that were dropped or rejected.
+fn lost(lines: &[String]) -> usize {
+    let count = |line: &String| {
+        let (_, rest) = line.split_once("dropped ").or(line.split_once("rejected "))?;
+        rest.split_once(" spans")?.0.parse::<usize>().ok()
+    };
+    lines.iter().filter_map(count).sum()
+}
+
+/// Whatever a collector, a proxy or a load balancer answers: waits end, every span is delivered or counted
+/// as lost, the log says what to do, and the next healthy answer ends the matter. docs/tracing.md has the
+/// same table.
+#[test]
+fn every_answer_has_its_line_and_every_span_counts_once() {
+    let collector = BadCollector::start();
+    let settings = [("trace_retry_budget", "20000"), ("otel_bsp_export_timeout", "1500")];
+    let service = service_at(&collector.endpoint(), &settings, |_| {});
+    let refuse = |status: &str| Odd::Refuse(response(status, &[], b""));
+    let to = |status: &str, place: &str| {
+        Odd::Refuse(response(status, &[("location", place)], b"<html>moved</html>"))
+    };
+    let json = [("content-type", "application/json")];
+    let html = [("content-type", "text/html")];
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n".to_vec();
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffff\r\n".to_vec();
+    let said = br#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"no"}}"#;
+    let tenth = Duration::from_millis(100);
+    // With the spans that the collector takes and those that the log counts, of two, and the attempts.
+    let cases = [
+        (Odd::Take, "", 2, 0, 1),
+        (Odd::TakeAnd(response("202 Accepted", &[], b"")), "", 2, 0, 1),
+        (Odd::TakeAnd(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), "", 2, 0, 1),
+        (Odd::TakeAnd(response("200 OK", &json, b"{}")), "", 2, 0, 1),
+        (Odd::TakeAnd(response("200 OK", &json, said)), "rejected 1 spans: \"no\"", 2, 1, 1),
+        (partly(1, "too long"), "rejected 1 spans: \"too long\"", 2, 1, 1),
+        (partly(1 << 62, "x"), "rejected 2 spans (it says 4611686018427387904): \"x\"", 2, 2, 1),
+        (partly(u64::MAX, "x"), "rejected 2 spans (it says -1): \"x\"", 2, 2, 1),
+        (Odd::Refuse(response("200 OK", &html, b"<html>Log in</html>")), "but a page: ", 0, 2, 1),
+        (Odd::TakeAnd(response("200 OK", &[], b"fine")), "is not OTLP; is a collector", 2, 0, 1),
+        (Odd::TakeAnd([&head[..], b"..."].concat()), "stalls, breaks off or is too long", 2, 0, 1),
+        (Odd::Drip(head.clone(), vec![b'x'; 100], tenth), "stalls, breaks off", 2, 0, 1),
+        (Odd::Drip(head, vec![b' '; 100], 70 * tenth), "stalls, breaks off", 2, 0, 1),
+        (Odd::Flood(chunked, 100 << 20), "or is too long; is a collector there?", 2, 0, 1),
+        (to("301 Moved Permanently", "https://c/v1/traces"), "to \"https://c/v1/traces\"", 0, 2, 1),
+        (to("307 Temporary Redirect", "/login?next=1"), "on to \"/login?…\"", 0, 2, 1),
+        (to("308 Permanent Redirect", "https://c/"), "otel_exporter_otlp_traces_endpoint", 0, 2, 1),
+        (refuse("400 Bad Request"), "(otel_exporter_otlp_endpoint)", 0, 2, 1),
+        (refuse("401 Unauthorized"), "set otel_exporter_otlp_headers", 0, 2, 1),
+        (refuse("403 Forbidden"), "(otel_exporter_otlp_headers)", 0, 2, 1),
+        (refuse("404 Not Found"), "is appended to otel_exporter_otlp_endpoint", 0, 2, 1),
+        (refuse("405 Method Not Allowed"), "nothing takes spans at http://127.0.0.1", 0, 2, 1),
+        (refuse("408 Request Timeout"), "lower otel_bsp_max_export_batch_size", 0, 2, 1),
+        (refuse("411 Length Required"), "check otel_exporter_otlp_endpoint", 0, 2, 1),
+        (refuse("413 Content Too Large"), "set otel_exporter_otlp_compression=gzip", 0, 2, 1),
+        (refuse("415 Unsupported Media Type"), "(otel_exporter_otlp_endpoint)", 0, 2, 1),
+        (refuse("500 Internal Server Error"), "see the collector's log", 0, 2, 1),
+        (refuse("501 Not Implemented"), "(otel_exporter_otlp_endpoint)", 0, 2, 1),
+        (refuse("429 Too Many Requests"), "429 Too Many Requests; trying again", 2, 0, 2),
+        (refuse("502 Bad Gateway"), "502 Bad Gateway; trying again", 2, 0, 2),
+        (refuse("503 Service Unavailable"), "503 Service Unavailable; trying again", 2, 0, 2),
+        (refuse("504 Gateway Timeout"), "504 Gateway Timeout; trying again", 2, 0, 2),
+        (Odd::Refuse(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "; trying again", 2, 0, 2),
+        (Odd::Refuse(b"HTTP/1.1 999999 \xff\r\n\r\n".to_vec()), "; trying again", 2, 0, 2),
+        (Odd::Refuse(vec![]), "; trying again", 2, 0, 2),
+        (Odd::Reset(vec![]), "; trying again", 2, 0, 2),
+        (Odd::Reset(b"HTTP/1.1 200 OK\r\ncontent-".to_vec()), "; trying again", 2, 0, 2),
+        (Odd::Silence, "no answer within 1500 ms; trying again", 2, 0, 2),
+    ];
+    for (answer, line, taken, counted, attempts) in cases {
+        let case: String = format!("{answer:?}").chars().take(200).collect();
+        let (spans, requests) = (collector.spans(), collector.requests());
+        let before = service.whole_log().len();
+        let log = || service.whole_log()[before..].to_vec();
+        collector.next([answer]);
+        assert_eq!(service.get("/health").status, 200);
+        let said = || log().iter().any(|entry| entry.contains(line));
+        wait_until(
+            || {
+                let settled = (collector.spans() - spans, lost(&log())) == (taken, counted);
+                settled && (line.is_empty() || said())
+            },
+            || format!("{case}: {} taken, {:?}", collector.spans() - spans, log()),
+        );
+        assert_eq!(collector.requests() - requests, attempts, "{case}: {:?}", log());
+        // The next one is delivered.
+        assert_eq!(service.get("/health").status, 200);
+        let unwell = !line.is_empty() && !line.starts_with("rejected");
+        let well = "info: traces: the collector takes spans again";
+        wait_until(
+            || {
+                let ended = log().iter().filter(|entry| *entry == well).count();
+                collector.spans() - spans == taken + HEALTH && ended == usize::from(unwell)
+            },
+            || format!("{case}: {} taken, {:?}", collector.spans() - spans, log()),
+        );
+        assert_eq!(lost(&log()), counted, "{case}: {:?}", log());
+        if line.is_empty() {
+            assert!(log().iter().all(|entry| entry.starts_with("info: traces: on")), "{case}");
+        }
+    }
+    // Of 100 MiB, the systems' buffers took the most.
+    assert!(collector.flooded() < 16 << 20, "{} bytes", collector.flooded());
+    assert_eq!(service.instances_started(), 1, "none was lost");
+}
+
+/// No wait traps the instance, and none is longer than the budget.
+#[test]
+fn odd_retry_after_is_survived() {
+    let collector = BadCollector::start();
+    let service = service_at(&collector.endpoint(), &[("trace_retry_budget", "4000")], |_| {});
+    let beyond = "9".repeat(100);
+    for value in [
+        "18446744073709551615",
+        &beyond,
+        "86400",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri Dec 31 23:59:59 9999",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "-1",
+        "1.5",
+        "soon",
+        "",
+    ] {
+        let spans = collector.spans();
+        let busy = response("503 Service Unavailable", &[("retry-after", value)], b"");
+        collector.next([Odd::Refuse(busy)]);
+        service.get("/health");
+        wait_until(
+            || collector.spans() - spans == HEALTH,
+            || format!("{value}: {:?}", service.log()),
+        );
+    }
+    assert_eq!(dropped(&service), 0, "{:?}", service.log());
+    // A collector that stays busy loses what came first, and gets what comes when it is well.
+    let spans = collector.spans();
+    let busy = response("503 Service Unavailable", &[("retry-after", "86400")], b"");
+    collector.next([Odd::Refuse(busy.clone()), Odd::Refuse(busy)]);
+    service.get("/health");
+    wait_until(|| dropped(&service) == HEALTH, || format!("{:?}", service.log()));
+    service.get("/health");
+    wait_until(|| collector.spans() - spans == HEALTH, || format!("{:?}", service.log()));
+    assert_eq!(dropped(&service), HEALTH, "{:?}", service.log());
+    assert_eq!(service.instances_started(), 1, "none was lost");
+}
+
+#[test]
+fn doubled_and_missing_paths_are_named() {
+    let collector = BadCollector::start();
+    let host = collector.endpoint();
+    let allowed = ("collector_allowed_host", host.as_str());
+    let doubled = format!("{host}/v1/traces");
+    let service = start(&[allowed, ("otel_exporter_otlp_endpoint", &doubled)], &[]);
+    service.get("/health");
+    wait_until(|| collector.spans() == HEALTH, || format!("{:?}", service.log()));
+    let [line] = service.log().try_into().expect("one line");
+    assert!(
+        line.contains("otel_exporter_otlp_endpoint: the path /v1/traces would be doubled"),
+        "{line}"
+    );
+
+    let service = start(&[allowed, ("otel_exporter_otlp_traces_endpoint", &host)], &[]);
+    service.get("/health");
+    wait_until(|| dropped(&service) == HEALTH, || format!("{:?}", service.log()));
+    let [first, second] = service.log().try_into().expect("two lines");
+    assert!(first.contains("otel_exporter_otlp_traces_endpoint: the path is missing"), "{first}");
+    assert!(second.contains("404 Not Found: nothing takes spans at"), "{second}");
+}
+
+#[test]
+fn odd_settings_are_taken_or_named_once() {
+    let collector = collector();
+    let host = collector.endpoint();
+    let endpoint = host.replace("http:", "HTTP:");
+    let settings = [
+        ("collector_allowed_host", host.as_str()),
+        ("otel_exporter_otlp_endpoint", endpoint.as_str()),
+        ("otel_exporter_otlp_compression", "GZIP"),
+        ("otel_exporter_otlp_headers", "\"authorization=Basic dXNlcjpwYXNz==,,hunter2,a=b%2Cc,\""),
+        ("otel_traces_exporter", "OTLP,console"),
+        ("otel_traces_sampler", "Always_On"),
+        ("otel_propagators", "TraceContext,jaeger,xray"),
+        ("otel_bsp_export_timeout", "10s"),
+    ];
+    let service = start(&settings, &[]);
+    service.get("/health");
+    spans(&collector, HEALTH);
+    let headers = &collector.exports()[0].headers;
+    assert_eq!(headers["authorization"], "Basic dXNlcjpwYXNz==");
+    assert_eq!(headers["a"], "b,c");
+    assert_eq!(headers["content-encoding"], "gzip");
+    let log = service.log();
+    assert_eq!(log.len(), 4, "{log:?}");
+    for (name, part) in [
+        ("otel_traces_exporter", "\"console\"; it is ignored"),
+        ("otel_propagators", "\"jaeger\", \"xray\"; they are ignored"),
+        ("otel_exporter_otlp_headers", "entry 3 "),
+        ("otel_bsp_export_timeout", "the default 30000 is used"),
+    ] {
+        let line = log.iter().find(|line| line.contains(&format!("setting {name}: ")));
+        assert!(line.is_some_and(|line| line.contains(part)), "{name}: {log:?}");
+    }
+    assert!(!service.whole_log().join("").contains("hunter2"), "{log:?}");
+    for (name, value) in [
+        ("otel_traces_exporter", "None"),
+        ("otel_sdk_disabled", "TRUE"),
+        ("enable_tracing", "False"),
+    ] {
+        let service = service_at(&collector.endpoint(), &[(name, value)], |_| {});
+        assert_eq!(service.get("/health").json()["tracing"], "disabled", "{name}={value}");
+    }
+}
+
+/// A machine without IPv6 cannot run this.
+#[test]
+fn collector_is_reached_by_its_ipv6_address() {
+    let Ok(collector) = Collector::start(([0u16, 0, 0, 0, 0, 0, 0, 1], 0).into(), |_| {}) else {
+        return;
+    };
+    let service = service(&collector, &[]);
+    service.get("/health");
+    assert_eq!(spans(&collector, HEALTH).len(), HEALTH);
+    assert_eq!(service.log(), Vec::<String>::new());
+
+    let Ok(collector) = Collector::start(([0u16, 0, 0, 0, 0, 0, 0, 1], 4318).into(), |_| {}) else {
+        return;
+    };
+    let service = start(&[("jaeger_collector_host", "::1")], &[]);
+    service.get("/health");
+    assert_eq!(spans(&collector, HEALTH).len(), HEALTH);
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+/// Zipkin's headers, as meshes send them.
+#[test]
+fn b3_caller_becomes_the_parent() {
+    let collector = collector();
+    let service = service(&collector, &[("otel_propagators", "b3")]);
+    let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let single = format!("{trace}-{span}-1");
+    let ways = [
+        &[("b3", single.as_str())][..],
+        &[("X-B3-TraceId", trace), ("X-B3-SpanId", span), ("X-B3-Sampled", "1")],
+    ];
+    for (number, headers) in ways.into_iter().enumerate() {
+        let answer = service.send("GET", "/health", headers, None);
+        assert_eq!(trace_id(&answer), trace);
+        let spans = spans(&collector, HEALTH * (number + 1));
+        assert_eq!(root_span(&spans[HEALTH * number..]).parent_span_id, span);
+    }
+    assert_ne!(trace_id(&service.send("GET", "/health", &[("traceparent", PARENT)], None)), trace);
 }
 
 /// Nobody listens. Every answer is right, every span is counted, and no instance outlives its work by

@@ -11,19 +11,19 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use futures_util::stream::StreamExt;
+use http::{HeaderValue, Request, Response, header};
 use opentelemetry::KeyValue;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, Protocol, RetryPolicy, SpanExporter, WithExportConfig,
     WithHttpConfig,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
-use prost::Message;
 
-use crate::host::{Host, SendError};
+use crate::answer::{self, Verdict};
+use crate::host::{Body, Host, SendError};
 use crate::queue::Queue;
 use crate::settings::Settings;
 
@@ -35,8 +35,14 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// A wait varies by this fraction in both directions (the same SDK's), so that instances that failed
 /// together do not retry together.
 const JITTER: f64 = 0.2;
-/// Longest message of a collector that is logged, in characters.
-const MAX_MESSAGE: usize = 1000;
+/// Time that is left for an attempt if the collector asks for a longer wait than the retry budget.
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
+/// Bytes of a collector's answer that are read. Its message about rejected spans is a sentence; anything
+/// longer than this comes from no collector.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Time for the body of an answer. Its head has said already that the spans were taken: waiting longer
+/// could only keep the next ones waiting, too.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// The attribute of a span that counts the spans that its instance dropped before it.
 pub const DROPPED_SPANS: &str = "telemetry.dropped_spans";
@@ -66,8 +72,14 @@ impl Export {
         host: Arc<dyn Host>,
     ) -> Result<Export, ExporterBuildError> {
         let delivery = Arc::new(Delivery {
-            deadline: Mutex::new(host.now()),
-            state: Mutex::new(State { failures: 0, not_before: host.now(), reason: String::new() }),
+            batch: Mutex::new(Batch { deadline: host.now(), spans: 0 }),
+            state: Mutex::new(State {
+                failures: 0,
+                not_before: host.now(),
+                told: false,
+                unwell: None,
+                reason: String::new(),
+            }),
             rejected: AtomicUsize::new(0),
             settings: settings.clone(),
             host,
@@ -128,11 +140,12 @@ impl Export {
         if reported > 0
             && let Some(span) = batch.first_mut()
         {
-            span.attributes.push(KeyValue::new(DROPPED_SPANS, reported as i64));
+            let number = i64::try_from(reported).unwrap_or(i64::MAX);
+            span.attributes.push(KeyValue::new(DROPPED_SPANS, number));
         }
         let count = batch.len();
         let newest = batch.iter().map(|span| span.end_time).max();
-        *lock(&self.delivery.deadline) = self.deadline(newest);
+        *lock(&self.delivery.batch) = Batch { deadline: self.deadline(newest), spans: count };
         match self.exporter.export(batch).await {
             Ok(()) => {
                 self.unreported.fetch_sub(reported, Ordering::Relaxed);
@@ -153,7 +166,7 @@ impl Export {
     /// instance lives longer than that after its last request.
     fn deadline(&self, newest: Option<SystemTime>) -> Instant {
         let age = newest.and_then(|end| end.elapsed().ok()).unwrap_or_default();
-        self.delivery.host.now() + self.retry_budget.saturating_sub(age)
+        later(self.delivery.host.now(), self.retry_budget.saturating_sub(age))
     }
 
     fn dropped(&self, count: usize, reason: &str) {
@@ -167,11 +180,19 @@ impl Export {
 struct Delivery {
     host: Arc<dyn Host>,
     settings: Settings,
-    /// The time to give up on the current body.
-    deadline: Mutex<Instant>,
+    batch: Mutex<Batch>,
     state: Mutex<State>,
     /// Spans that the collector has rejected.
     rejected: AtomicUsize,
+}
+
+/// The batch that is on its way.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    /// The time to give up on it.
+    deadline: Instant,
+    /// Its number of spans.
+    spans: usize,
 }
 
 #[derive(Debug)]
@@ -180,6 +201,10 @@ struct State {
     failures: u32,
     /// The time of the next attempt: not before.
     not_before: Instant,
+    /// True if the collector itself asked for that wait.
+    told: bool,
+    /// What the log says of the collector since it was last well; `None` while it is.
+    unwell: Option<String>,
     /// The reason why the last delivery was given up.
     reason: String,
 }
@@ -214,58 +239,73 @@ impl HttpClient for Delivery {
 impl Delivery {
     /// Sends a request until it succeeds, fails permanently, or the deadline has come.
     async fn deliver(&self, request: Request<Bytes>) -> Result<(), String> {
-        let deadline = *lock(&self.deadline);
+        let deadline = lock(&self.batch).deadline;
+        let budget = self.settings.retry_budget;
         let mut last = None;
         loop {
             let now = self.host.now();
-            let wait = lock(&self.state).not_before.saturating_duration_since(now);
-            let left = deadline.saturating_duration_since(now);
+            let (mut wait, told) = {
+                let state = lock(&self.state);
+                (state.not_before.saturating_duration_since(now), state.told)
+            };
+            let mut left = deadline.saturating_duration_since(now);
+            // A wait that the collector asks for is honoured up to the budget: an attempt is left for
+            // its end. Afterwards, too little is left for another one.
+            let attempt = LAST_ATTEMPT.min(budget / 4);
+            let last_chance = left.saturating_sub(attempt);
+            if told && last_chance >= attempt {
+                wait = wait.min(last_chance);
+            }
+            if left.is_zero() && wait.is_zero() && last.is_none() {
+                // Its budget was over before its turn came: the host slept, or its clock was set.
+                left = budget;
+            }
             if wait >= left {
-                let budget = self.settings.retry_budget.as_secs_f64();
                 let last = last.unwrap_or("the collector is left alone after failures".to_owned());
-                return Err(format!("{last}; given up after {budget} s (trace_retry_budget)"));
+                let budget = budget.as_secs_f64();
+                return Err(match told {
+                    true => format!(
+                        "{last}; its Retry-After does not fit into {budget} s (trace_retry_budget)"
+                    ),
+                    false => format!("{last}; given up after {budget} s (trace_retry_budget)"),
+                });
             }
             if !wait.is_zero() {
                 self.host.sleep(wait).await;
             }
             let timeout = self.settings.attempt_timeout.min(left - wait);
             match self.attempt(request.clone(), timeout).await {
-                Ok(()) => {
-                    let failures = std::mem::take(&mut lock(&self.state).failures);
-                    if failures > 0 {
-                        self.host
-                            .log(format_args!("info: traces: the collector takes spans again"));
-                    }
-                    return Ok(());
+                Ok(()) => return Ok(()),
+                Err(Failure::Permanent(reason)) => {
+                    lock(&self.state).unwell.get_or_insert_default();
+                    return Err(reason);
                 }
-                Err(Failure::Permanent(reason)) => return Err(reason),
                 Err(Failure::Temporary(reason, after)) => {
                     if lock(&self.state).failures == 0 {
-                        self.host.log(format_args!(
-                            "warning: traces: {}: {reason}; trying again",
-                            self.settings.endpoint
-                        ));
+                        self.complain(|endpoint| format!("{endpoint}: {reason}; trying again"));
                     }
                     let wait = self.backoff(after);
                     let mut state = lock(&self.state);
-                    state.failures += 1;
-                    state.not_before = self.host.now() + wait;
+                    state.failures = state.failures.saturating_add(1);
+                    state.not_before = later(self.host.now(), wait);
+                    state.told = after.is_some();
                     last = Some(reason);
                 }
             }
         }
     }
 
-    /// Returns the wait before the next attempt: as long as the collector says, else longer with each
-    /// failure.
+    /// Returns the wait before the next attempt: as long as the collector says, but no longer than the
+    /// retry budget, since all spans that wait are given up then; else longer with each failure.
     fn backoff(&self, after: Option<Duration>) -> Duration {
-        after.unwrap_or_else(|| {
-            let failures = lock(&self.state).failures;
-            let wait = FIRST_BACKOFF.as_secs_f64() * BACKOFF_FACTOR.powi(failures.min(16) as i32);
-            let random = self.host.random() as f64 / u64::MAX as f64;
-            let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
-            Duration::from_secs_f64(wait.min(MAX_BACKOFF.as_secs_f64()) * jitter)
-        })
+        if let Some(after) = after {
+            return after.max(FIRST_BACKOFF).min(self.settings.retry_budget);
+        }
+        let failures = lock(&self.state).failures;
+        let wait = FIRST_BACKOFF.as_secs_f64() * BACKOFF_FACTOR.powi(failures.min(16) as i32);
+        let random = self.host.random() as f64 / u64::MAX as f64;
+        let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
+        Duration::from_secs_f64(wait.min(MAX_BACKOFF.as_secs_f64()) * jitter)
     }
 
     async fn attempt(&self, request: Request<Bytes>, timeout: Duration) -> Result<(), Failure> {
@@ -276,53 +316,118 @@ impl Delivery {
                 return Err(Failure::Permanent(self.denied()));
             }
             Either::Left((Err(SendError::Failed(reason)), _)) => {
-                return Err(Failure::Temporary(reason, None));
+                return Err(Failure::Temporary(answer::told(&reason, &self.settings), None));
             }
             Either::Right(_) => {
                 let reason = format!("no answer within {} ms", timeout.as_millis());
                 return Err(Failure::Temporary(reason, None));
             }
         };
-        let status = response.status();
-        if status.is_success() {
-            self.read_success(response.body());
-            return Ok(());
-        }
-        let reason = format!("the collector answers {status}");
-        // OTLP specification, "Retryable Response Codes". All others are permanent.
-        Err(match status {
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => {
-                Failure::Temporary(reason, retry_after(response.headers()))
+        let (status, headers) = (response.status(), response.headers());
+        match answer::verdict(status) {
+            Verdict::Taken => self.taken(response).await,
+            Verdict::Retried => {
+                let reason = format!("the collector answers {status}");
+                Err(Failure::Temporary(reason, answer::retry_after(headers)))
             }
-            _ => Failure::Permanent(reason),
-        })
+            Verdict::Dropped => {
+                let remedy = answer::remedy(status, headers, &self.settings);
+                let reason = format!("the collector answers {status}: {remedy}");
+                Err(Failure::Permanent(reason))
+            }
+        }
     }
 
-    /// Logs the message of a collector that took the request, and counts the spans that it rejected:
-    /// they are not sent again either.
-    fn read_success(&self, body: &Bytes) {
-        let endpoint = &self.settings.endpoint;
-        let Ok(response) = ExportTraceServiceResponse::decode(body.clone()) else {
-            // Some answer with JSON whatever they are sent.
-            if !body.trim_ascii_start().starts_with(b"{") {
-                self.host.log(format_args!(
-                    "warning: traces: {endpoint} answers 200 with something that is not OTLP; \
-                     is a collector there?"
-                ));
+    /// Handles an answer whose status says that the spans were taken.
+    ///
+    /// # Errors
+    /// [`Failure::Permanent`] if it is a page for people, such as a login's.
+    async fn taken(&self, response: Response<Body>) -> Result<(), Failure> {
+        let (head, body) = response.into_parts();
+        let (body, is_whole) = self.read(body).await;
+        lock(&self.state).failures = 0;
+        let partial = answer::partial(&head.headers, &body);
+        if partial.is_none() && answer::is_page(&head.headers, &body) {
+            let (status, setting) = (head.status, self.settings.endpoint_setting);
+            return Err(Failure::Permanent(format!(
+                "{} answers {status} with something that is not OTLP, but a page: check that a \
+                 collector is there, and no login before it ({setting})",
+                self.settings.endpoint_shown()
+            )));
+        }
+        match partial {
+            Some(partial) if is_whole => {
+                self.rejected(&partial);
+                if lock(&self.state).unwell.take().is_some() {
+                    self.host.log(format_args!("info: traces: the collector takes spans again"));
+                }
             }
-            return;
-        };
-        let Some(partial) = response.partial_success else { return };
-        let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0);
-        if rejected > 0 || !partial.error_message.is_empty() {
-            self.rejected.fetch_add(rejected, Ordering::Relaxed);
-            let message: String = partial.error_message.chars().take(MAX_MESSAGE).collect();
+            _ => {
+                let (status, setting) = (head.status, self.settings.endpoint_setting);
+                self.complain(|endpoint| match is_whole {
+                    true => format!(
+                        "{endpoint} answers {status} with something that is not OTLP; is a collector \
+                         there? ({setting})"
+                    ),
+                    false => format!(
+                        "{endpoint} answers {status}, but its answer stalls, breaks off or is too \
+                         long; is a collector there? ({setting})"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads an answer's body, no more of it than [`MAX_ANSWER`] and no longer than [`ANSWER_TIME`].
+    /// Returns what came, and true if that is all.
+    async fn read(&self, mut body: Body) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        let mut over = self.host.sleep(ANSWER_TIME);
+        loop {
+            match select(body.next(), over).await {
+                Either::Left((None, _)) => return (bytes, true),
+                Either::Left((Some(Ok(piece)), rest)) => {
+                    let room = MAX_ANSWER - bytes.len();
+                    bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+                    if piece.len() > room {
+                        return (bytes, false);
+                    }
+                    over = rest;
+                }
+                Either::Left((Some(Err(_)), _)) | Either::Right(_) => return (bytes, false),
+            }
+        }
+    }
+
+    /// Counts and logs spans that a collector rejected although it took the request: they are not sent
+    /// again either.
+    fn rejected(&self, partial: &answer::Partial) {
+        let answer::Partial { rejected, message } = partial;
+        let sent = lock(&self.batch).spans;
+        // No collector can reject more spans than it got, nor fewer than none.
+        let count = usize::try_from(*rejected).map_or(sent, |count| count.min(sent));
+        if count > 0 || !message.is_empty() {
+            self.rejected.fetch_add(count, Ordering::Relaxed);
+            let odd = match i64::try_from(count) {
+                Ok(count) if count == *rejected => String::new(),
+                _ => format!(" (it says {rejected})"),
+            };
+            let message = answer::told(message, &self.settings);
             self.host.log(format_args!(
-                "warning: traces: the collector rejected {rejected} spans: {message:?}"
+                "warning: traces: the collector rejected {count} spans{odd}: {message:?}"
             ));
+        }
+    }
+
+    /// Logs a warning about the collector, unless it is the last one again and the collector has not
+    /// been well since.
+    fn complain(&self, warning: impl Fn(&str) -> String) {
+        let warning = warning(&self.settings.endpoint_shown());
+        let mut state = lock(&self.state);
+        if state.unwell.as_ref() != Some(&warning) {
+            self.host.log(format_args!("warning: traces: {warning}"));
+            state.unwell = Some(warning);
         }
     }
 
@@ -331,25 +436,22 @@ impl Delivery {
         let scheme = uri.scheme_str().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         let allowed = match self.settings.allowed_host.as_str() {
-            "" => String::new(),
+            // A login has no place there, but may have got there.
+            allowed if allowed.is_empty() || allowed.contains('@') => String::new(),
             allowed => format!(" (it is {allowed} now)"),
         };
         format!(
-            "the host does not allow requests to {uri}: set the variable \
+            "the host does not allow requests to {shown}: set the variable \
              collector_allowed_host={scheme}://{host}:{port}{allowed}",
+            shown = self.settings.endpoint_shown(),
             host = uri.host().unwrap_or_default()
         )
     }
 }
 
-/// Reads `Retry-After` in both of its forms (RFC 9110): seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+/// Returns a time after another one, or that one if no clock gets there.
+fn later(time: Instant, wait: Duration) -> Instant {
+    time.checked_add(wait).unwrap_or(time)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -360,11 +462,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry::trace::{Span as _, Tracer, TracerProvider};
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTracePartialSuccess, ExportTraceServiceResponse,
+    };
     use opentelemetry_sdk::trace::SdkTracerProvider;
+    use prost::Message;
 
     use super::*;
-    use crate::fake::{Answer, Fake};
+    use crate::fake::{Answer, End, Fake, attribute};
     use crate::settings::Tracing;
 
     struct Bench {
@@ -404,6 +510,23 @@ mod tests {
         fn log(&self) -> String {
             self.host.log().join("\n")
         }
+
+        /// The number of spans that the log tells of after a word, such as `dropped`.
+        fn told(&self, word: &str) -> usize {
+            let count = |line: &String| {
+                let (_, rest) = line.split_once(&format!("{word} "))?;
+                rest.split_once(" spans")?.0.parse::<usize>().ok()
+            };
+            self.host.log().iter().filter_map(count).sum()
+        }
+    }
+
+    /// An answer 200 with protobuf that tells of rejected spans.
+    fn rejected(rejected_spans: i64, message: &str) -> Answer {
+        let error_message = message.to_owned();
+        let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
+        let body = ExportTraceServiceResponse { partial_success }.encode_to_vec();
+        Answer::Whole(200, vec![("content-type", "application/x-protobuf".into())], body)
     }
 
     #[test]
@@ -439,6 +562,232 @@ mod tests {
         assert_eq!(times[..2], [0, 7000]);
         // The date is in whole seconds, and some real time has passed.
         assert!((66_000..=68_000).contains(&times[2]), "{times:?}");
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_the_budget() {
+        let far = ["86400", "18446744073709551615", "99999999999999999999999"];
+        for value in far.into_iter().chain(["Fri, 31 Dec 9999 23:59:59 GMT", "91", "90"]) {
+            let answers = (0..2).map(|_| Answer::Status(503, value.into()));
+            let bench = Bench::new(answers, &[]);
+            // The last attempt is a second before the budget is over, less what has really passed.
+            let near = |place: usize, expected: u128| {
+                let time = bench.times()[place];
+                assert!((expected - 500..=expected).contains(&time), "{value}: {time}");
+            };
+            bench.export(2);
+            assert_eq!(bench.times().len(), 2, "{value}");
+            near(1, 89_000);
+            assert_eq!(bench.told("dropped"), 2, "{value}: {}", bench.log());
+            let reason = "the collector answers 503 Service Unavailable; its Retry-After does not \
+                          fit into 90 s (trace_retry_budget)";
+            assert!(bench.log().ends_with(reason), "{}", bench.log());
+            // Later spans have a budget of their own, and are delivered once the collector is well.
+            bench.export(1);
+            assert_eq!(bench.times().len(), 3, "{value}");
+            near(2, 178_000);
+            assert_eq!(bench.told("dropped"), 2, "{value}: {}", bench.log());
+            assert!(bench.log().ends_with("the collector takes spans again"), "{}", bench.log());
+        }
+    }
+
+    #[test]
+    fn small_budget_has_a_last_attempt_too() {
+        let answers = [Answer::Status(503, "86400".into())];
+        let bench = Bench::new(answers, &[("trace_retry_budget", "2000")]);
+        bench.export(2);
+        let times = bench.times();
+        assert!(times.len() == 2 && (1300..=1500).contains(&times[1]), "{times:?}");
+        assert_eq!(bench.told("dropped"), 0, "{}", bench.log());
+    }
+
+    #[test]
+    fn retry_after_that_names_no_wait_leaves_the_usual_one() {
+        for (value, wait) in [
+            ("0", 1000),
+            ("-1", 1000),
+            ("", 1000),
+            ("soon", 1000),
+            ("0.001", 1000),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 1000),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", 1000),
+            ("Sun Nov  6 08:49:37 1994", 1000),
+            ("1.5", 1500),
+        ] {
+            let answers = (0..2).map(|_| Answer::Status(429, value.into()));
+            let bench = Bench::new(answers, &[]);
+            bench.export(1);
+            // Without a wait of the collector's own, that of the second failure is longer.
+            let second = if wait == 1000 && value != "0.001" { 2500 } else { 2 * wait };
+            assert_eq!(bench.times(), [0, wait, second], "{value}");
+            assert_eq!(bench.told("dropped"), 0, "{value}");
+        }
+    }
+
+    /// Every answer that a collector, a proxy or a load balancer can give: what the log says, and every
+    /// span is delivered, rejected or dropped, once.
+    #[test]
+    fn every_answer_counts_spans_once_and_ends_with_the_next_healthy_one() {
+        let html = || vec![("content-type", "text/html".to_owned())];
+        let json = || vec![("content-type", "application/json".to_owned())];
+        let to = |place: &str| vec![("location", place.to_owned())];
+        let status = |code| Answer::Status(code, String::new());
+        let said = r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"no"}}"#;
+        // With the spans that arrive, of four, and the number of attempts.
+        let cases = [
+            (status(200), "", 4, 1),
+            (status(202), "", 4, 1),
+            (status(204), "", 4, 1),
+            (Answer::Whole(200, json(), b"{}".to_vec()), "", 4, 1),
+            (
+                Answer::Whole(200, json(), said.into()),
+                "the collector rejected 3 spans: \"no\"",
+                1,
+                1,
+            ),
+            (rejected(1, "too \"long\"\n"), "rejected 1 spans: \"too \\\"long\\\"\\n\"", 3, 1),
+            (rejected(0, "slow down"), "rejected 0 spans: \"slow down\"", 4, 1),
+            (rejected(4, ""), "rejected 4 spans: \"\"", 0, 1),
+            (rejected(5, ""), "rejected 4 spans (it says 5): \"\"", 0, 1),
+            (
+                rejected(i64::MAX, "x"),
+                "rejected 4 spans (it says 9223372036854775807): \"x\"",
+                0,
+                1,
+            ),
+            (rejected(-1, "x"), "rejected 4 spans (it says -1): \"x\"", 0, 1),
+            (rejected(i64::MIN, "x"), "rejected 4 spans (it says -9223372036854775808)", 0, 1),
+            (
+                Answer::Whole(200, vec![], b"ok".to_vec()),
+                "is not OTLP; is a collector there?",
+                4,
+                1,
+            ),
+            (Answer::Whole(200, html(), b"<html>".to_vec()), "is not OTLP, but a page", 0, 1),
+            (Answer::Start(vec![], End::Break), "its answer stalls, breaks off", 4, 1),
+            (Answer::Start(vec![], End::Stall), "its answer stalls, breaks off", 4, 1),
+            (Answer::Start(vec![], End::Never), "or is too long", 4, 1),
+            (Answer::Start(b"<html>".to_vec(), End::Never), "is not OTLP, but a page", 0, 1),
+            (
+                Answer::Whole(301, to("https://c/v1/traces"), vec![]),
+                "to \"https://c/v1/traces\"",
+                0,
+                1,
+            ),
+            (Answer::Whole(307, to("/login"), vec![]), "to \"/login\"", 0, 1),
+            (
+                Answer::Whole(308, to("https://c/"), vec![]),
+                "otel_exporter_otlp_traces_endpoint",
+                0,
+                1,
+            ),
+            (status(304), "check jaeger_collector_host", 0, 1),
+            (status(400), "(jaeger_collector_host)", 0, 1),
+            (status(401), "set otel_exporter_otlp_headers", 0, 1),
+            (status(403), "(otel_exporter_otlp_headers)", 0, 1),
+            (status(404), "/v1/traces is appended to jaeger_collector_host", 0, 1),
+            (status(405), "/v1/traces is appended to jaeger_collector_host", 0, 1),
+            (status(408), "lower otel_bsp_max_export_batch_size (512 now)", 0, 1),
+            (status(411), "check jaeger_collector_host", 0, 1),
+            (status(413), "lower otel_bsp_max_export_batch_size (512 now)", 0, 1),
+            (status(415), "(jaeger_collector_host)", 0, 1),
+            (status(429), "429 Too Many Requests; trying again", 4, 2),
+            (status(500), "see the collector's log", 0, 1),
+            (status(501), "(jaeger_collector_host)", 0, 1),
+            (status(502), "502 Bad Gateway; trying again", 4, 2),
+            (status(503), "503 Service Unavailable; trying again", 4, 2),
+            (status(504), "504 Gateway Timeout; trying again", 4, 2),
+            (status(599), "see the collector's log", 0, 1),
+            (status(999), "see the collector's log", 0, 1),
+            (Answer::Refused, "the connection is refused; trying again", 4, 2),
+            (Answer::Silence, "no answer within 30000 ms; trying again", 4, 2),
+        ];
+        for (answer, line, arrive, attempts) in cases {
+            let case = format!("{answer:?}");
+            let bench = Bench::new([answer], &[]);
+            bench.export(4);
+            let log = bench.log();
+            assert!(log.contains(line) && (line.is_empty() == log.is_empty()), "{case}: {log}");
+            assert_eq!(bench.times().len(), attempts, "{case}: {log}");
+            let lost = bench.told("dropped") + bench.told("rejected");
+            assert_eq!(4 - lost, arrive, "{case}: {log}");
+            assert!(bench.host.taken() <= MAX_ANSWER + 4096, "{case}: {}", bench.host.taken());
+            // The next one is delivered, tells of the loss, and ends the matter.
+            bench.host.take_spans();
+            bench.export(1);
+            let [span] = bench.host.take_spans().try_into().expect("one span");
+            let told = attribute(&span, DROPPED_SPANS).map(|count| count.parse::<usize>());
+            assert_eq!(told, (lost > 0).then_some(Ok(lost)), "{case}");
+            let again =
+                bench.log().matches("info: traces: the collector takes spans again").count();
+            assert_eq!(again, usize::from(!log.is_empty() && !log.contains("rejected")), "{case}");
+            let log = bench.log();
+            bench.export(1);
+            assert_eq!(bench.log(), log, "{case}: nothing is left to say");
+            let [span] = bench.host.take_spans().try_into().expect("one span");
+            assert_eq!(attribute(&span, DROPPED_SPANS), None, "{case}: told once");
+        }
+    }
+
+    #[test]
+    fn body_of_an_answer_keeps_the_next_batch_waiting_for_seconds_only() {
+        let bench = Bench::new(
+            [Answer::Start(vec![], End::Stall), Answer::Start(vec![], End::Break)],
+            &[("otel_bsp_max_export_batch_size", "1")],
+        );
+        bench.export(3);
+        assert_eq!(bench.times(), [0, 5000, 5000]);
+    }
+
+    #[test]
+    fn same_complaint_is_logged_once_until_the_collector_is_well() {
+        let odd = || Answer::Whole(200, vec![], b"ok".to_vec());
+        let well = || Answer::Status(200, String::new());
+        let bench = Bench::new(
+            [odd(), odd(), well(), odd(), well()],
+            &[("otel_bsp_max_export_batch_size", "1")],
+        );
+        bench.export(6);
+        let starts = |line: &String| line.split(' ').next().unwrap_or_default().to_owned();
+        let kinds: Vec<String> = bench.host.log().iter().map(starts).collect();
+        assert_eq!(kinds, ["warning:", "info:", "warning:", "info:"], "{}", bench.log());
+    }
+
+    #[test]
+    fn messages_of_the_collector_repeat_no_credential() {
+        let message = "the token hunter2 has expired";
+        let refused = Answer::Whole(302, vec![("location", "/hunter2".into())], vec![]);
+        let settings = [
+            ("otel_exporter_otlp_headers", "authorization=Bearer%20hunter2"),
+            ("otel_exporter_otlp_traces_endpoint", "http://c:4318/v1/traces?key=hunter3"),
+        ];
+        let bench = Bench::new([rejected(1, message), refused, Answer::Refused], &settings);
+        for _ in 0..3 {
+            bench.export(1);
+        }
+        let log = bench.log();
+        assert!(log.contains("the token … has expired") && log.contains("\"/…\""), "{log}");
+        assert!(log.contains("http://c:4318/v1/traces?…: the connection is refused"), "{log}");
+        assert!(!log.contains("hunter"), "{log}");
+    }
+
+    /// A host that slept for an hour, or whose clock was set: the spans have one attempt all the same.
+    #[test]
+    fn late_batch_is_sent_once() {
+        for (answer, sent) in [(Answer::Status(200, String::new()), true), (Answer::Refused, false)]
+        {
+            let bench = Bench::new([answer], &[]);
+            let mut span = bench.provider.tracer("test").start("span");
+            span.end_with_timestamp(SystemTime::now() - Duration::from_secs(3600));
+            bench.export(0);
+            assert_eq!(bench.times(), [0]);
+            assert_eq!(bench.told("dropped"), usize::from(!sent), "{}", bench.log());
+        }
+        let bench = Bench::new([], &[]);
+        let mut span = bench.provider.tracer("test").start("span");
+        span.end_with_timestamp(SystemTime::now() + Duration::from_secs(1 << 40));
+        bench.export(0);
+        assert_eq!(bench.host.spans_sent(), [1]);
     }
 
     #[test]

@@ -2,18 +2,23 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
 use http::{Request, Response, header};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::host::{Host, SendError};
+use crate::host::{Body, Host, SendError};
+
+/// Bytes of a piece of an endless answer.
+const PIECE: usize = 4096;
 
 #[derive(Debug)]
 pub struct Fake {
@@ -23,6 +28,8 @@ pub struct Fake {
     /// The time of each request, and its body.
     requests: Mutex<Vec<(Duration, Bytes)>>,
     log: Mutex<Vec<String>>,
+    /// Bytes taken of endless answers.
+    taken: Arc<AtomicUsize>,
 }
 
 /// An answer of the collector.
@@ -30,10 +37,25 @@ pub struct Fake {
 pub enum Answer {
     /// A status, and the header `Retry-After`.
     Status(u16, String),
+    /// A status with headers and a body.
+    Whole(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// 200 with the start of a body that ends in this way.
+    Start(Vec<u8>, End),
     /// A refused connection.
     Refused,
     /// None at all.
     Silence,
+}
+
+/// The end of a body that is not complete.
+#[derive(Debug)]
+pub enum End {
+    /// The connection breaks.
+    Break,
+    /// Nothing more comes.
+    Stall,
+    /// It goes on for ever.
+    Never,
 }
 
 impl Fake {
@@ -45,6 +67,7 @@ impl Fake {
             answers: Mutex::new(answers.into_iter().collect()),
             requests: Mutex::default(),
             log: Mutex::default(),
+            taken: Arc::default(),
         }
     }
 
@@ -53,22 +76,34 @@ impl Fake {
         lock(&self.requests).iter().map(|(time, _)| time.as_millis()).collect()
     }
 
+    /// The number of spans in each request so far.
+    pub fn spans_sent(&self) -> Vec<usize> {
+        let requests = lock(&self.requests);
+        requests.iter().map(|(_, body)| spans(body.clone()).len()).collect()
+    }
+
     /// The spans of all requests so far, which are forgotten.
     pub fn take_spans(&self) -> Vec<Span> {
         let requests = std::mem::take(&mut *lock(&self.requests));
-        requests
-            .into_iter()
-            .map(|(_, body)| ExportTraceServiceRequest::decode(body).expect("OTLP"))
-            .flat_map(|export| export.resource_spans)
-            .flat_map(|of_resource| of_resource.scope_spans)
-            .flat_map(|of_scope| of_scope.spans)
-            .collect()
+        requests.into_iter().flat_map(|(_, body)| spans(body)).collect()
     }
 
     /// The lines of the log.
     pub fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
     }
+
+    /// The number of bytes that were taken of endless answers.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+fn spans(body: Bytes) -> Vec<Span> {
+    let export = ExportTraceServiceRequest::decode(body).expect("OTLP");
+    let of_resource = export.resource_spans.into_iter();
+    let of_scope = of_resource.flat_map(|of_resource| of_resource.scope_spans);
+    of_scope.flat_map(|of_scope| of_scope.spans).collect()
 }
 
 /// An attribute's value as text.
@@ -98,18 +133,43 @@ impl Host for Fake {
         *lock(&self.slept) += duration;
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError> {
         lock(&self.requests).push((*lock(&self.slept), request.into_body()));
         let answer = lock(&self.answers).pop_front();
-        match answer.unwrap_or(Answer::Status(200, String::new())) {
-            Answer::Status(status, retry_after) => {
-                let response = Response::builder().status(status);
-                let response = response.header(header::RETRY_AFTER, retry_after);
-                Ok(response.body(Bytes::new()).expect("a response"))
+        let (status, headers, body, end) =
+            match answer.unwrap_or(Answer::Whole(200, Vec::new(), Vec::new())) {
+                Answer::Status(status, retry_after) => {
+                    (status, vec![(header::RETRY_AFTER.as_str(), retry_after)], Vec::new(), None)
+                }
+                Answer::Whole(status, headers, body) => (status, headers, body, None),
+                Answer::Start(body, end) => (200, Vec::new(), body, Some(end)),
+                Answer::Refused => {
+                    return Err(SendError::Failed("the connection is refused".into()));
+                }
+                Answer::Silence => std::future::pending().await,
+            };
+        let start = stream::iter([Ok(Bytes::from(body))]);
+        let body: Body = match end {
+            None => Box::pin(start),
+            Some(End::Break) => {
+                let cut = SendError::Failed("the connection was cut".into());
+                Box::pin(start.chain(stream::iter([Err(cut)])))
             }
-            Answer::Refused => Err(SendError::Failed("the connection is refused".into())),
-            Answer::Silence => std::future::pending().await,
-        }
+            Some(End::Stall) => Box::pin(start.chain(stream::pending())),
+            Some(End::Never) => {
+                let taken = self.taken.clone();
+                Box::pin(start.chain(stream::repeat_with(move || {
+                    taken.fetch_add(PIECE, Ordering::Relaxed);
+                    Ok(Bytes::from_static(&[b'x'; PIECE]))
+                })))
+            }
+        };
+        let response = headers
+            .into_iter()
+            .fold(Response::builder().status(status), |response, (name, value)| {
+                response.header(name, value)
+            });
+        Ok(response.body(body).expect("a response"))
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {

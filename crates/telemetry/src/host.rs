@@ -1,11 +1,16 @@
 //! The host as tracing needs it: a trait, so that everything else runs without a real one.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::Stream;
 use http::{Request, Response};
+
+/// The body of a response, piece by piece. An error ends it.
+pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, SendError>> + Send>>;
 
 /// Random numbers, time, the network and a log.
 #[async_trait]
@@ -19,19 +24,18 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// Waits.
     async fn sleep(&self, duration: Duration);
 
-    /// Sends a request and reads its response, at most [`MAX_RESPONSE_BYTES`] of the body.
+    /// Sends a request and returns its response as soon as the head is there.
+    ///
+    /// The body may be slow, endless, or break: the caller bounds what it reads of it. The head says
+    /// already if the request was taken.
     ///
     /// # Errors
     /// Every [`SendError`].
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError>;
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError>;
 
     /// Writes a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);
 }
-
-/// Bytes of a collector's response that are read. Its message about rejected spans is a sentence;
-/// anything longer than this comes from no collector.
-pub const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// The reason why a request was not sent, or its response not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,11 +12,12 @@
 //! | [`settings`] | the `OTEL_*` settings and a few more: their table, and [`Tracing`](settings::Tracing) made of it |
 //! | [`host`] | what tracing needs of a host: random numbers, time, the network, a log |
 //! | `provider` | [`Telemetry`]: sampler, ids, resource, queue and export of one instance |
-//! | `propagation` | the caller's span, from a request's headers |
+//! | `propagation` | the caller's span, from a request's headers: W3C Trace Context and Baggage, B3 |
 //! | `span` | [`Span`], a value; it ends when it is dropped |
 //! | `server` | a request's root span: [`Telemetry::server_span`], [`Span::respond`] |
 //! | `queue` | ended spans, bounded in number |
 //! | [`export`] | batches to the collector, with retries, bounded in time |
+//! | `answer` | the collector's answers: what becomes of the spans, what to do |
 //!
 //! # Use
 //!
@@ -77,6 +78,7 @@
 //!   lives after its last request by the retry budget. Dropped spans are counted, logged and reported in
 //!   the attribute [`export::DROPPED_SPANS`] of a later span.
 
+mod answer;
 pub mod export;
 #[cfg(test)]
 mod fake;

@@ -1,208 +1,196 @@
-//! The caller's span: the W3C headers `traceparent`, `tracestate` and `baggage`.
+//! The caller's span, from a request's headers.
 //!
-//! Headers are read as strictly as W3C Trace Context asks for, which the SDK's propagators are not. A
-//! malformed header is no error: the request starts a trace of its own.
+//! Headers are read by the letter of their specifications, which the SDK's propagators do not do. A
+//! malformed header is no error: the request starts a trace of its own. In a list, a malformed or
+//! superfluous member is left out, and the others stay.
 
-use http::header::{HeaderMap, HeaderValue};
+mod b3;
+mod baggage;
+mod trace_context;
+
+use http::header::HeaderMap;
 use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, TextMapCompositePropagator, TextMapPropagator};
-use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry::baggage::BaggageExt;
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample};
 
-use crate::settings::Settings;
+use crate::settings::{Propagator, Settings};
 
-/// Longest `tracestate` that is read. W3C Trace Context asks for at least 512 characters.
-const MAX_TRACESTATE: usize = 512;
+/// Optional whitespace around the parts of a header (RFC 9110).
+const SPACE: [char; 2] = [' ', '\t'];
 
 /// Reads the caller's span from a request's headers.
 #[derive(Debug)]
-pub(crate) struct Propagator(TextMapCompositePropagator);
+pub(crate) struct Propagation {
+    propagators: Vec<Propagator>,
+    /// Decides where a caller leaves the decision to this service.
+    sampler: Sampler,
+}
 
-impl Propagator {
-    pub(crate) fn new(settings: &Settings) -> Propagator {
-        let mut propagators: Vec<Box<dyn TextMapPropagator + Send + Sync>> = Vec::new();
-        if settings.trace_context {
-            propagators.push(Box::new(TraceContextPropagator::new()));
-        }
-        if settings.baggage {
-            propagators.push(Box::new(BaggagePropagator::new()));
-        }
-        Propagator(TextMapCompositePropagator::new(propagators))
+impl Propagation {
+    pub(crate) fn new(settings: &Settings) -> Propagation {
+        let (propagators, sampler) = (settings.propagators.clone(), settings.sampler.clone());
+        Propagation { propagators, sampler }
     }
 
-    /// Returns the context that the headers name, an empty one if they name none.
+    /// Returns the context that the headers name, an empty one if they name none. Of several parents,
+    /// that of the last propagator counts.
     pub(crate) fn parent(&self, headers: &HeaderMap) -> Context {
-        self.0.extract_with_context(&Context::new(), &Headers::read(headers))
+        self.propagators.iter().fold(Context::new(), |context, propagator| {
+            let parent = match propagator {
+                Propagator::TraceContext => trace_context::parent(headers),
+                Propagator::B3 => b3::parent(headers, |trace| self.decide(trace)),
+                Propagator::Baggage => return context.with_baggage(baggage::members(headers)),
+            };
+            match parent {
+                Some(parent) => with_parent(&context, parent),
+                None => context,
+            }
+        })
+    }
+
+    /// Decides about sampling as for a trace that starts here.
+    fn decide(&self, trace: TraceId) -> bool {
+        let result = self.sampler.should_sample(None, trace, "", &SpanKind::Server, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
     }
 }
 
-/// The headers of propagation, without those that are malformed or too long.
-struct Headers {
-    trace_parent: Option<String>,
-    trace_state: Option<String>,
-    baggage: Option<String>,
+fn with_parent(context: &Context, parent: SpanContext) -> Context {
+    let random = RandomTraceId(parent.trace_flags() & RandomTraceId::FLAG);
+    context.with_remote_span_context(parent).with_value(random)
 }
 
-impl Headers {
-    fn read(headers: &HeaderMap) -> Headers {
-        // Several headers of a list are one list (RFC 9110).
-        let list = |name| {
-            let values: Option<Vec<&str>> =
-                headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
-            values.map(|values| values.join(","))
-        };
-        let mut parents = headers.get_all("traceparent").iter();
-        let trace_parent = match (parents.next().map(HeaderValue::to_str), parents.next()) {
-            (Some(Ok(parent)), None) if is_well_formed(parent) => Some(parent.to_owned()),
-            _ => None,
-        };
-        Headers {
-            trace_parent,
-            trace_state: list("tracestate").filter(|list| list.len() <= MAX_TRACESTATE),
-            // The SDK limits its length: 8192 bytes, as W3C Baggage asks for.
-            baggage: list("baggage"),
-        }
+/// The flag that says that a caller's trace id is random (W3C Trace Context, level 2), if it is set.
+///
+/// It belongs to the trace, but the SDK forgets it where the trace is not sampled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RandomTraceId(TraceFlags);
+
+impl RandomTraceId {
+    const FLAG: TraceFlags = TraceFlags::new(0b10);
+
+    /// Returns the flag of the caller's span that a context stems from; no flag without such a span.
+    pub(crate) fn of(context: &Context) -> TraceFlags {
+        context.get::<RandomTraceId>().map_or(TraceFlags::NOT_SAMPLED, |random| random.0)
     }
 }
 
-/// True if a `traceparent` has the fields' lengths, in lower case. A later version may have more
-/// after them. The SDK judges the fields' values.
-fn is_well_formed(parent: &str) -> bool {
-    let mut fields = parent.split('-');
-    let hexadecimal = |field: Option<&str>, length| {
-        let lower = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        field.is_some_and(|field| field.len() == length && field.bytes().all(lower))
-    };
-    [2, 32, 16, 2].into_iter().all(|length| hexadecimal(fields.next(), length))
-        && (fields.next().is_none() || !parent.starts_with("00"))
+/// Returns the text of a header that may stand only once, without space around it.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.to_str().ok()?.trim_matches(SPACE)),
+        _ => None,
+    }
 }
 
-impl Extractor for Headers {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            "traceparent" => self.trace_parent.as_deref(),
-            "tracestate" => self.trace_state.as_deref(),
-            "baggage" => self.baggage.as_deref(),
-            _ => None,
-        }
-    }
+/// Returns the members of a list, which may be spread over several headers (RFC 9110), without space
+/// around them. Those that are empty or not text are left out.
+fn members<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let text = members.filter_map(|member| std::str::from_utf8(member).ok());
+    text.map(|member| member.trim_matches(SPACE)).filter(|member| !member.is_empty())
+}
 
-    fn keys(&self) -> Vec<&str> {
-        ["traceparent", "tracestate", "baggage"].to_vec()
-    }
+/// True if a text is of lower-case hexadecimal digits, and has this length.
+fn is_hexadecimal(text: &str, length: usize) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == length && text.bytes().all(is_digit)
+}
+
+/// Returns the id of a trace in 32 digits; all zeros are none.
+fn trace_id(text: &str) -> Option<TraceId> {
+    let id = TraceId::from_hex(text).ok().filter(|_| is_hexadecimal(text, 32))?;
+    (id != TraceId::INVALID).then_some(id)
+}
+
+/// Returns the id of a span in 16 digits; all zeros are none.
+fn span_id(text: &str) -> Option<SpanId> {
+    let id = SpanId::from_hex(text).ok().filter(|_| is_hexadecimal(text, 16))?;
+    (id != SpanId::INVALID).then_some(id)
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::baggage::BaggageExt;
-    use opentelemetry::trace::TraceContextExt;
+    use http::HeaderValue;
 
     use super::*;
     use crate::settings::Tracing;
 
-    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-    const SPAN: &str = "b7ad6b7169203331";
+    pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    pub(super) const SPAN: &str = "b7ad6b7169203331";
 
-    /// Reads headers with the propagators of a setting, as the caller's context.
-    fn parent_with(propagators: &str, headers: &[(&'static str, &str)]) -> Context {
+    /// Reads headers with some settings, as the caller's context.
+    pub(super) fn parent_with(settings: &[(&str, &str)], headers: &[(&str, &str)]) -> Context {
         let lookup = |name: &str| match name {
             "jaeger_collector_host" => Some("collector".to_owned()),
-            "otel_propagators" => Some(propagators.to_owned()),
-            _ => None,
+            name => settings.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()),
         };
-        let (Tracing::On(settings), _) = Tracing::read("test", lookup) else { panic!("off") };
+        let (Tracing::On(settings), warnings) = Tracing::read("test", lookup) else {
+            panic!("off")
+        };
+        assert_eq!(warnings, Vec::<String>::new());
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, HeaderValue::from_str(value).expect("a value"));
+            let name: http::HeaderName = name.parse().expect("a name");
+            // Not only text: a client sends what it wants.
+            map.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
-        Propagator::new(&settings).parent(&map)
+        Propagation::new(&settings).parent(&map)
     }
 
-    fn parent(headers: &[(&'static str, &str)]) -> Context {
-        parent_with("", headers)
+    pub(super) fn parent(headers: &[(&str, &str)]) -> Context {
+        parent_with(&[], headers)
     }
 
     /// The id of the caller's trace, if it is taken from the headers.
-    fn trace_of(context: &Context) -> Option<String> {
+    pub(super) fn trace_of(context: &Context) -> Option<String> {
         let span = context.span().span_context().clone();
         span.is_valid().then(|| span.trace_id().to_string())
     }
 
     #[test]
-    fn well_formed_traceparent_is_the_parent() {
-        let own = format!("00-{TRACE}-{SPAN}-01");
-        let context = parent(&[("traceparent", &own)]);
-        assert_eq!(trace_of(&context).as_deref(), Some(TRACE));
-        let span = context.span().span_context().clone();
-        assert_eq!((span.span_id().to_string().as_str(), span.is_sampled()), (SPAN, true));
-        assert!(span.is_remote());
-        let later = format!("01-{TRACE}-{SPAN}-01-more");
-        assert_eq!(trace_of(&parent(&[("traceparent", &later)])).as_deref(), Some(TRACE));
-    }
-
-    #[test]
-    fn malformed_traceparent_is_ignored() {
-        for malformed in [
-            String::new(),
-            "00".into(),
-            format!("00-{TRACE}-{SPAN}"),
-            format!("00-{TRACE}-{SPAN}-01-more"),
-            format!("ff-{TRACE}-{SPAN}-01"),
-            format!("0-{TRACE}-{SPAN}-01"),
-            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
-            format!("00-{}-{SPAN}-01", "0".repeat(32)),
-            format!("00-{TRACE}-{}-01", "0".repeat(16)),
-            format!("00-{}-{SPAN}-01", &TRACE[1..]),
-            format!("00-{TRACE}-{SPAN}-1"),
-            format!("00-{TRACE}-{SPAN}-0x"),
-        ] {
-            assert_eq!(trace_of(&parent(&[("traceparent", &malformed)])), None, "{malformed}");
-        }
-    }
-
-    #[test]
-    fn two_traceparents_are_none() {
-        let own = format!("00-{TRACE}-{SPAN}-01");
-        assert_eq!(trace_of(&parent(&[("traceparent", &own), ("traceparent", &own)])), None);
-    }
-
-    #[test]
-    fn tracestate_and_baggage_are_read_up_to_their_limits() {
-        let own = format!("00-{TRACE}-{SPAN}-01");
-        let state = |members: &[&str]| {
-            let headers = members.iter().map(|member| ("tracestate", *member));
-            let headers: Vec<_> = headers.chain([("traceparent", own.as_str())]).collect();
-            let context = parent(&headers);
-            assert_eq!(trace_of(&context).as_deref(), Some(TRACE), "the parent stays");
-            context.span().span_context().trace_state().header()
-        };
-        assert_eq!(state(&["a=1", "b=2"]), "a=1,b=2", "two headers are one list");
-        // A value may have 256 characters (W3C Trace Context).
-        let longest = format!("a={},b={}", "x".repeat(252), "y".repeat(255));
-        assert_eq!(longest.len(), MAX_TRACESTATE);
-        assert_eq!(state(&[&longest]), longest);
-        assert_eq!(state(&[&format!("{longest}y")]), "");
-        assert_eq!(state(&["??,="]), "");
-
-        let baggage = |value: &str| {
-            let context = parent(&[("baggage", value)]);
-            context.baggage().get("a").map(|value| value.as_str().len())
-        };
-        let longest = format!("a={}", "x".repeat(8190));
-        assert_eq!(baggage(&longest), Some(8190));
-        assert_eq!(baggage(&format!("{longest}x")), None);
-    }
-
-    #[test]
     fn propagators_follow_the_setting() {
-        let own = format!("00-{TRACE}-{SPAN}-01");
-        let headers = [("traceparent", own.as_str()), ("baggage", "a=b")];
+        let (own, single) =
+            (format!("00-{TRACE}-{SPAN}-01"), format!("{}-{SPAN}-1", "b".repeat(32)));
+        let headers = [("traceparent", own.as_str()), ("baggage", "a=b"), ("b3", single.as_str())];
         let read = |propagators| {
-            let context = parent_with(propagators, &headers);
-            (trace_of(&context).is_some(), context.baggage().get("a").is_some())
+            let context = parent_with(&[("otel_propagators", propagators)], &headers);
+            let trace = trace_of(&context).map(|trace| trace[..1].to_owned());
+            (trace.unwrap_or_default(), context.baggage().get("a").is_some())
         };
-        assert_eq!(read(""), (true, true));
-        assert_eq!(read("tracecontext"), (true, false));
-        assert_eq!(read("baggage"), (false, true));
-        assert_eq!(read("none"), (false, false));
+        for (propagators, trace, baggage) in [
+            ("", "0", true),
+            ("tracecontext", "0", false),
+            ("baggage", "", true),
+            ("none", "", false),
+            ("b3", "b", false),
+            ("B3Multi", "b", false),
+            ("tracecontext,baggage,b3", "b", true),
+            ("b3,baggage,tracecontext", "0", true),
+        ] {
+            assert_eq!(read(propagators), (trace.to_owned(), baggage), "{propagators}");
+        }
+        // The first one counts if the last one finds none.
+        let setting = [("otel_propagators", "tracecontext,b3")];
+        let context = parent_with(&setting, &[("traceparent", &own), ("b3", "malformed")]);
+        assert_eq!(trace_of(&context).as_deref(), Some(TRACE));
+    }
+
+    #[test]
+    fn names_of_headers_are_read_in_any_case_and_others_are_not() {
+        let own = format!("00-{TRACE}-{SPAN}-01");
+        for name in ["traceparent", "TraceParent", "TrAcEpArEnT", "TRACEPARENT"] {
+            assert_eq!(trace_of(&parent(&[(name, &own)])).as_deref(), Some(TRACE), "{name}");
+        }
+        for name in ["trace-parent", "trace.parent", "trace_parent"] {
+            assert_eq!(trace_of(&parent(&[(name, &own)])), None, "{name}");
+        }
+        for (name, read) in [("TraceState", "a=1"), ("trace-state", ""), ("trace.state", "")] {
+            let context = parent(&[("traceparent", &own), (name, "a=1")]);
+            assert_eq!(context.span().span_context().trace_state().header(), read, "{name}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{IdGenerator, SdkTracer, SdkTracerProvider};
 
 use crate::export::Export;
 use crate::host::{self, Host};
-use crate::propagation::Propagator;
+use crate::propagation::Propagation;
 use crate::queue::Queue;
 use crate::settings::Settings;
 
@@ -21,7 +21,7 @@ pub struct Telemetry {
     pub(crate) tracer: SdkTracer,
     // Spans are recorded only while it lives.
     _provider: SdkTracerProvider,
-    pub(crate) propagator: Propagator,
+    pub(crate) propagation: Propagation,
     pub(crate) excluded_routes: Vec<String>,
     export: Export,
     pub(crate) host: Arc<dyn Host>,
@@ -52,12 +52,14 @@ impl Telemetry {
         let scope = InstrumentationScope::builder(scope).with_version(version);
         host.log(format_args!(
             "info: traces: on, to {}, sampler {}, service {} {version}",
-            settings.endpoint, settings.sampler_name, settings.service_name,
+            settings.endpoint_shown(),
+            settings.sampler_name,
+            settings.service_name,
         ));
         Ok(Telemetry {
             tracer: provider.tracer_with_scope(scope.build()),
             _provider: provider,
-            propagator: Propagator::new(settings),
+            propagation: Propagation::new(settings),
             excluded_routes: settings.excluded_routes.clone(),
             export,
             host,

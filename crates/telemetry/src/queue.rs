@@ -59,7 +59,7 @@ impl SpanProcessor for Queue {
         if inner.spans.len() < inner.size {
             inner.spans.push_back(span);
         } else {
-            inner.overflowed += 1;
+            inner.overflowed = inner.overflowed.saturating_add(1);
         }
     }
 

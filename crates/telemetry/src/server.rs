@@ -13,6 +13,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 
 use crate::host;
+use crate::propagation::RandomTraceId;
 use crate::provider::Telemetry;
 use crate::span::Span;
 
@@ -77,7 +78,7 @@ impl Telemetry {
         }
         let verb = known.unwrap_or("HTTP");
         let name = route.map_or(verb.to_owned(), |route| format!("{verb} {route}"));
-        let parent = self.propagator.parent(headers);
+        let parent = self.propagation.parent(headers);
         Span::start(&self.tracer, &parent, name, SpanKind::Server, incoming.started, attributes)
     }
 }
@@ -85,6 +86,9 @@ impl Telemetry {
 impl Span {
     /// Completes a request's root span with its response, and names the span to the caller in the
     /// header `traceparent`. Only a status from 500 on is an error of the server.
+    ///
+    /// A caller's flag of a random trace id is kept, also where the trace is not sampled (W3C Trace
+    /// Context, level 2).
     pub fn respond<B>(&self, response: &mut Response<B>) {
         let Some(context) = self.context() else { return };
         let span = context.span();
@@ -96,7 +100,9 @@ impl Span {
             span.set_status(Status::error(""));
         }
         let own = span.span_context();
-        let (trace, id, flags) = (own.trace_id(), own.span_id(), own.trace_flags().to_u8());
+        let (trace, id) = (own.trace_id(), own.span_id());
+        let flags = own.trace_flags() | RandomTraceId::of(context);
+        let flags = flags.to_u8();
         if let Ok(value) = HeaderValue::try_from(format!("00-{trace}-{id}-{flags:02x}")) {
             response.headers_mut().insert("traceparent", value);
         }
@@ -297,6 +303,32 @@ mod tests {
         assert_eq!(span, None);
         let own = response.headers()["traceparent"].to_str().expect("text").to_owned();
         assert!(own.starts_with(&parent[..36]) && own.ends_with("-00"), "{own}");
+    }
+
+    #[test]
+    fn flag_of_a_random_trace_id_is_kept() {
+        let bench = Bench::new(&[]);
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-";
+        for (flags, own, sampled) in
+            [("00", "00", false), ("01", "01", true), ("02", "02", false), ("03", "03", true)]
+        {
+            let traced = request("GET", "/", &[("traceparent", &format!("{parent}{flags}"))]);
+            let (span, response) = bench.serve(&traced, Some("/"), 200);
+            assert_eq!(span.is_some(), sampled, "{flags}");
+            let header = response.headers()["traceparent"].to_str().expect("text");
+            assert!(header.ends_with(&format!("-{own}")), "{flags}: {header}");
+        }
+    }
+
+    #[test]
+    fn odd_hosts_of_a_client_are_no_harm() {
+        let bench = Bench::new(&[]);
+        for host in [
+            "", "[", "[::1]:80", "a@[b]", "[a@b]", "a[b]c", ":80", "a:99999", "a:b", "a b", "a/b",
+            "@",
+        ] {
+            bench.root(&request("GET", "/", &[("host", host)]), Some("/"), 200);
+        }
     }
 
     #[test]

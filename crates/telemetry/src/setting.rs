@@ -8,6 +8,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+/// Longest part of a value that a warning repeats, in characters: enough to find it by.
+const MAX_SHOWN: usize = 100;
+/// Largest whole number below which an f64 is exact.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// The declaration of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting<K = Kind> {
@@ -63,7 +68,7 @@ pub struct Flag {
     pub unset: &'static str,
 }
 
-/// A number, such as `0.5` or `2e6`.
+/// A number, such as `0.5`, `.5` or `2e6`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number {
     /// The value if it is unset or invalid.
@@ -76,7 +81,7 @@ pub struct Number {
     pub unit: &'static str,
 }
 
-/// A whole number.
+/// A whole number, such as `1000` or `1e3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whole {
     /// The value if it is unset or invalid.
@@ -89,7 +94,7 @@ pub struct Whole {
     pub unit: &'static str,
 }
 
-/// One of a few words.
+/// One of a few words, in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The words.
@@ -98,12 +103,12 @@ pub struct Choice {
     pub default: &'static str,
 }
 
-/// A comma-separated list of a few words.
+/// A comma-separated list of a few words, in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choices {
     /// The words.
     pub choices: &'static [&'static str],
-    /// The list if it is unset.
+    /// The list if it is unset, or if none of its words is a choice.
     pub default: &'static str,
 }
 
@@ -170,6 +175,19 @@ impl<K: Copy> Setting<K> {
     /// Returns the name as an environment variable: in capitals.
     pub fn environment_name(&self) -> String {
         self.name.to_ascii_uppercase()
+    }
+}
+
+impl<K> Setting<K> {
+    /// Returns a value of this setting as a warning may repeat it: in quotes, and cut. A secret one is
+    /// not repeated.
+    pub(crate) fn shown(&self, value: &str) -> String {
+        if self.secret {
+            return "something else".to_owned();
+        }
+        let start: String = value.chars().take(MAX_SHOWN).collect();
+        let rest = if start.len() < value.len() { "…" } else { "" };
+        format!("{start:?}{rest}")
     }
 }
 
@@ -274,7 +292,8 @@ impl Kind {
 /// Values come from a lookup by name, not from `std::env`: in a component, the environment that
 /// `std` sees is the one that was cached when the component was frozen.
 ///
-/// An empty value counts as unset.
+/// An empty value counts as unset. Space around a value does not count, nor do quotes around all of it,
+/// which some tools take over from a file of environment variables.
 pub struct Values<L> {
     lookup: L,
     warnings: Vec<String>,
@@ -299,7 +318,7 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
     /// Returns the value of a setting as text, if it is set.
     pub fn text<K>(&self, setting: &Setting<K>) -> Option<String> {
         let value = (self.lookup)(setting.name)?;
-        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+        Some(unquoted(value.trim()).to_owned()).filter(|value| !value.is_empty())
     }
 
     /// Returns the first of two settings that is set.
@@ -310,29 +329,33 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
     /// Returns the value of a number, or its default.
     pub fn number(&mut self, setting: &Setting<Number>) -> f64 {
         let Number { default, min, max, .. } = setting.kind;
-        self.within(setting, "number", default, min..=max)
+        // Adding zero makes 0 of -0.
+        let parse = |value: &str| value.parse().ok().map(|number: f64| number + 0.0);
+        self.within(setting, "number", default, min..=max, parse)
     }
 
     /// Returns the value of a whole number, or its default.
     pub fn whole(&mut self, setting: &Setting<Whole>) -> usize {
         let Whole { default, min, max, .. } = setting.kind;
-        self.within(setting, "whole number", default, min..=max)
+        self.within(setting, "whole number", default, min..=max, whole)
     }
 
-    fn within<K, N: FromStr + PartialOrd + Display>(
+    fn within<K, N: PartialOrd + Display>(
         &mut self,
         setting: &Setting<K>,
         kind: &str,
         default: N,
         range: RangeInclusive<N>,
+        parse: impl Fn(&str) -> Option<N>,
     ) -> N {
         let Some(value) = self.text(setting) else { return default };
-        match value.parse() {
-            Ok(number) if range.contains(&number) => number,
+        match parse(&value) {
+            Some(number) if range.contains(&number) => number,
             _ => {
                 let (min, max) = range.into_inner();
+                let found = setting.shown(&value);
                 let reason = format!(
-                    "expected a {kind} from {min} to {max}, found {value:?}; the default {default} \
+                    "expected a {kind} from {min} to {max}, found {found}; the default {default} \
                      is used"
                 );
                 self.warn(setting, reason);
@@ -347,7 +370,8 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
         let value = self.text(setting)?;
         let flag = bool::from_str(&value.to_ascii_lowercase()).ok();
         if flag.is_none() {
-            self.warn(setting, format!("expected true or false, found {value:?}; it is ignored"));
+            let found = setting.shown(&value);
+            self.warn(setting, format!("expected true or false, found {found}; it is ignored"));
         }
         flag
     }
@@ -356,28 +380,38 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
     pub fn choice(&mut self, setting: &Setting<Choice>) -> &'static str {
         let Choice { choices, default } = setting.kind;
         let Some(value) = self.text(setting) else { return default };
-        choices.iter().copied().find(|choice| *choice == value).unwrap_or_else(|| {
-            let expected = choices.join(", ");
-            let reason = format!("expected {expected}, found {value:?}; {default} is used");
+        let is_value = |choice: &&str| choice.eq_ignore_ascii_case(&value);
+        choices.iter().copied().find(is_value).unwrap_or_else(|| {
+            let (expected, found) = (choices.join(", "), setting.shown(&value));
+            let reason = format!("expected {expected}, found {found}; {default} is used");
             self.warn(setting, reason);
             default
         })
     }
 
-    /// Returns the words of a list; those that are no choices are left out.
+    /// Returns the words of a list. Those that are no choices are left out; one warning names them
+    /// all. If no other is left, the default counts.
     pub fn choices(&mut self, setting: &Setting<Choices>) -> Vec<&'static str> {
         let Choices { choices, default } = setting.kind;
-        let value = self.text(setting).unwrap_or(default.to_owned());
-        let mut chosen = Vec::new();
-        for word in list(&value) {
-            match choices.iter().find(|choice| **choice == word) {
-                Some(choice) => chosen.push(*choice),
-                None => {
-                    let expected = choices.join(", ");
-                    let reason = format!("expected {expected}, found {word:?}; it is ignored");
-                    self.warn(setting, reason);
-                }
-            }
+        let choice = |word: &String| {
+            choices.iter().copied().find(|choice| choice.eq_ignore_ascii_case(word))
+        };
+        let words = list(&self.text(setting).unwrap_or_default());
+        let mut chosen: Vec<&str> = words.iter().filter_map(choice).collect();
+        let unknown: Vec<_> = words.iter().filter(|word| choice(word).is_none()).collect();
+        let defaults = chosen.is_empty();
+        if defaults {
+            chosen = list(default).iter().filter_map(choice).collect();
+        }
+        if !unknown.is_empty() {
+            let found: Vec<_> = unknown.iter().map(|word| setting.shown(word)).collect();
+            let (expected, found) = (choices.join(", "), found.join(", "));
+            let effect = match unknown.len() {
+                _ if defaults => format!("{default} is used"),
+                1 => "it is ignored".to_owned(),
+                _ => "they are ignored".to_owned(),
+            };
+            self.warn(setting, format!("expected {expected}, found {found}; {effect}"));
         }
         chosen
     }
@@ -386,6 +420,26 @@ impl<L: Fn(&str) -> Option<String>> Values<L> {
     pub fn list(&self, setting: &Setting<Text>) -> Vec<String> {
         list(&self.text(setting).unwrap_or_default())
     }
+}
+
+/// Returns a text without the quotes around all of it, if there are any.
+pub(crate) fn unquoted(text: &str) -> &str {
+    let inside = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    // With more of them inside, the outer two may not belong together.
+    let whole = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| inside(quote).filter(|text| !text.contains(quote)));
+    whole.map_or(text, str::trim)
+}
+
+/// Parses a whole number. Templates write large ones as floating-point numbers: Helm makes `1e+06` of
+/// a million.
+fn whole(text: &str) -> Option<usize> {
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        let is_whole = number.fract() == 0.0 && (0.0..MAX_EXACT).contains(&number);
+        is_whole.then_some(number as usize)
+    })
 }
 
 /// Returns the parts of a comma-separated list, without empty ones.
@@ -448,6 +502,104 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_in_all_usual_forms() {
+        let number = |text: &str| with(text, |values| values.number(&RATIO));
+        for (text, value) in
+            [(".25", 0.25), ("1.", 1.0), ("+0.25", 0.25), ("2.5E-1", 0.25), ("1e0", 1.0)]
+        {
+            assert_eq!(number(text), (value, vec![]), "{text}");
+        }
+        let (zero, warnings) = number("-0");
+        assert_eq!((zero.to_bits(), warnings.len()), (0, 0), "-0 is 0");
+        for text in ["10%", "0,5", "1/2", "0.5s", "-.1", "inf", "NaN", "1e400", "0x1", "1_0", "½"]
+        {
+            let (value, warnings) = number(text);
+            assert_eq!((value, warnings.len()), (0.5, 1), "{text}");
+        }
+        let whole = |text: &str| with(text, |values| values.whole(&SIZE));
+        for (text, value) in
+            [("+5", 5), ("005", 5), ("5.0", 5), ("9e0", 9), ("1e+00", 1), ("0.9e1", 9)]
+        {
+            assert_eq!(whole(text), (value, vec![]), "{text}");
+        }
+        for text in [
+            "0",
+            "10",
+            "-1",
+            "1.5",
+            ".1",
+            "5s",
+            "5 s",
+            "1_0",
+            "5,0",
+            "inf",
+            "-inf",
+            "NaN",
+            "1e300",
+            "18446744073709551615",
+            "18446744073709551616",
+            "９",
+        ] {
+            let (value, warnings) = whole(text);
+            assert_eq!((value, warnings.len()), (7, 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_read_in_any_case_and_in_quotes() {
+        for text in ["two", "TWO", " Two ", "\"two\"", "'tWo'", "\" two \""] {
+            assert_eq!(with(text, |values| values.choice(&WORD)), ("two", vec![]), "{text}");
+        }
+        for text in ["two,one", "TWO,One", " Two , ONE ,", "\"two,one\""] {
+            let words = with(text, |values| values.choices(&WORDS));
+            assert_eq!(words, (vec!["two", "one"], vec![]), "{text}");
+        }
+        for text in ["true", "TRUE", "\tTrue\n", "\"true\"", "'TRUE'"] {
+            assert_eq!(with(text, |values| values.flag(&FLAG)), (Some(true), vec![]), "{text}");
+        }
+        // As OpenTelemetry has it: no other word is true.
+        for text in ["1", "yes", "on", "t", "truee", "wahr"] {
+            let (flag, warnings) = with(text, |values| values.flag(&FLAG));
+            assert_eq!((flag, warnings.len()), (None, 1), "{text}");
+        }
+        for (text, inside) in
+            [("\"", "\""), ("\"a", "\"a"), ("\"a'", "\"a'"), ("\"a\",\"b\"", "\"a\",\"b\"")]
+        {
+            assert_eq!(unquoted(text), inside);
+        }
+        assert_eq!(with("\"\"", |values| values.text(&FLAG)), (None, vec![]));
+    }
+
+    #[test]
+    fn one_warning_names_all_unknown_words() {
+        let warning = |text: &str| vec![text.to_owned()];
+        let expected =
+            "setting words: expected one, two, found \"six\", \"seven\"; they are ignored";
+        let read = |text: &str| with(text, |values| values.choices(&WORDS));
+        assert_eq!(read("six,ONE,seven"), (vec!["one"], warning(expected)));
+        let expected = "setting words: expected one, two, found \"six\"; one,two is used";
+        assert_eq!(read("six"), (vec!["one", "two"], warning(expected)));
+    }
+
+    #[test]
+    fn warning_is_short_and_repeats_no_secret() {
+        let long = "é".repeat(MAX_SHOWN + 1);
+        let (_, warnings) = with(&long, |values| values.whole(&SIZE));
+        let shown = format!("found \"{}\"…; ", "é".repeat(MAX_SHOWN));
+        assert!(warnings[0].contains(&shown), "{warnings:?}");
+        for (_, warnings) in [
+            with("hunter2", |values| _ = values.whole(&SIZE.secret())),
+            with("hunter2", |values| _ = values.number(&RATIO.secret())),
+            with("hunter2", |values| _ = values.flag(&FLAG.secret())),
+            with("hunter2", |values| _ = values.choice(&WORD.secret())),
+            with("hunter2,one", |values| _ = values.choices(&WORDS.secret())),
+        ] {
+            assert_eq!(warnings.len(), 1);
+            assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
+        }
+    }
+
+    #[test]
     fn empty_value_counts_as_unset() {
         assert_eq!(with("", |values| values.number(&RATIO)), (0.5, vec![]));
         assert_eq!(with(" ", |values| values.whole(&SIZE)), (7, vec![]));
@@ -464,9 +616,9 @@ mod tests {
         assert_eq!(with("1.5", |values| values.number(&RATIO)), (0.5, warning(expected)));
         let (ratio, warnings) = with("NaN", |values| values.number(&RATIO));
         assert_eq!((ratio, warnings.len()), (0.5, 1));
-        let expected = "setting size: expected a whole number from 1 to 9, found \"1e0\"; the \
+        let expected = "setting size: expected a whole number from 1 to 9, found \"1.5\"; the \
                         default 7 is used";
-        assert_eq!(with("1e0", |values| values.whole(&SIZE)), (7, warning(expected)));
+        assert_eq!(with("1.5", |values| values.whole(&SIZE)), (7, warning(expected)));
         let expected = "setting flag: expected true or false, found \"1\"; it is ignored";
         assert_eq!(with("1", |values| values.flag(&FLAG)), (None, warning(expected)));
         let expected = "setting word: expected one, two, found \"six\"; one is used";

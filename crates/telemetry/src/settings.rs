@@ -8,7 +8,7 @@
 //! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Tracing::read`].
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -17,14 +17,35 @@ use percent_encoding::percent_decode_str;
 
 use crate::setting::{
     Choice, Choices, Flag, Form, Number, Relation, Setting, Text, Values, Whole, list, names,
+    unquoted,
 };
 
 /// The port of OTLP over HTTP (OTLP specification).
 const OTLP_HTTP_PORT: u16 = 4318;
 /// The endpoint if none is set (OTLP exporter specification).
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318/v1/traces";
+/// The path of traces, appended to that of a base endpoint (OTLP exporter specification).
+pub(crate) const TRACES_PATH: &str = "/v1/traces";
 /// The port of OTLP over gRPC (OTLP specification), which this crate does not speak.
 const OTLP_GRPC_PORT: u16 = 4317;
+
+/// Headers that the host or the exporter sets: wasi:http refuses the host's from a component, and with
+/// another value of the exporter's, no collector can read an export.
+const RESERVED_HEADERS: [&str; 13] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 
 const SWITCH: &str = "Tracing: on or off";
 const DESTINATION: &str = "Tracing: destination";
@@ -45,28 +66,28 @@ const SDK_DISABLED: Setting<Flag> = Setting::new(
     SWITCH,
     "`true` turns tracing off. Takes precedence over every other setting.",
 );
-const EXPORTER: Setting<Choice> = Setting::new(
+const EXPORTER: Setting<Choices> = Setting::new(
     "otel_traces_exporter",
-    Choice { choices: &["otlp", "none"], default: "otlp" },
+    Choices { choices: &["otlp", "none"], default: "otlp" },
     SWITCH,
-    "`none` turns tracing off.",
+    "`none` turns tracing off, unless `otlp` is in the list, too.",
 );
 
 const ENDPOINT: Setting<Text> = Setting::new(
     "otel_exporter_otlp_endpoint",
     Text { form: Form::Url, unset: "" },
     DESTINATION,
-    "The collector, such as `http://collector:4318`. `/v1/traces` is appended.",
+    "The collector, such as `http://collector:4318`. `/v1/traces` is appended, unless it is there.",
 );
 const TRACES_ENDPOINT: Setting<Text> = ENDPOINT.for_traces(
     "otel_exporter_otlp_traces_endpoint",
-    "The collector as a whole URL. Nothing is appended.",
+    "The collector as a whole URL, path included. Nothing is appended.",
 );
 const COLLECTOR_HOST: Setting<Text> = Setting::new(
     "jaeger_collector_host",
     Text { form: Form::Host, unset: "" },
     DESTINATION,
-    "Shorthand for `http://HOST:4318`. Lowest precedence.",
+    "Shorthand for `http://HOST:4318`. Lowest precedence. IPv6 addresses may stand without brackets.",
 );
 const ALLOWED_HOST: Setting<Text> = Setting::new(
     "collector_allowed_host",
@@ -111,9 +132,14 @@ const SAMPLER_ARG: Setting<Number> = Setting::new(
 );
 const PROPAGATORS: Setting<Choices> = Setting::new(
     "otel_propagators",
-    Choices { choices: &["tracecontext", "baggage", "none"], default: "tracecontext,baggage" },
+    Choices {
+        choices: &["tracecontext", "baggage", "b3", "b3multi", "none"],
+        default: "tracecontext,baggage",
+    },
     SAMPLING,
-    "Headers that make a caller's span the parent. With `none`, every request starts a trace.",
+    "Headers that make a caller's span the parent. Of several that do, the last one in the list counts. \
+     `b3` and `b3multi` both read Zipkin's headers in either form. With `none` alone, every request \
+     starts a trace.",
 );
 const EXCLUDED_ROUTES: Setting<Text> = Setting::new(
     "trace_excluded_routes",
@@ -271,10 +297,14 @@ pub enum Tracing {
 pub struct Settings {
     /// The collector: a whole URL, without user name and password.
     pub endpoint: Uri,
+    /// The name of the setting that the endpoint comes from, for messages about it.
+    pub endpoint_setting: &'static str,
     /// The value of `collector_allowed_host`, for the message when the host denies the endpoint.
     pub allowed_host: String,
     /// Headers of every export. Their values are secret.
     pub headers: HeaderMap,
+    /// The name of the setting that the headers come from, for messages about them.
+    pub headers_setting: &'static str,
     /// True if exports are compressed with gzip.
     pub gzip: bool,
     /// Longest time of one attempt to export.
@@ -297,12 +327,28 @@ pub struct Settings {
     pub faas_name: String,
     /// Further resource attributes.
     pub resource: BTreeMap<String, String>,
-    /// True if the W3C headers `traceparent` and `tracestate` make a caller's span the parent.
-    pub trace_context: bool,
-    /// True if the W3C header `baggage` is read.
-    pub baggage: bool,
+    /// What is read of a request's headers, in this order.
+    pub propagators: Vec<Propagator>,
     /// Routes that are not traced.
     pub excluded_routes: Vec<String>,
+}
+
+/// Headers that tell of the caller's span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagator {
+    /// `traceparent` and `tracestate`, W3C Trace Context.
+    TraceContext,
+    /// `baggage`, W3C Baggage.
+    Baggage,
+    /// `b3`, or several that begin with `x-b3-`: Zipkin's B3.
+    B3,
+}
+
+impl Settings {
+    /// Returns the endpoint as the log shows it: without its query, which may hold a key.
+    pub fn endpoint_shown(&self) -> String {
+        shown(&self.endpoint)
+    }
 }
 
 impl Tracing {
@@ -346,12 +392,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         if enabled == Some(false) {
             return Tracing::Off { reason: "enable_tracing is false" };
         }
-        if self.0.choice(&EXPORTER) == "none" {
+        if !self.0.choices(&EXPORTER).contains(&"otlp") {
             return Tracing::Off { reason: "otel_traces_exporter is none" };
         }
         let endpoint = match self.endpoint() {
             Some(endpoint) => endpoint,
-            None if enabled == Some(true) => Uri::from_static(DEFAULT_ENDPOINT),
+            None if enabled == Some(true) => (Uri::from_static(DEFAULT_ENDPOINT), ENDPOINT.name),
             None => {
                 return Tracing::Off {
                     reason: "neither otel_exporter_otlp_endpoint nor jaeger_collector_host is set",
@@ -361,11 +407,22 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Tracing::On(Box::new(self.settings(service_name, endpoint)))
     }
 
-    fn settings(&mut self, service_name: &str, endpoint: Uri) -> Settings {
+    fn settings(
+        &mut self,
+        service_name: &str,
+        (endpoint, endpoint_setting): (Uri, &'static str),
+    ) -> Settings {
         // Read for its warning alone: there is one protocol.
         self.preferred([&TRACES_PROTOCOL, &PROTOCOL], Values::choice);
         let (sampler, sampler_name) = self.sampler();
-        let propagators = self.0.choices(&PROPAGATORS);
+        let propagator = |name: &&str| match *name {
+            "tracecontext" => Some(Propagator::TraceContext),
+            "baggage" => Some(Propagator::Baggage),
+            "b3" | "b3multi" => Some(Propagator::B3),
+            _ => None,
+        };
+        let propagators = self.0.choices(&PROPAGATORS).iter().filter_map(propagator).collect();
+        let (headers, headers_setting) = self.headers();
         let mut resource = self.resource_attributes();
         let export_timeout = self.milliseconds(&EXPORT_TIMEOUT);
         let attempt_timeout = match self.0.first_set([&TRACES_TIMEOUT, &OTLP_TIMEOUT]) {
@@ -376,7 +433,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         self.milliseconds(&SCHEDULE_DELAY);
         let queue_size = self.0.whole(&QUEUE_SIZE);
         Settings {
-            headers: self.headers(),
+            headers,
+            headers_setting,
             gzip: self.preferred([&TRACES_COMPRESSION, &COMPRESSION], Values::choice) == "gzip",
             attempt_timeout,
             retry_budget: self.milliseconds(&RETRY_BUDGET),
@@ -394,11 +452,11 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 .or(self.0.text(&INSTANCE_ID)),
             faas_name: resource.remove("faas.name").unwrap_or(service_name.to_owned()),
             resource,
-            trace_context: propagators.contains(&"tracecontext"),
-            baggage: propagators.contains(&"baggage"),
+            propagators,
             excluded_routes: self.0.list(&EXCLUDED_ROUTES),
             allowed_host: self.0.text(&ALLOWED_HOST).unwrap_or_default(),
             endpoint,
+            endpoint_setting,
         }
     }
 
@@ -416,28 +474,40 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         Duration::from_millis(self.0.whole(setting) as u64)
     }
 
-    fn endpoint(&mut self) -> Option<Uri> {
-        for (setting, path) in [(&TRACES_ENDPOINT, ""), (&ENDPOINT, "/v1/traces")] {
+    /// Returns the endpoint, and the name of the setting that it comes from.
+    fn endpoint(&mut self) -> Option<(Uri, &'static str)> {
+        for setting in [&TRACES_ENDPOINT, &ENDPOINT] {
             let Some(value) = self.0.text(setting) else { continue };
-            match endpoint(&value, path) {
-                Ok(uri) => {
-                    if uri.port_u16() == Some(OTLP_GRPC_PORT) {
-                        let reason = format!(
-                            "{OTLP_GRPC_PORT} is the port of OTLP over gRPC; spans are sent over \
-                             HTTP, whose port is {OTLP_HTTP_PORT}"
-                        );
-                        self.0.warn(setting, reason);
-                    }
-                    return Some(uri);
+            let is_base = setting.name == ENDPOINT.name;
+            let uri =
+                endpoint(&value).and_then(|uri| if is_base { for_traces(&uri) } else { Ok(uri) });
+            let uri = match uri {
+                Ok(uri) => uri,
+                Err(reason) => {
+                    self.0.warn(setting, format!("{reason}; it is ignored"));
+                    continue;
                 }
-                Err(reason) => self.0.warn(setting, format!("{reason}; it is ignored")),
+            };
+            if uri.port_u16() == Some(OTLP_GRPC_PORT) {
+                let reason = format!(
+                    "{OTLP_GRPC_PORT} is the port of OTLP over gRPC; spans are sent over HTTP, whose \
+                     port is {OTLP_HTTP_PORT}"
+                );
+                self.0.warn(setting, reason);
             }
+            if let Some(reason) = odd_path(&value, &uri, is_base) {
+                self.0.warn(setting, reason);
+            }
+            return Some((uri, setting.name));
         }
         let host = self.0.text(&COLLECTOR_HOST)?;
+        let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let inside = inside.unwrap_or(&host);
+        let is_ipv6 = inside.parse::<Ipv6Addr>().is_ok();
+        let host = if is_ipv6 { format!("[{inside}]") } else { host };
         // The whole URL is made from it, so nothing but a host may be in it.
-        let uri = endpoint(&format!("http://{host}:{OTLP_HTTP_PORT}"), "/v1/traces");
-        match uri {
-            Ok(uri) if uri.host() == Some(&host) => Some(uri),
+        match endpoint(&format!("http://{host}:{OTLP_HTTP_PORT}{TRACES_PATH}")) {
+            Ok(uri) if uri.host() == Some(&host) => Some((uri, COLLECTOR_HOST.name)),
             _ => {
                 let reason = format!(
                     "expected a host's name or address, such as jaeger-collector; it is ignored. \
@@ -450,30 +520,53 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
-    /// Returns the headers of exports. Their values are secret: no warning repeats them.
-    fn headers(&mut self) -> HeaderMap {
-        let Some(setting) = self.0.first_set([&TRACES_HEADERS, &HEADERS]) else {
-            return HeaderMap::new();
-        };
-        let header = |(key, value): (String, String)| {
-            let mut value = HeaderValue::from_str(&value).ok()?;
-            value.set_sensitive(true);
-            Some((HeaderName::from_str(&key).ok()?, value))
-        };
-        let headers = pairs(&self.0.text(setting).unwrap_or_default())
-            .and_then(|pairs| pairs.into_iter().map(header).collect());
-        headers.unwrap_or_else(|| {
-            let reason = "expected key=value pairs with commas between; no header is sent";
+    /// Returns the headers of exports, and the name of the setting that they come from. Their values
+    /// are secret: warnings name an entry by its place, since even what seems a key may be a part of
+    /// a value.
+    fn headers(&mut self) -> (HeaderMap, &'static str) {
+        let settings = [&TRACES_HEADERS, &HEADERS];
+        let setting = self.0.first_set(settings).unwrap_or(settings[1]);
+        let text = self.0.text(setting).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        let (mut malformed, mut reserved) = (Vec::new(), Vec::new());
+        for (place, entry) in text.split(',').enumerate() {
+            let entry = unquoted(entry.trim());
+            if entry.is_empty() {
+                continue;
+            }
+            let Some((name, value)) = header(entry) else {
+                malformed.push(place + 1);
+                continue;
+            };
+            if RESERVED_HEADERS.contains(&name.as_str()) {
+                reserved.push(place + 1);
+            } else if headers.try_append(name, value).is_err() {
+                malformed.push(place + 1);
+            }
+        }
+        let with_value = "expected key=value, the value percent-encoded (a comma is %2C)";
+        let by_others = "the host or the exporter itself sets this header";
+        for (places, reason) in [(malformed, with_value), (reserved, by_others)] {
+            let places: Vec<String> = places.iter().map(usize::to_string).collect();
+            let (entries, are) = match places.len() {
+                0 => continue,
+                1 => ("entry", "is"),
+                _ => ("entries", "are"),
+            };
+            let places = places.join(", ");
+            let reason = format!("{entries} {places} between the commas {are} left out: {reason}");
             self.0.warn(setting, reason);
-            HeaderMap::new()
-        })
+        }
+        (headers, setting.name)
     }
 
     fn resource_attributes(&mut self) -> BTreeMap<String, String> {
         let value = self.0.text(&RESOURCE_ATTRIBUTES).unwrap_or_default();
+        // OpenTelemetry discards all of it, as half of what describes a service misleads.
         pairs(&value).map(|pairs| pairs.into_iter().collect()).unwrap_or_else(|| {
+            let found = RESOURCE_ATTRIBUTES.shown(&value);
             let reason = format!(
-                "expected key=value pairs with commas between, found {value:?}; it is ignored"
+                "expected key=value pairs with commas between, found {found}; it is ignored"
             );
             self.0.warn(&RESOURCE_ATTRIBUTES, reason);
             BTreeMap::new()
@@ -510,29 +603,108 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     list(text).into_iter().map(pair).collect()
 }
 
-/// Returns the URL of an endpoint with a path appended. The reason of a refusal repeats nothing of
-/// the value, which may hold a password.
-fn endpoint(value: &str, path: &str) -> Result<Uri, &'static str> {
-    let uri: Uri = value.parse().map_err(|_| "this is not a URL")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+/// Returns the header of an entry `key=value`; `None` if it is something else.
+fn header(entry: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (key, value) = entry.split_once('=')?;
+    let value = unquoted(value.trim());
+    // W3C Baggage, which the OTLP exporter's specification refers to, has neither. An odd number of
+    // quotes is left of a value with a comma in quotes.
+    if !value.is_ascii() || value.matches('"').count() % 2 == 1 {
+        return None;
+    }
+    let value: Vec<u8> = percent_decode_str(value).collect();
+    let mut value = HeaderValue::from_bytes(&value).ok()?;
+    value.set_sensitive(true);
+    Some((HeaderName::try_from(key.trim()).ok()?, value))
+}
+
+/// Returns the URL of an endpoint. The reason of a refusal repeats nothing of the value, which may hold
+/// a password.
+fn endpoint(value: &str) -> Result<Uri, &'static str> {
+    let starts = |scheme: &str| {
+        value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    if !starts("http://") && !starts("https://") {
         return Err("expected a URL that begins with http:// or https://");
     }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    let Ok(uri) = value.parse::<Uri>() else {
+        let authority = value.split('/').nth(2).unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        return Err(match host.matches(':').count() {
+            2.. if !host.contains('[') => {
+                "this is not a URL: an IPv6 address stands in brackets, as in http://[::1]:4318"
+            }
+            _ => "this is not a URL",
+        });
+    };
+    let authority = uri.authority().ok_or("this is not a URL")?;
+    if authority.as_str().contains('@') {
         return Err("a URL with a user name or password would be shown in logs: put credentials \
                     into otel_exporter_otlp_headers");
     }
-    if path.is_empty() {
-        return Ok(uri);
+    let host = authority.host();
+    let is_bracketed_name = host
+        .strip_prefix('[')
+        .is_some_and(|rest| rest.trim_end_matches(']').parse::<Ipv6Addr>().is_err());
+    if host.is_empty() || is_bracketed_name {
+        return Err("expected a host's name or address after the two slashes");
     }
-    // OTLP exporter specification: the path is appended to that of the base endpoint.
-    let base = format!(
-        "{}://{}",
-        uri.scheme_str().unwrap_or_default(),
-        uri.authority().map_or("", |a| a.as_str())
-    );
-    format!("{base}{}{path}", uri.path().trim_end_matches('/'))
-        .parse()
-        .map_err(|_| "this is not a URL")
+    // The parser takes any number for a port, and none after a colon.
+    let port = authority.as_str().strip_prefix(host).unwrap_or_default();
+    let is_port = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|n| n > 0)
+    };
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+        return Err("expected a port from 1 to 65535 after the host");
+    }
+    Ok(uri)
+}
+
+/// Returns the endpoint of traces of a base endpoint: with [`TRACES_PATH`] appended, unless it is there.
+fn for_traces(base: &Uri) -> Result<Uri, &'static str> {
+    let path = base.path().trim_end_matches('/');
+    let path = path.strip_suffix(TRACES_PATH).unwrap_or(path);
+    let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let scheme = base.scheme_str().unwrap_or_default();
+    let authority = base.authority().map_or("", |authority| authority.as_str());
+    let uri = format!("{scheme}://{authority}{path}{TRACES_PATH}{query}");
+    uri.parse().map_err(|_| "this is not a URL")
+}
+
+/// Returns what is odd about the path of an endpoint that is used all the same: the path of traces is
+/// doubled, or missing.
+fn odd_path(value: &str, uri: &Uri, is_base: bool) -> Option<String> {
+    let (base, whole) = (ENDPOINT.name, TRACES_ENDPOINT.name);
+    let given = value.parse::<Uri>().ok()?;
+    let given = given.path().trim_end_matches('/');
+    let shown = shown(uri);
+    if uri.path().contains(&format!("{TRACES_PATH}{TRACES_PATH}")) {
+        return Some(format!("the path {TRACES_PATH} is doubled in {shown}"));
+    }
+    match (is_base, given) {
+        (true, path) if path.ends_with(TRACES_PATH) => Some(format!(
+            "the path {TRACES_PATH} would be doubled, since it is appended to this setting; spans are \
+             sent to {shown}. Leave the path out, or set {whole} instead"
+        )),
+        (true, path) if path.ends_with("/v1") => Some(format!(
+            "{TRACES_PATH} is appended to this setting; spans are sent to {shown}. Leave /v1 out if \
+             it is doubled there"
+        )),
+        (false, "") => Some(format!(
+            "the path is missing, and nothing is appended to this setting; spans are sent to {shown}. \
+             Most collectors take them at {TRACES_PATH}: add it, or set {base} instead"
+        )),
+        _ => None,
+    }
+}
+
+/// Returns a URL as the log shows it: without user name, password and query, which may hold secrets.
+pub(crate) fn shown(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().map(|scheme| format!("{scheme}://")).unwrap_or_default();
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let query = if uri.query().is_some() { "?…" } else { "" };
+    format!("{scheme}{host}{}{query}", uri.path())
 }
 
 #[cfg(test)]
@@ -607,6 +779,22 @@ mod tests {
         let host = ("jaeger_collector_host", "jaeger-collector.tracing.svc");
         for (values, endpoint) in [
             (&[("enable_tracing", "true")][..], "http://localhost:4318/v1/traces"),
+            (&[("jaeger_collector_host", "::1")], "http://[::1]:4318/v1/traces"),
+            (&[("jaeger_collector_host", "[2001:db8::7]")], "http://[2001:db8::7]:4318/v1/traces"),
+            (&[("jaeger_collector_host", "10.0.0.7")], "http://10.0.0.7:4318/v1/traces"),
+            (
+                &[("otel_exporter_otlp_endpoint", "http://[::1]:4318")],
+                "http://[::1]:4318/v1/traces",
+            ),
+            (
+                &[("otel_exporter_otlp_endpoint", "HTTP://collector:80")],
+                "http://collector:80/v1/traces",
+            ),
+            (&[("otel_exporter_otlp_endpoint", "'HttpS://[::1]'")], "https://[::1]/v1/traces"),
+            (
+                &[("otel_exporter_otlp_endpoint", "http://collector:4318/x/?key=1")],
+                "http://collector:4318/x/v1/traces?key=1",
+            ),
             (&[host], "http://jaeger-collector.tracing.svc:4318/v1/traces"),
             (&[host, COLLECTOR], "http://collector:4318/v1/traces"),
             (&[host, COLLECTOR, traces], "https://hosted.example/otlp/here"),
@@ -625,10 +813,28 @@ mod tests {
             ("otel_exporter_otlp_endpoint", "collector:4318"),
             ("otel_exporter_otlp_endpoint", "ftp://collector"),
             ("otel_exporter_otlp_endpoint", "http://someone:hunter2@collector:4318"),
+            ("otel_exporter_otlp_endpoint", "https://hunter2@collector"),
+            ("otel_exporter_otlp_endpoint", "http://hunter2:hunter2:hunter2@::1"),
+            ("otel_exporter_otlp_endpoint", "http://::1:4318"),
+            ("otel_exporter_otlp_endpoint", "http://[collector]:4318"),
+            ("otel_exporter_otlp_endpoint", "http://collector:99999"),
+            ("otel_exporter_otlp_endpoint", "http://collector:0"),
+            ("otel_exporter_otlp_endpoint", "http://collector:"),
+            ("otel_exporter_otlp_endpoint", "http://:4318"),
+            ("otel_exporter_otlp_endpoint", "http://"),
+            ("otel_exporter_otlp_endpoint", "http:/collector"),
+            ("otel_exporter_otlp_endpoint", "http://jäger:4318"),
             ("otel_exporter_otlp_traces_endpoint", "http:// /"),
             ("jaeger_collector_host", "http://jaeger"),
             ("jaeger_collector_host", "jaeger:4317"),
             ("jaeger_collector_host", "someone:hunter2@jaeger"),
+            ("jaeger_collector_host", "[jaeger]"),
+            ("jaeger_collector_host", "[::1]:4318"),
+            ("jaeger_collector_host", "[::1"),
+            ("jaeger_collector_host", "::1%eth0"),
+            ("jaeger_collector_host", "jaeger/path"),
+            ("jaeger_collector_host", "jaeger?x"),
+            ("jaeger_collector_host", ":"),
         ] {
             let (tracing, warnings) = read(&[(name, value)]);
             assert!(matches!(tracing, Tracing::Off { .. }), "{value}");
@@ -638,6 +844,52 @@ mod tests {
         }
         let (_, warnings) = read(&[("otel_exporter_otlp_endpoint", "http://collector:4317")]);
         assert!(warnings[0].contains("4318"), "{warnings:?}");
+        let (_, warnings) = read(&[("otel_exporter_otlp_endpoint", "http://::1:4318")]);
+        assert!(warnings[0].contains("http://[::1]:4318"), "{warnings:?}");
+    }
+
+    #[test]
+    fn doubled_or_missing_path_is_reported_once_and_used() {
+        let (base, whole) = ("otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint");
+        for (name, value, used, word) in [
+            (base, "http://c:4318/v1/traces", "http://c:4318/v1/traces", "doubled"),
+            (base, "http://c:4318/v1/traces/", "http://c:4318/v1/traces", "doubled"),
+            (base, "http://c/otlp/v1/traces?a=1", "http://c/otlp/v1/traces?a=1", "doubled"),
+            (base, "http://c/v1/traces/v1/traces", "http://c/v1/traces/v1/traces", "doubled"),
+            (base, "http://c/v1", "http://c/v1/v1/traces", "doubled"),
+            (whole, "http://c/v1/traces/v1/traces", "http://c/v1/traces/v1/traces", "doubled"),
+            (whole, "http://c:4318", "http://c:4318/", "missing"),
+            (whole, "https://c/", "https://c/", "missing"),
+            (whole, "https://c/?key=1", "https://c/?key=1", "missing"),
+        ] {
+            let (tracing, warnings) = read(&[(name, value)]);
+            let Tracing::On(settings) = tracing else { panic!("{value}: off") };
+            assert_eq!(settings.endpoint, used, "{value}");
+            assert_eq!(settings.endpoint_setting, name, "{value}");
+            let [warning] = warnings.as_slice() else { panic!("{value}: {warnings:?}") };
+            assert!(warning.starts_with(&format!("setting {name}: ")), "{warning}");
+            assert!(warning.contains(word) && warning.contains("/v1/traces"), "{warning}");
+            assert!(!warning.contains("key=1"), "{warning}");
+        }
+        for (name, value) in [
+            (base, "http://c:4318/v1/traces-of-others"),
+            (base, "http://c:4318/otlp"),
+            (whole, "http://c:4318/v1/traces"),
+            (whole, "http://c:4318/otlp"),
+        ] {
+            on(&[(name, value)]);
+        }
+    }
+
+    #[test]
+    fn endpoint_is_shown_without_its_query() {
+        let endpoint = "https://hosted.example/otlp?api-key=hunter2";
+        let settings = on(&[("otel_exporter_otlp_traces_endpoint", endpoint)]);
+        assert_eq!(settings.endpoint, endpoint);
+        assert_eq!(settings.endpoint_shown(), "https://hosted.example/otlp?…");
+        let location = Uri::from_static("http://someone:hunter2@elsewhere:1/x");
+        assert_eq!(shown(&location), "http://elsewhere:1/x");
+        assert_eq!(shown(&Uri::from_static("/login?next=1")), "/login?…");
     }
 
     #[test]
@@ -662,6 +914,71 @@ mod tests {
 
         let (settings, warning) = refused("otel_exporter_otlp_headers", "secret token");
         assert!(settings.headers.is_empty() && !warning.contains("token"), "{warning}");
+    }
+
+    /// Returns the headers that a value amounts to, as text, and the warnings.
+    fn headers_of(value: &str) -> (Vec<(String, String)>, Vec<String>) {
+        let (tracing, warnings) = read(&[COLLECTOR, ("otel_exporter_otlp_headers", value)]);
+        let Tracing::On(settings) = tracing else { panic!("off") };
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = settings.headers.iter();
+        (headers.map(|(name, value)| (name.to_string(), text(value))).collect(), warnings)
+    }
+
+    #[test]
+    fn good_headers_arrive_beside_bad_ones() {
+        let long = format!("a={}", "x".repeat(10_000));
+        for (value, expected) in [
+            (
+                "authorization=Basic dXNlcjpwYXNz==",
+                &[("authorization", "Basic dXNlcjpwYXNz==")][..],
+            ),
+            ("a=b,,c=d,", &[("a", "b"), ("c", "d")]),
+            (",", &[]),
+            ("\"a=b,c=d\"", &[("a", "b"), ("c", "d")]),
+            ("'a=b,c=d'", &[("a", "b"), ("c", "d")]),
+            ("\"a=b\",\"c=d\"", &[("a", "b"), ("c", "d")]),
+            ("a=\"b\", c = 'd' ", &[("a", "b"), ("c", "d")]),
+            ("a=b%2Cc%20%3D%20%22d%22", &[("a", "b,c = \"d\"")]),
+            ("a=gr%C3%BCn", &[("a", "grün")]),
+            ("a=Digest user=\"x\"", &[("a", "Digest user=\"x\"")]),
+            ("a=", &[("a", "")]),
+            ("a=100%", &[("a", "100%")]),
+            ("A=1,a=2", &[("a", "1"), ("a", "2")]),
+            ("user-agent=mine", &[("user-agent", "mine")]),
+            (long.as_str(), &[("a", &long[2..])]),
+        ] {
+            let expected: Vec<_> =
+                expected.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            assert_eq!(headers_of(value), (expected, vec![]), "{value}");
+        }
+        for (value, places) in [
+            ("hunter2,a=b", "entry 1"),
+            ("a=b,,hunter2", "entry 3"),
+            ("a=b,=hunter2", "entry 2"),
+            ("a=b,hunter 2=hunter2", "entry 2"),
+            ("a=b,hünter=hunter2", "entry 2"),
+            ("a=b,c=hünter2", "entry 2"),
+            ("a=b,c=hunter2%0d%0ax: y", "entry 2"),
+            ("a=b,c=hunter2%00", "entry 2"),
+            ("a=b,hunter2,c=\"hunter2", "entries 2, 3"),
+            ("c=\"hunter2,hunter2\",a=b", "entries 1, 2"),
+            ("a=b,Host=hunter2", "entry 2"),
+            ("content-length=22,a=b", "entry 1"),
+            ("a=b,Content-Type=hunter2,transfer-encoding=hunter2", "entries 2, 3"),
+        ] {
+            let (headers, warnings) = headers_of(value);
+            assert_eq!(headers, [("a".to_owned(), "b".to_owned())], "{value}");
+            let [warning] = warnings.as_slice() else { panic!("{value}: {warnings:?}") };
+            let start = format!("setting otel_exporter_otlp_headers: {places} between the commas ");
+            assert!(warning.starts_with(&start), "{warning}");
+            assert!(!warning.contains("hunter"), "{warning}");
+            assert!(!warning.contains("hünter"), "{warning}");
+        }
+        // Cut by its comma, the first piece is a pair, too.
+        let (headers, warnings) = headers_of("c=hunter1,hunter2");
+        assert_eq!((headers.len(), warnings.len()), (1, 1));
+        assert!(warnings[0].contains("%2C") && !warnings[0].contains("hunter"), "{warnings:?}");
     }
 
     #[test]
@@ -716,8 +1033,73 @@ mod tests {
         refused("otel_resource_attributes", "what");
         refused("enable_tracing", "maybe");
         refused("otel_traces_exporter", "zipkin");
-        let (settings, _) = refused("otel_propagators", "tracecontext,b3");
-        assert!(settings.trace_context && !settings.baggage);
+        let (settings, _) = refused("otel_traces_exporter", "otlp,console");
+        assert_eq!(settings.endpoint, "http://collector:4318/v1/traces");
+        for value in ["0", "10s", "-1", "1.5", "NaN", "inf", "3600001"] {
+            let (settings, _) = refused("otel_bsp_export_timeout", value);
+            assert_eq!(settings.attempt_timeout, Duration::from_secs(30), "{value}");
+        }
+        let ratio = |argument: &'static str| {
+            let values = [
+                COLLECTOR,
+                ("otel_traces_sampler", "traceidratio"),
+                ("otel_traces_sampler_arg", argument),
+            ];
+            let (tracing, warnings) = read(&values);
+            let Tracing::On(settings) = tracing else { panic!("off") };
+            (settings.sampler_name, warnings.len())
+        };
+        assert_eq!(ratio(".1"), ("traceidratio 0.1".to_owned(), 0));
+        for invalid in ["10%", "1.01", "-.1", "NaN"] {
+            assert_eq!(ratio(invalid), ("traceidratio 1".to_owned(), 1), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn words_are_taken_in_any_case() {
+        let off = |values: &[(&str, &str)]| {
+            let (tracing, warnings) = read(values);
+            assert_eq!(warnings, Vec::<String>::new(), "{values:?}");
+            matches!(tracing, Tracing::Off { .. })
+        };
+        for word in ["None", "NONE", " none ", "\"none\""] {
+            assert!(off(&[COLLECTOR, ("otel_traces_exporter", word)]), "{word}");
+        }
+        for word in ["OTLP", "Otlp", "otlp,none", "NONE, OTLP"] {
+            assert!(!off(&[COLLECTOR, ("otel_traces_exporter", word)]), "{word}");
+        }
+        let (tracing, warnings) = read(&[COLLECTOR, ("otel_traces_exporter", "Console,None")]);
+        assert!(matches!(tracing, Tracing::Off { .. }), "what is known counts");
+        assert_eq!(warnings.len(), 1);
+        let settings = on(&[
+            COLLECTOR,
+            ("otel_traces_sampler", "ALWAYS_OFF"),
+            ("otel_exporter_otlp_compression", "GZIP"),
+            ("otel_exporter_otlp_protocol", "HTTP/PROTOBUF"),
+            ("otel_propagators", "TraceContext,Baggage"),
+        ]);
+        assert_eq!(format!("{:?}", settings.sampler), "AlwaysOff");
+        assert!(settings.gzip);
+        assert_eq!(settings.propagators, [Propagator::TraceContext, Propagator::Baggage]);
+        let settings = on(&[COLLECTOR, ("otel_traces_sampler", "ParentBased_TraceIdRatio")]);
+        assert_eq!(settings.sampler_name, "parentbased_traceidratio 1");
+    }
+
+    #[test]
+    fn unknown_propagators_are_named_with_those_that_exist() {
+        let (settings, warning) =
+            refused("otel_propagators", "jaeger,tracecontext,xray,ottrace,B3Multi");
+        assert_eq!(settings.propagators, [Propagator::TraceContext, Propagator::B3]);
+        assert_eq!(
+            warning,
+            "setting otel_propagators: expected tracecontext, baggage, b3, b3multi, none, found \
+             \"jaeger\", \"xray\", \"ottrace\"; they are ignored"
+        );
+        let (settings, warning) = refused("otel_propagators", "jaeger");
+        assert_eq!(settings.propagators, [Propagator::TraceContext, Propagator::Baggage]);
+        assert!(warning.ends_with("found \"jaeger\"; tracecontext,baggage is used"), "{warning}");
+        assert_eq!(on(&[COLLECTOR, ("otel_propagators", "b3")]).propagators, [Propagator::B3]);
+        assert!(on(&[COLLECTOR, ("otel_propagators", "none")]).propagators.is_empty());
     }
 
     #[test]

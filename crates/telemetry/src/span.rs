@@ -11,6 +11,9 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
+/// Longest message of an error that is recorded, in characters: a queue full of spans has to stay small.
+const MAX_MESSAGE: usize = 1000;
+
 /// A span, or nothing where there is no tracing. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Span(Option<Inner>);
@@ -74,7 +77,7 @@ impl Span {
     /// `kind` is the value of `error.type`: one of few words.
     pub fn fail(&self, kind: &'static str, error: &dyn Display) {
         let Some(inner) = self.recording() else { return };
-        let message = error.to_string();
+        let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
         let span = inner.context.span();
         span.add_event(
             "exception",

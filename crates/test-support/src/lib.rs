@@ -7,6 +7,7 @@
 //! | [`expected`] | comparison with files in git, which `UPDATE_EXPECTED=1` rewrites |
 //! | [`service`] | the component under the development host |
 //! | [`traces`] | the component with a collector beside it, traces as text |
+//! | [`bad_collector`] | a collector that misbehaves |
 //! | [`charts`] | the Helm charts, rendered |
 //! | [`jaeger`] | Jaeger with a configuration, spans for it, searches |
 //! | [`servers`] | storage servers and a reverse proxy |
@@ -16,6 +17,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub mod bad_collector;
 pub mod charts;
 pub mod expected;
 pub mod http;

@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use spin_sdk::http::FullBody;
 use spin_sdk::wasip3::http::types::ErrorCode;
 
-use telemetry::host::{Host, MAX_RESPONSE_BYTES, SendError};
+use telemetry::host::{Body, Host, SendError};
 
 /// The host that the component runs in.
 #[derive(Debug)]
@@ -30,23 +31,13 @@ impl Host for Wasi {
         spin_sdk::time::sleep(duration).await;
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError> {
         let failed = |code| match code {
             ErrorCode::HttpRequestDenied => SendError::Denied,
             other => SendError::Failed(describe(&other)),
         };
         let response = spin_sdk::http::send(request.map(FullBody::new)).await.map_err(failed)?;
-        let (head, mut body) = response.into_parts();
-        let mut bytes = BytesMut::new();
-        while bytes.len() < MAX_RESPONSE_BYTES
-            && let Some(frame) = body.frame().await
-        {
-            if let Ok(data) = frame.map_err(failed)?.into_data() {
-                bytes.extend_from_slice(&data);
-            }
-        }
-        bytes.truncate(MAX_RESPONSE_BYTES);
-        Ok(Response::from_parts(head, bytes.freeze()))
+        Ok(response.map(|body| Box::pin(body.into_data_stream().map_err(failed)) as Body))
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
@@ -61,6 +52,7 @@ fn describe(code: &ErrorCode) -> String {
         ErrorCode::DnsError(_) => "the name cannot be resolved".to_owned(),
         ErrorCode::ConnectionTimeout => "the connection timed out".to_owned(),
         ErrorCode::ConnectionTerminated => "the connection was cut".to_owned(),
+        ErrorCode::HttpProtocolError => "the answer is not HTTP".to_owned(),
         other => format!("{other:?}"),
     }
 }
