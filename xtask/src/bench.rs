@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measures the component, and other servers beside it, in one run.
 
-mod process;
+pub mod process;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -361,7 +361,7 @@ fn load(
 ) -> Result<(Vec<figures::Server>, Killed)> {
     // With tracing on, as in production.
     let (collector, variables) = collector()?;
-    let component = || Process::component(&variables);
+    let component = || Process::component(&variables, &[]);
     let mut servers = vec![Served::start(THIS.into(), photo, component)?];
     for (number, url) in arguments.urls.iter().enumerate() {
         let name = arguments.label(number);
@@ -441,7 +441,7 @@ impl Served {
     ) -> Result<Served> {
         let start = Instant::now();
         let mut process = process()?;
-        while predict(&agent(), &process.url, photo).is_err() {
+        while predict(&agent(), &process.url(), photo).is_err() {
             if let Some(status) = process.ended()? {
                 bail!("{name}: the process ended ({status})");
             }
@@ -451,7 +451,7 @@ impl Served {
             std::thread::sleep(Duration::from_millis(2));
         }
         let start_ms = Some(start.elapsed().as_secs_f64() * 1000.0);
-        Ok(Served { name, url: process.url.clone(), process: Some(process), start_ms })
+        Ok(Served { name, url: process.url(), process: Some(process), start_ms })
     }
 
     /// Measures a turn of load.
@@ -502,7 +502,7 @@ impl Load {
 /// Kills the host under load (SIGKILL), and counts the traces of answered requests that are lost.
 fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Killed> {
     let before = collector.spans().len();
-    let url = process.url.clone();
+    let url = process.url();
     let answered = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..2)
             .map(|_| {
