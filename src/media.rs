@@ -74,6 +74,14 @@ const NOT_A_STRING: &str =
     "Send the bytes as they are (in JavaScript a Blob, ArrayBuffer or Buffer), not a string.";
 const FETCH: &str = "Fetch the photo, and send its bytes.";
 
+const BINARY: &str = "Send the file byte by byte: with curl --data-binary instead of --data.";
+/// A photo after `curl --data`, or a transfer of text.
+const WITHOUT_LINE_BREAKS: Content =
+    content("a photo that lost its line breaks on its way", BINARY);
+
+/// Shortest photo in which a missing byte is no accident.
+const MIN_COMPLETE: usize = 512;
+
 /// What is recognised by bytes at an offset. The names are those of the formats' own specifications.
 const BY_MAGIC: &[(usize, &[u8], Content)] = &[
     (0, b"GIF87a", content("a GIF picture", CONVERT)),
@@ -108,6 +116,10 @@ const BY_MAGIC: &[(usize, &[u8], Content)] = &[
     (0, b"PK\x03\x04", content("a ZIP archive", UNPACK)),
     (0, b"7z\xbc\xaf\x27\x1c", content("a 7z archive", UNPACK)),
     (257, b"ustar", content("a tar archive", UNPACK)),
+    // What a PNG's first bytes become: made to show this.
+    (0, b"\x89PNG\x1a", WITHOUT_LINE_BREAKS),
+    (0, b"\x89PNG\n\x1a", WITHOUT_LINE_BREAKS),
+    (0, b"\x89PNG\r\r\n", WITHOUT_LINE_BREAKS),
     // A JPEG or PNG, read as UTF-8: each byte that is no character was replaced by U+FFFD.
     (0, "\u{fffd}\u{fffd}\u{fffd}".as_bytes(), TEXT),
     (0, "\u{fffd}PNG".as_bytes(), TEXT),
@@ -182,6 +194,14 @@ pub fn recognize(bytes: &[u8]) -> Option<Content> {
         return None;
     }
     by_bytes(bytes).or_else(|| by_text(bytes))
+}
+
+/// Recognises a photo that cannot be decoded because its line breaks and zeros are gone, which every
+/// compressed photo has.
+pub fn recognize_broken(bytes: &[u8]) -> Option<Content> {
+    let is_complete =
+        bytes.len() < MIN_COMPLETE || bytes.iter().any(|byte| b"\0\r\n".contains(byte));
+    (!is_complete).then_some(WITHOUT_LINE_BREAKS)
 }
 
 fn by_bytes(bytes: &[u8]) -> Option<Content> {
@@ -374,6 +394,20 @@ mod tests {
             assert_name(text.as_bytes(), name);
         }
         assert_name(b"\xef\xbb\xbf\x89PNG\r\n\x1a\n", "a photo behind other text");
+    }
+
+    #[test]
+    fn photo_that_lost_its_line_breaks_is_named() {
+        let lost = "a photo that lost its line breaks on its way";
+        for bytes in [&b"\x89PNG\x1a\0"[..], b"\x89PNG\n\x1a\n\0", b"\x89PNG\r\r\n\x1a\r\n\0"] {
+            assert_name(bytes, lost);
+        }
+        let photo: Vec<u8> = (0..MIN_COMPLETE).map(|at| (at % 255 + 1) as u8).collect();
+        assert_eq!(recognize_broken(&photo), None, "nothing is missing");
+        let stripped: Vec<u8> = photo.iter().copied().filter(|b| !b"\r\n".contains(b)).collect();
+        assert_eq!(recognize_broken(&stripped), None, "too short to tell");
+        let stripped = stripped.repeat(2);
+        assert_eq!(recognize_broken(&stripped), Some(WITHOUT_LINE_BREAKS));
     }
 
     #[test]

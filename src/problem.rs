@@ -101,10 +101,12 @@ impl From<vision::engine::ModelError> for Problem {
 impl Problem {
     /// Returns the problem of bytes that cannot be decoded: what they are, if they are something else.
     pub fn undecoded(error: DecodeError, bytes: &[u8]) -> Problem {
-        match (&error, media::recognize(bytes)) {
-            (DecodeError::UnknownFormat, Some(content)) => Problem::NoPhoto(content),
-            _ => Problem::Decode(error),
-        }
+        let content = match &error {
+            DecodeError::UnknownFormat => media::recognize(bytes),
+            DecodeError::Broken { .. } => media::recognize_broken(bytes),
+            _ => None,
+        };
+        content.map_or(Problem::Decode(error), Problem::NoPhoto)
     }
 
     /// Returns the response's status.

@@ -288,6 +288,12 @@ fn body_that_is_no_photo_is_named() {
         assert_problem(&answer, 422);
         assert!(detail(&answer).contains(words), "{words}: {}", detail(&answer));
     }
+    // `curl --data @photo.jpg` removes these.
+    let mut stripped = photo("v.jpg");
+    stripped.retain(|byte| !b"\0\r\n".contains(byte));
+    let answer = service.predict("application/x-www-form-urlencoded", &stripped);
+    assert_problem(&answer, 415);
+    assert!(detail(&answer).contains("--data-binary"), "{}", detail(&answer));
     // Even a photo: what its bytes are after decoding is not known.
     let encoded = [("content-type", "image/jpeg"), ("content-encoding", "gzip")];
     let answer = service.send("POST", "/predict", &encoded, Some(&photo("v.jpg")));

@@ -15,7 +15,7 @@ use crate::figures::{self, Bench, Killed, Ratio, Recorded, Stage, Tracing, Traci
 use crate::{build, root};
 
 /// The photo that is sent: 416 × 416 or a little less.
-const PHOTO: &str = "tests/photos/v.jpg";
+pub const PHOTO: &str = "tests/photos/v.jpg";
 /// Measurements of one thing.
 const RUNS: usize = 40;
 /// Requests before them that are not measured.
@@ -465,7 +465,7 @@ impl Served {
 
 /// The measurements of a load.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     /// Duration of each request, in milliseconds.
     times: Vec<f64>,
     seconds: f64,
@@ -523,7 +523,12 @@ fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Kille
 }
 
 /// Sends requests on several connections for some time.
-fn at_connections(url: &str, photo: &[u8], connections: usize, length: Duration) -> Result<Load> {
+pub fn at_connections(
+    url: &str,
+    photo: &[u8],
+    connections: usize,
+    length: Duration,
+) -> Result<Load> {
     let agent = agent();
     for _ in 0..WARM_UP {
         predict(&agent, url, photo)?;

@@ -9,13 +9,16 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::bench::process::Process;
+use crate::bench::{PHOTO, at_connections};
 use crate::build::Models;
-use crate::{build, example};
+use crate::{build, example, root};
 
 /// The limit of each instance's memory, in bytes: that of hosts which are sparing with it.
 const INSTANCE_MEMORY: usize = 128 << 20;
 /// Time after which instances without requests have ended.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Length of the load before it, by which the host has as many instances as it needs.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Longest start of the component.
 const START: Duration = Duration::from_secs(120);
 
@@ -37,6 +40,9 @@ pub struct Arguments {
     /// Send them to a server that runs already; its memory is not measured
     #[arg(long, value_name = "ADDRESS:PORT")]
     address: Option<SocketAddr>,
+    /// Use the component that was built before
+    #[arg(long)]
+    no_build: bool,
     /// Keep requests that trap or get no answer in this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -52,12 +58,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(address) = arguments.address {
         return send(arguments, address);
     }
-    build::run(&arguments.models)?;
+    if !arguments.no_build {
+        build::run(&arguments.models)?;
+    }
     let memory = INSTANCE_MEMORY.to_string();
-    let mut server = Process::component(&[], &[(host::options::MAX_INSTANCE_MEMORY, &memory)])?;
+    // Without traces, which `up` would keep: its memory would grow by each of them.
+    let variables = [("otel_sdk_disabled".to_owned(), "true".to_owned())];
+    let environment = [(host::options::MAX_INSTANCE_MEMORY, memory.as_str())];
+    let mut server = Process::component(&variables, &environment)?;
     wait_for(&mut server)?;
     // The example is built before anything is measured.
     example("hostile")?;
+    let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
+    at_connections(&server.url(), &photo, arguments.connections, WARM_UP)?;
+    std::thread::sleep(SETTLE);
     let before = server.memory();
     let (sent, peak) = server.peak_memory(|| Ok(send(arguments, server.address)))?;
     std::thread::sleep(SETTLE);
