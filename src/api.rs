@@ -27,7 +27,8 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Headers of a response that a browser's page may read, beyond those that any page may (W3C Trace
 /// Context, Server Timing).
 const EXPOSED_HEADERS: &str = "traceparent, Server-Timing";
-/// Headers that a browser's page may send (W3C Trace Context, Baggage).
+/// Headers that a browser's page may send (W3C Trace Context, Baggage), beside the one of the setting
+/// `user_id_header`.
 const ALLOWED_HEADERS: &str = "content-type, traceparent, tracestate, baggage";
 /// Methods that a browser's page may use: those of all routes.
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
@@ -198,16 +199,22 @@ pub fn finish(
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
-    allow_origin(method, request, &settings.cors_allowed_origins, response.headers_mut());
+    allow_origin(method, request, settings, response.headers_mut());
     if method == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
     response
 }
 
-/// Adds the headers that let a page of an allowed origin use the service (Fetch standard, CORS).
-fn allow_origin(method: &Method, request: &HeaderMap, allowed: &Origins, headers: &mut HeaderMap) {
-    let origin = match allowed {
+/// Adds the headers that let a page of an allowed origin use the service (Fetch standard, CORS). Errors
+/// get them too: a page could not read them otherwise. Credentials are never allowed: there are none.
+fn allow_origin(
+    method: &Method,
+    request: &HeaderMap,
+    settings: &Settings,
+    headers: &mut HeaderMap,
+) {
+    let origin = match &settings.cors_allowed_origins {
         Origins::These(list) if list.is_empty() => return,
         Origins::Any => HeaderValue::from_static("*"),
         Origins::These(list) => {
@@ -227,9 +234,20 @@ fn allow_origin(method: &Method, request: &HeaderMap, allowed: &Origins, headers
     set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     if method == Method::OPTIONS {
         set(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
-        set(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
         set(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(settings));
     }
+}
+
+/// Returns the headers that a page may send: all that the service reads of a request.
+fn allowed_headers(settings: &Settings) -> HeaderValue {
+    let standard = HeaderValue::from_static(ALLOWED_HEADERS);
+    let Some(user) = &settings.user_id_header else { return standard };
+    if ALLOWED_HEADERS.split(", ").any(|allowed| allowed == user.as_str()) {
+        return standard;
+    }
+    // The name of a header is a valid value.
+    HeaderValue::try_from(format!("{ALLOWED_HEADERS}, {user}")).unwrap_or(standard)
 }
 
 #[cfg(test)]
@@ -295,7 +313,70 @@ mod tests {
         }
         let refusal = &openapi["components"]["responses"]["UnsupportedMediaType"];
         let formats = media::list(vision::decode::Format::ALL.map(|format| format.name()));
-        let expected = format!("The body is neither a photo in {formats} nor a form");
+        let expected = format!(
+            "The body is neither a photo in {formats} nor a form, or it has a Content-Encoding"
+        );
         assert_eq!(refusal["description"], expected);
+    }
+
+    /// Returns the headers of an answer with these settings, to a request of this origin.
+    fn cors(settings: &[(&str, &str)], method: Method, origin: Option<&str>) -> HeaderMap {
+        let lookup = |name: &str| {
+            settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let (settings, warnings) = Settings::read(lookup);
+        assert_eq!(warnings, Vec::<String>::new());
+        let mut request = HeaderMap::new();
+        if let Some(origin) = origin {
+            request.insert(header::ORIGIN, origin.parse().expect("a value"));
+        }
+        let response = finish(&method, &request, &settings, Response::new(Bytes::new()));
+        response.headers().clone()
+    }
+
+    #[test]
+    fn preflight_allows_every_header_that_is_read() {
+        let origins = ("cors_allowed_origins", "https://page.example");
+        let allowed = |user: &str| {
+            let settings = [origins, ("user_id_header", user)];
+            let headers = cors(&settings, Method::OPTIONS, Some("https://page.example"));
+            headers["access-control-allow-headers"].to_str().expect("text").to_owned()
+        };
+        assert_eq!(allowed(""), ALLOWED_HEADERS);
+        assert_eq!(allowed("X-User-Id"), format!("{ALLOWED_HEADERS}, x-user-id"));
+        assert_eq!(allowed("Baggage"), ALLOWED_HEADERS);
+    }
+
+    #[test]
+    fn pages_of_other_origins_get_no_leave() {
+        let these =
+            [("cors_allowed_origins", "https://page.example"), ("user_id_header", "x-user")];
+        for origin in
+            [Some("https://evil.example"), Some("http://page.example"), Some("null"), None]
+        {
+            for method in [Method::OPTIONS, Method::POST] {
+                let headers = cors(&these, method, origin);
+                // Caches must not give this answer to an allowed page.
+                assert_eq!(headers["vary"], "Origin");
+                let mut names = headers.keys().map(HeaderName::as_str);
+                assert!(!names.any(|name| name.starts_with("access-control")), "{headers:?}");
+            }
+        }
+        assert!(cors(&[], Method::OPTIONS, Some("https://page.example")).get("vary").is_none());
+    }
+
+    #[test]
+    fn all_origins_get_one_answer() {
+        let any = [("cors_allowed_origins", "*")];
+        for origin in [Some("https://page.example"), Some("null"), None] {
+            let headers = cors(&any, Method::POST, origin);
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            assert_eq!(headers["access-control-expose-headers"], EXPOSED_HEADERS);
+            assert!(
+                headers.get("vary").is_none() && headers.get("access-control-max-age").is_none()
+            );
+            // With `*`, credentials would be refused by browsers anyway.
+            assert!(headers.get("access-control-allow-credentials").is_none());
+        }
     }
 }

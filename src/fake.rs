@@ -1,4 +1,4 @@
-//! A host for tests, which keeps its log. It has no network.
+//! A host for tests, which keeps its log and whose clock stands still between sleeps. It has no network.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -10,13 +10,33 @@ use http::{Request, Response};
 use telemetry::Host;
 use telemetry::host::{Body, SendError};
 
-#[derive(Debug, Default)]
-pub struct Fake(Mutex<Vec<String>>);
+#[derive(Debug)]
+pub struct Fake {
+    log: Mutex<Vec<String>>,
+    now: Mutex<Instant>,
+    slept: Mutex<Duration>,
+}
+
+impl Default for Fake {
+    fn default() -> Fake {
+        Fake { log: Mutex::default(), now: Instant::now().into(), slept: Mutex::default() }
+    }
+}
 
 impl Fake {
     /// Returns the lines of the log so far, and forgets them.
     pub fn take_log(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().expect("no panic"))
+        std::mem::take(&mut self.log.lock().expect("no panic"))
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        *self.now.lock().expect("no panic") += time;
+    }
+
+    /// Returns the time that was waited so far, and forgets it.
+    pub fn take_slept(&self) -> Duration {
+        std::mem::take(&mut self.slept.lock().expect("no panic"))
     }
 }
 
@@ -27,16 +47,19 @@ impl Host for Fake {
     }
 
     fn now(&self) -> Instant {
-        Instant::now()
+        *self.now.lock().expect("no panic")
     }
 
-    async fn sleep(&self, _: Duration) {}
+    async fn sleep(&self, duration: Duration) {
+        self.pass(duration);
+        *self.slept.lock().expect("no panic") += duration;
+    }
 
     async fn send(&self, _: Request<Bytes>) -> Result<Response<Body>, SendError> {
         Err(SendError::Denied)
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
-        self.0.lock().expect("no panic").push(line.to_string());
+        self.log.lock().expect("no panic").push(line.to_string());
     }
 }

@@ -1,9 +1,9 @@
 //! ASL letters from photos of hands: the HTTP service, as a WebAssembly component.
 //!
-//! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo) → [`predict`] (letter,
-//! by [`vision`]) → [`response`]. [`problem`] turns every error into a response, [`settings`] holds the
-//! service's settings, [`media`] the media types of a photo. All of it is plain Rust, tested without a
-//! host.
+//! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo, in a [`form`] or not) →
+//! [`predict`] (letter, by [`vision`]) → [`response`]. [`problem`] turns every error into a response,
+//! [`settings`] holds the service's settings, [`media`] says what is taken for a photo. All of it is plain
+//! Rust, tested without a host.
 //!
 //! The entries, in `src/entry`, are programs of their own, built for WebAssembly alone: one thin file for
 //! each world that a component is built for, and the only code that knows a host. An entry turns the
@@ -14,6 +14,7 @@ pub mod api;
 pub mod body;
 #[cfg(test)]
 mod fake;
+pub mod form;
 pub mod media;
 pub mod predict;
 pub mod problem;

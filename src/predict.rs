@@ -25,7 +25,7 @@ use crate::settings::Settings;
 /// Answers `POST /predict`. `span` is that of the prediction; each stage becomes a child of it.
 ///
 /// # Errors
-/// [`Problem::Decode`] and [`Problem::Internal`].
+/// [`Problem::NoPhoto`], [`Problem::Decode`] and [`Problem::Internal`].
 pub fn predict(
     pipeline: &Pipeline,
     photo: &[u8],
@@ -35,7 +35,8 @@ pub fn predict(
     let mut stages = Stages { timing: ServerTiming::default(), span };
     let decoded = stages.run("image_preprocessing", |span| {
         span.set("image.size_bytes", photo.len() as i64);
-        let decoded = decode(photo, settings.max_pixels)?;
+        let decoded =
+            decode(photo, settings.max_pixels).map_err(|error| Problem::undecoded(error, photo))?;
         describe_photo(span, &decoded);
         Ok(decoded)
     })?;

@@ -5,21 +5,22 @@
 //! one. [`Problem::reason`] is for those who run the service.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
 
 use vision::decode::{DecodeError, Format};
 
-use crate::media;
+use crate::form::FormError;
+use crate::media::{self, Content};
 
 /// The reason why a request is not served.
 #[derive(Debug, Error)]
 pub enum Problem {
-    /// 400: the form is malformed, or does not have exactly one file.
-    #[error("The form cannot be read: {0}. Send a form with exactly one file, the photo.")]
-    Multipart(String),
+    /// 400: the form is malformed, or does not have exactly one photo.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// 400: the body ended before it was complete.
     #[error("The body ended after {received} bytes, before it was complete. Send it again.")]
     CutOff {
@@ -41,12 +42,26 @@ pub enum Problem {
         /// The limit in bytes.
         limit: u64,
     },
-    /// 415: the body has a media type that is not supported.
+    /// 413: the body is within the limit, and larger than the memory that the host leaves.
+    #[error("The body is larger than the memory that is free. Send a smaller photo.")]
+    NoMemory,
+    /// 415: the body claims a media type that is not supported, and its content says no more.
     #[error(
         "The Content-Type {0} is not supported. Send a photo as {types}.",
         types = media::list(media::accepted())
     )]
     MediaType(String),
+    /// 415: the body is encoded.
+    #[error(
+        "The Content-Encoding {0} is not supported. Send the photo itself: it is compressed already."
+    )]
+    ContentEncoding(String),
+    /// 415: the photo is something else that is known.
+    #[error(
+        "The request holds {name} instead of a photo in {formats}. {remedy}",
+        name = .0.name, formats = media::list(Format::ALL.map(Format::name)), remedy = .0.remedy
+    )]
+    NoPhoto(Content),
     /// 415 for a HEIC photo, else 422: the photo cannot be decoded.
     #[error("{}", detail(.0))]
     Decode(#[from] DecodeError),
@@ -58,7 +73,7 @@ pub enum Problem {
 /// Returns the detail of a photo that cannot be decoded.
 fn detail(error: &DecodeError) -> String {
     match error {
-        DecodeError::Empty => "The photo has no bytes. Send a complete file.".into(),
+        DecodeError::Empty => "The body is empty. Send the photo as the body, or in a form.".into(),
         DecodeError::UnknownFormat => format!(
             "The photo's format is not supported. Send a photo in {}.",
             media::list(Format::ALL.map(Format::name))
@@ -84,16 +99,27 @@ impl From<vision::engine::ModelError> for Problem {
 }
 
 impl Problem {
+    /// Returns the problem of bytes that cannot be decoded: what they are, if they are something else.
+    pub fn undecoded(error: DecodeError, bytes: &[u8]) -> Problem {
+        let content = match &error {
+            DecodeError::UnknownFormat => media::recognize(bytes),
+            DecodeError::Broken { .. } => media::recognize_broken(bytes),
+            _ => None,
+        };
+        content.map_or(Problem::Decode(error), Problem::NoPhoto)
+    }
+
     /// Returns the response's status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Multipart(_) | Problem::CutOff { .. } => StatusCode::BAD_REQUEST,
+            Problem::Form(_) | Problem::CutOff { .. } => StatusCode::BAD_REQUEST,
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Problem::MediaType(_) | Problem::Decode(DecodeError::Heic) => {
-                StatusCode::UNSUPPORTED_MEDIA_TYPE
-            }
+            Problem::TooLarge { .. } | Problem::NoMemory => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::MediaType(_)
+            | Problem::ContentEncoding(_)
+            | Problem::NoPhoto(_)
+            | Problem::Decode(DecodeError::Heic) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Decode(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -102,12 +128,15 @@ impl Problem {
     /// Returns the kind of problem, one of few words: `error.type` in a trace.
     pub fn kind(&self) -> &'static str {
         match self {
-            Problem::Multipart(_) => "multipart",
+            Problem::Form(_) => "multipart",
             Problem::CutOff { .. } => "cut_off",
             Problem::NotFound => "not_found",
             Problem::Method { .. } => "method",
             Problem::TooLarge { .. } => "too_large",
+            Problem::NoMemory => "no_memory",
             Problem::MediaType(_) => "media_type",
+            Problem::ContentEncoding(_) => "content_encoding",
+            Problem::NoPhoto(_) => "no_photo",
             Problem::Decode(error) => error.kind(),
             Problem::Internal(_) => "internal",
         }
@@ -149,7 +178,10 @@ impl Problem {
         if let Problem::Method { allow } = self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE
+        // RFC 9110, 15.5.16: these say whether it is the type or the coding that is not supported.
+        if let Problem::ContentEncoding(_) = self {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        } else if status == StatusCode::UNSUPPORTED_MEDIA_TYPE
             && let Ok(types) = HeaderValue::try_from(media::accepted().join(", "))
         {
             headers.insert(ACCEPT, types);
@@ -174,11 +206,36 @@ mod tests {
         let pixels = DecodeError::TooManyPixels { width: 9000, height: 8000, limit: 50_000_000 };
         vec![
             (
-                Problem::Multipart("it has no file".into()),
+                Problem::Form(FormError::NoFile),
                 400,
                 "multipart",
-                "The form cannot be read: it has no file. Send a form with exactly one file, the \
-                 photo.",
+                "The form has no file. Send a form with exactly one file, the photo.",
+            ),
+            (
+                Problem::Form(FormError::NoBoundary),
+                400,
+                "multipart",
+                "The form cannot be read: its Content-Type has no boundary. Leave Content-Type out: \
+                 the library that builds the form sets it, with the boundary.",
+            ),
+            (
+                Problem::Form(FormError::BarePhoto(Format::Jpeg)),
+                400,
+                "multipart",
+                "The form cannot be read: the body is the JPEG photo itself. Send it as image/jpeg.",
+            ),
+            (
+                Problem::Form(FormError::CutOff("edge".into())),
+                400,
+                "multipart",
+                "The form cannot be read: it ends before its last boundary, --edge--. Send it again, \
+                 complete.",
+            ),
+            (
+                Problem::Form(FormError::NoneChosen),
+                400,
+                "multipart",
+                "The form's file is empty: no photo was chosen. Choose one, and send the form again.",
             ),
             (
                 Problem::CutOff { received: 7 },
@@ -205,11 +262,31 @@ mod tests {
                 "The body is larger than 1000 bytes. Send a smaller photo.",
             ),
             (
+                Problem::NoMemory,
+                413,
+                "no_memory",
+                "The body is larger than the memory that is free. Send a smaller photo.",
+            ),
+            (
                 Problem::MediaType("text/plain".into()),
                 415,
                 "media_type",
                 "The Content-Type text/plain is not supported. Send a photo as image/jpeg, \
                  image/png, image/webp or multipart/form-data.",
+            ),
+            (
+                Problem::ContentEncoding("gzip".into()),
+                415,
+                "content_encoding",
+                "The Content-Encoding gzip is not supported. Send the photo itself: it is compressed \
+                 already.",
+            ),
+            (
+                Problem::undecoded(DecodeError::UnknownFormat, b"GIF89a"),
+                415,
+                "no_photo",
+                "The request holds a GIF picture instead of a photo in JPEG, PNG or WebP. Save it as \
+                 JPEG, and send that.",
             ),
             (
                 Problem::Decode(DecodeError::Heic),
@@ -222,10 +299,10 @@ mod tests {
                 Problem::Decode(DecodeError::Empty),
                 422,
                 "empty",
-                "The photo has no bytes. Send a complete file.",
+                "The body is empty. Send the photo as the body, or in a form.",
             ),
             (
-                Problem::Decode(DecodeError::UnknownFormat),
+                Problem::undecoded(DecodeError::UnknownFormat, b"?"),
                 422,
                 "unknown_format",
                 "The photo's format is not supported. Send a photo in JPEG, PNG or WebP.",
@@ -279,8 +356,10 @@ mod tests {
                 |name| response.headers().get(name).map(|value| value.to_str().expect("text"));
             let allow = (status == 405).then_some("GET, HEAD, OPTIONS");
             assert_eq!(header(ALLOW), allow, "{kind}");
+            let coding = kind == "content_encoding";
             let accept = "image/jpeg, image/png, image/webp, multipart/form-data";
-            assert_eq!(header(ACCEPT), (status == 415).then_some(accept), "{kind}");
+            assert_eq!(header(ACCEPT), (status == 415 && !coding).then_some(accept), "{kind}");
+            assert_eq!(header(ACCEPT_ENCODING), coding.then_some("identity"), "{kind}");
         }
     }
 

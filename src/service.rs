@@ -13,11 +13,11 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 
 use telemetry::settings::{self as tracing, Tracing};
-use telemetry::{Host, Incoming, Span, Telemetry};
+use telemetry::{Host, Span, Telemetry};
 use vision::pipeline::Pipeline;
 
 use crate::api::{self, Route};
-use crate::body::{self, BodyKind};
+use crate::body::{BodyKind, Incoming, Rest};
 use crate::predict::predict;
 use crate::problem::Problem;
 use crate::settings::{self, Settings};
@@ -38,6 +38,16 @@ pub struct Arrival {
     pub started: SystemTime,
     /// True for the instance's first request.
     pub cold_start: bool,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Answer<B> {
+    /// The response.
+    pub response: Response<Bytes>,
+    /// What is left of the request's body, to be [discarded](Service::discard) once the response is on
+    /// its way.
+    pub rest: Option<Rest<B>>,
 }
 
 /// Returns the names of all settings.
@@ -69,13 +79,14 @@ impl Service {
         pipeline: Option<&Pipeline>,
         request: Request<B>,
         arrival: Arrival,
-    ) -> Response<Bytes>
+    ) -> Answer<B>
     where
         B: BodyExt<Data = Bytes> + Unpin,
     {
         let (head, body) = request.into_parts();
+        let mut body = Incoming::new(&head.method, &head.headers, body);
         let span = self.root_span(&head, arrival);
-        let answer = self.route(pipeline, &head, body, &span).await;
+        let answer = self.route(pipeline, &head, &mut body, &span).await;
         let response = answer.unwrap_or_else(|problem| {
             if let Problem::Internal(reason) = &problem {
                 self.host.log(format_args!("error: {reason}"));
@@ -84,7 +95,15 @@ impl Service {
         });
         let mut response = api::finish(&head.method, &head.headers, &self.settings, response);
         span.respond(&mut response);
-        response
+        Answer { response, rest: body.rest() }
+    }
+
+    /// Discards what is left of a body that has been answered, so that its client reads the answer.
+    pub async fn discard<B>(&self, rest: Rest<B>)
+    where
+        B: BodyExt<Data = Bytes> + Unpin,
+    {
+        rest.discard(&*self.host).await;
     }
 
     /// True if ended spans wait and no export runs.
@@ -104,14 +123,15 @@ impl Service {
         let Parts { method, uri, headers, .. } = head;
         let Arrival { started, cold_start } = arrival;
         let route = api::known_path(uri.path());
-        telemetry.server_span(Incoming { method, uri, headers, route, started, cold_start })
+        let request = telemetry::Incoming { method, uri, headers, route, started, cold_start };
+        telemetry.server_span(request)
     }
 
     async fn route<B>(
         &self,
         pipeline: Option<&Pipeline>,
         head: &Parts,
-        body: B,
+        body: &mut Incoming<B>,
         span: &Span,
     ) -> Result<Response<Bytes>, Problem>
     where
@@ -130,8 +150,7 @@ impl Service {
             Route::Predict => {
                 let limit = self.settings.max_body_bytes;
                 let kind = BodyKind::of(&head.headers, limit)?;
-                let body = body::read(body, limit).await?;
-                let photo = kind.photo(body).await?;
+                let photo = kind.photo(body.read(limit).await?)?;
                 let span = span.child("asl_prediction");
                 if span.is_recording()
                     && let Some(user) = self.settings.user_id(&head.headers)
@@ -194,7 +213,8 @@ mod tests {
     {
         let request = Request::builder().method(method).uri(path).body(body).expect("a request");
         let arrival = Arrival { started: SystemTime::now(), cold_start: true };
-        service.answer(None, request, arrival).now_or_never().expect("nothing to wait for")
+        let answer = service.answer(None, request, arrival).now_or_never();
+        answer.expect("nothing to wait for").response
     }
 
     fn body(response: &Response<Bytes>) -> Value {
@@ -252,6 +272,26 @@ mod tests {
         let detail = "The body ended after 3 bytes, before it was complete. Send it again.";
         assert_eq!(body(&response)["detail"], detail);
         assert_eq!(host.take_log(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn body_that_was_not_read_is_left_to_be_discarded() {
+        let (service, host) = service(&[("max_body_bytes", "3")]);
+        let rest = |method: &str, path: &str, body: &'static str| {
+            let length = body.len();
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header("content-length", length).body(Full::from(body));
+            let arrival = Arrival { started: SystemTime::now(), cold_start: true };
+            let answer = service.answer(None, request.expect("a request"), arrival).now_or_never();
+            answer.expect("nothing to wait for").rest
+        };
+        assert!(rest("POST", "/predict", "ab").is_none());
+        assert!(rest("GET", "/health", "").is_none());
+        for (method, path) in [("POST", "/predict"), ("POST", "/health"), ("PUT", "/nothing")] {
+            let rest = rest(method, path, "abcd").expect("a rest");
+            service.discard(rest).now_or_never().expect("nothing to wait for");
+            assert_eq!(host.take_slept(), std::time::Duration::ZERO);
+        }
     }
 
     #[test]

@@ -101,13 +101,7 @@ impl Settings {
             low_confidence_threshold: values.number(&LOW_CONFIDENCE_THRESHOLD) as f32,
             max_body_bytes: values.number(&MAX_BODY_BYTES) as u64,
             max_pixels: values.number(&MAX_PIXELS) as u64,
-            cors_allowed_origins: match values.text(&CORS_ALLOWED_ORIGINS) {
-                None => Origins::These(Vec::new()),
-                Some(all) if all == "*" => Origins::Any,
-                Some(list) => Origins::These(
-                    list.split(',').map(|o| o.trim().trim_end_matches('/').to_owned()).collect(),
-                ),
-            },
+            cors_allowed_origins: cors_allowed_origins(&mut values),
             user_id_header: user_id_header(&mut values),
         };
         (settings, values.into_warnings())
@@ -118,6 +112,50 @@ impl Settings {
         let value = headers.get(self.user_id_header.as_ref()?)?.to_str().ok()?;
         Some(value.chars().take(MAX_USER_ID).collect())
     }
+}
+
+fn cors_allowed_origins<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Origins {
+    let mut origins = Vec::new();
+    let mut unknown = Vec::new();
+    for text in values.list(&CORS_ALLOWED_ORIGINS) {
+        match origin(&text) {
+            _ if text == "*" => return Origins::Any,
+            Some(origin) => origins.push(origin),
+            // What stands before an @ may be a password.
+            None => unknown.push(text.rsplit('@').next().unwrap_or_default().to_owned()),
+        }
+    }
+    if !unknown.is_empty() {
+        let reason = format!(
+            "expected origins such as https://example.org with commas between, or * for all, found \
+             {:?}; it is ignored",
+            unknown.join(", ")
+        );
+        values.warn(&CORS_ALLOWED_ORIGINS, reason);
+    }
+    Origins::These(origins)
+}
+
+/// Returns an origin as browsers send it (Fetch standard): in lower case, without the scheme's own port.
+/// `None` for what no browser sends.
+fn origin(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/').to_ascii_lowercase();
+    if text == "null" {
+        // Pages from files and in sandboxes.
+        return Some(text);
+    }
+    // Extensions and apps have schemes of their own.
+    let (scheme, host) = text.split_once("://")?;
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*\\".contains(&byte);
+    if scheme.is_empty() || host.is_empty() || !text.replacen("://", "", 1).bytes().all(is_plain) {
+        return None;
+    }
+    let own_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    Some(text.strip_suffix(own_port).unwrap_or(&text).to_owned())
 }
 
 fn user_id_header<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Option<HeaderName> {
@@ -170,7 +208,55 @@ mod tests {
         assert_eq!((settings.max_body_bytes, settings.max_pixels), (1000, 2_000_000));
         let origins = ["https://a.example".into(), "https://b.example".into()];
         assert_eq!(settings.cors_allowed_origins, Origins::These(origins.into()));
-        assert_eq!(read(&[("cors_allowed_origins", "*")]).0.cors_allowed_origins, Origins::Any);
+    }
+
+    #[test]
+    fn origins_are_those_that_browsers_send() {
+        let origins = |list: &str| {
+            let (settings, warnings) = read(&[("cors_allowed_origins", list)]);
+            assert_eq!(warnings, Vec::<String>::new(), "{list}");
+            settings.cors_allowed_origins
+        };
+        for list in ["*", " * ", "https://a.example, *"] {
+            assert_eq!(origins(list), Origins::Any, "{list}");
+        }
+        for (written, sent) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example/", "https://a.example"),
+            ("HTTPS://A.Example:443", "https://a.example"),
+            ("http://localhost:80", "http://localhost"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("https://a.example:80", "https://a.example:80"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("http://[::80]", "http://[::80]"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+            ("null", "null"),
+            ("https://a.example,, ", "https://a.example"),
+        ] {
+            assert_eq!(origins(written), Origins::These(vec![sent.into()]), "{written}");
+        }
+    }
+
+    #[test]
+    fn origin_that_no_browser_sends_is_reported_and_ignored() {
+        for unknown in [
+            "a.example",
+            "https://",
+            "https://a.example/page",
+            "https://*.a.example",
+            "https://münchen.example",
+            "://a.example",
+        ] {
+            let list = format!("{unknown}, https://b.example");
+            let (settings, warnings) = read(&[("cors_allowed_origins", &list)]);
+            let [warning] = warnings.try_into().expect("one warning");
+            assert!(warning.contains(unknown) && !warning.contains("b.example"), "{warning}");
+            let left = Origins::These(vec!["https://b.example".into()]);
+            assert_eq!(settings.cors_allowed_origins, left, "{unknown}");
+        }
+        let (_, warnings) = read(&[("cors_allowed_origins", "https://ada:hunter2@a.example")]);
+        assert!(warnings[0].contains("\"a.example\""), "{warnings:?}");
+        assert!(!warnings[0].contains("hunter2"), "{warnings:?}");
     }
 
     #[test]

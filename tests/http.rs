@@ -1,11 +1,14 @@
 //! The component as its users see it: HTTP against the development host.
 
+use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+use test_support::hostile;
+use test_support::raw::{Connection, Response, in_chunks};
 use test_support::root;
 use test_support::service::{Answer, Service, photo, plain_png};
 use test_support::traces;
@@ -120,6 +123,185 @@ fn form_with_one_file_is_predicted_and_others_are_rejected() {
         assert_problem(&service.predict(multipart, broken), 400);
     }
     assert_problem(&service.predict("multipart/form-data", &body), 400);
+}
+
+/// Returns a part of a form, as some client writes it.
+fn part(headers: &[&str], content: &[u8]) -> Vec<u8> {
+    let mut part = b"--edge\r\n".to_vec();
+    for header in headers {
+        part.extend(format!("{header}\r\n").bytes());
+    }
+    [&part, &b"\r\n"[..], content, b"\r\n"].concat()
+}
+
+/// Forms as clients send them that are not browsers, and browsers' with an unused file input.
+#[test]
+fn forms_of_all_clients_get_the_letter() {
+    let service = Service::start(&[]);
+    let jpeg = photo("v.jpg");
+    let expected = service.predict("image/jpeg", &jpeg).json();
+    assert_eq!(expected["prediction"], "V");
+    let end = b"--edge--\r\n".to_vec();
+    let field = part(&["Content-Disposition: form-data; name=\"user\""], b"ada");
+    let unused = part(
+        &[
+            "Content-Disposition: form-data; name=\"other\"; filename=\"\"",
+            "Content-Type: application/octet-stream",
+        ],
+        b"",
+    );
+    let file = |headers: &[&str]| part(headers, &jpeg);
+    let named = file(&[
+        "Content-Disposition: form-data; name=\"file\"; filename=\"v.jpg\"",
+        "Content-Type: image/jpeg",
+    ]);
+    let star = file(&[
+        "Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''h%C3%A4nd.jpg",
+        "Content-Type: image/jpeg",
+    ]);
+    let without_name =
+        file(&["Content-Disposition: form-data; name=\"file\"", "Content-Type: image/jpeg"]);
+    let bare = file(&["Content-Disposition: form-data; name=\"anything\""]);
+    let only_lf = [
+        &b"--edge\nContent-Disposition: form-data; name=\"file\"; filename=\"v.jpg\"\n\n"[..],
+        &jpeg,
+        b"\n--edge--\n",
+    ]
+    .concat();
+    for (name, body) in [
+        ("a file's name in RFC 5987 alone", [&star[..], &end].concat()),
+        ("no file name", [&without_name[..], &end].concat()),
+        ("no file name and no type", [&bare[..], &end].concat()),
+        ("a field first", [&field[..], &bare, &end].concat()),
+        ("an unused file input", [&named[..], &unused, &end].concat()),
+        ("an unused file input first", [&unused[..], &named, &end].concat()),
+        ("line ends without CR", only_lf),
+        ("text before and after", [&b"A form.\r\n"[..], &named, &end, b"Bye"].concat()),
+    ] {
+        let answer = service.predict("multipart/form-data; boundary=edge", &body);
+        assert_eq!(answer.status, 200, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.json(), expected, "{name}");
+    }
+    // The boundary of Java's mail library, and one that needs its quotes.
+    let body = |boundary: &str| {
+        let text = [&named[..], &end].concat();
+        let mut body = Vec::new();
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_prefix(b"--edge") {
+                Some(rest) => body.extend([b"--", boundary.as_bytes(), rest].concat()),
+                None => body.extend_from_slice(line),
+            }
+        }
+        body
+    };
+    for (content_type, boundary) in [
+        ("multipart/form-data; boundary=----=_Part_1_2.3", "----=_Part_1_2.3"),
+        ("multipart/form-data; boundary=\"b/Qe:f\"", "b/Qe:f"),
+        ("Multipart/Form-Data;BOUNDARY=edge; charset=utf-8", "edge"),
+    ] {
+        let answer = service.predict(content_type, &body(boundary));
+        assert_eq!(answer.status, 200, "{content_type}");
+        assert_eq!(answer.json(), expected, "{content_type}");
+    }
+}
+
+#[test]
+fn unusable_form_is_told_what_to_do() {
+    let service = Service::start(&[]);
+    let jpeg = photo("v.jpg");
+    let file = "Content-Disposition: form-data; name=\"file\"; filename=\"v.jpg\"";
+    let whole = [&part(&[file], &jpeg)[..], b"--edge--\r\n"].concat();
+    let empty = [
+        &part(&["Content-Disposition: form-data; name=\"file\"; filename=\"\""], b"")[..],
+        b"--edge--\r\n",
+    ]
+    .concat();
+    let edge = "multipart/form-data; boundary=edge";
+    for (content_type, body, words) in [
+        (edge, &empty[..], "no photo was chosen"),
+        (edge, &whole[..whole.len() - b"--edge--\r\n".len()], "last boundary"),
+        (edge, &jpeg, "Send it as image/jpeg"),
+        ("multipart/form-data", &whole, "Leave Content-Type out"),
+        ("multipart/form-data; boundary=other", &whole, "Leave Content-Type out"),
+    ] {
+        let answer = service.predict(content_type, body);
+        assert_problem(&answer, 400);
+        assert!(detail(&answer).contains(words), "{}", detail(&answer));
+    }
+    // The decoder's reason is that of a photo by itself.
+    let gif = [&part(&[file], b"GIF89a\x01\0\x01\0")[..], b"--edge--\r\n"].concat();
+    let answer = service.predict(edge, &gif);
+    assert_problem(&answer, 415);
+    assert!(detail(&answer).contains("a GIF picture"), "{}", detail(&answer));
+}
+
+#[test]
+fn content_decides_whatever_type_is_claimed() {
+    let service = Service::start(&[]);
+    let jpeg = photo("v.jpg");
+    let expected = service.send("POST", "/predict", &[], Some(&jpeg)).json();
+    assert_eq!(expected["prediction"], "V");
+    for media_type in [
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+        "image/*",
+        "image/pjpeg",
+        "image/heic",
+        "image/png",
+        "text/plain",
+        "video/mp4",
+        "",
+    ] {
+        let answer = service.predict(media_type, &jpeg);
+        assert_eq!(answer.status, 200, "{media_type}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.json(), expected, "{media_type}");
+    }
+}
+
+#[test]
+fn body_that_is_no_photo_is_named() {
+    let service = Service::start(&[]);
+    for (media_type, body, words) in [
+        ("image/jpeg", &b"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAUDBAQEAwUE"[..], "base64"),
+        ("text/plain", b"data:image/jpeg;base64,/9j/4AAQSkZJRg==", "a data: URL"),
+        ("application/json", b"{\"image\": \"/9j/4AAQSkZJRg==\"}", "JSON"),
+        ("application/octet-stream", b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+        ("text/html", b"<!DOCTYPE html>\n<title>Log in</title>", "an HTML page"),
+        ("image/gif", b"GIF89a\x01\0\x01\0", "a GIF picture"),
+        ("image/avif", b"\0\0\0\x20ftypavif\0\0\0\0", "an AVIF photo"),
+        ("video/mp4", b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        ("application/pdf", b"%PDF-1.7\n", "a PDF document"),
+        ("image/heic", b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        ("application/x-thing", b"\x01\x02\x03", "application/x-thing"),
+    ] {
+        let answer = service.predict(media_type, body);
+        assert_problem(&answer, 415);
+        assert!(detail(&answer).contains(words), "{words}: {}", detail(&answer));
+        assert!(answer.header("accept").contains("image/webp"), "{words}");
+    }
+    for (media_type, body, words) in [
+        ("image/jpeg", &b""[..], "The body is empty"),
+        ("text/plain", b"", "The body is empty"),
+        ("image/jpeg", b"\x01\x02\x03", "JPEG, PNG or WebP"),
+    ] {
+        let answer = service.predict(media_type, body);
+        assert_problem(&answer, 422);
+        assert!(detail(&answer).contains(words), "{words}: {}", detail(&answer));
+    }
+    // `curl --data @photo.jpg` removes these.
+    let mut stripped = photo("v.jpg");
+    stripped.retain(|byte| !b"\0\r\n".contains(byte));
+    let answer = service.predict("application/x-www-form-urlencoded", &stripped);
+    assert_problem(&answer, 415);
+    assert!(detail(&answer).contains("--data-binary"), "{}", detail(&answer));
+    // Even a photo: what its bytes are after decoding is not known.
+    let encoded = [("content-type", "image/jpeg"), ("content-encoding", "gzip")];
+    let answer = service.send("POST", "/predict", &encoded, Some(&photo("v.jpg")));
+    assert_problem(&answer, 415);
+    assert_eq!((answer.header("accept-encoding"), answer.header("accept")), ("identity", ""));
+    let none = [("content-encoding", "identity")];
+    let answer = service.send("POST", "/predict", &none, Some(&photo("v.jpg")));
+    assert_eq!(answer.json()["prediction"], "V");
 }
 
 #[test]
@@ -254,9 +436,211 @@ fn cors_admits_configured_origins_only() {
     let answer = service.send("OPTIONS", "/predict", &preflight, None);
     assert_eq!((answer.status, origin(&answer)), (204, "https://page.example".into()));
     assert!(answer.header("access-control-allow-headers").contains("traceparent"));
+    assert_eq!(answer.header("vary"), "Origin");
     // Pages may read errors too.
     let answer = service.send("GET", "/nothing", &page, None);
     assert_eq!((answer.status, origin(&answer)), (404, "https://page.example".into()));
+}
+
+#[test]
+fn preflight_allows_the_header_of_the_user_id() {
+    let origin = "https://page.example";
+    let settings = [("cors_allowed_origins", origin), ("user_id_header", "X-User-Id")];
+    let service = Service::start(&settings);
+    let preflight = [
+        ("origin", origin),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type,x-user-id"),
+    ];
+    let answer = service.send("OPTIONS", "/predict", &preflight, None);
+    assert_eq!(answer.status, 204);
+    let allowed: Vec<&str> = answer.header("access-control-allow-headers").split(", ").collect();
+    for name in ["content-type", "traceparent", "tracestate", "baggage", "x-user-id"] {
+        assert!(allowed.contains(&name), "{allowed:?}");
+    }
+    for name in ["access-control-allow-methods", "access-control-max-age"] {
+        assert_ne!(answer.header(name), "", "{name}");
+    }
+    assert_eq!(answer.header("access-control-allow-credentials"), "");
+}
+
+/// Returns the head of a request with a body of this length, or in chunks.
+fn head(request: &str, headers: &[&str], length: Option<usize>) -> Vec<u8> {
+    let mut head = format!("{request} HTTP/1.1\r\nhost: a.example\r\n");
+    for header in headers {
+        _ = write!(head, "{header}\r\n");
+    }
+    _ = match length {
+        Some(length) => write!(head, "content-length: {length}\r\n\r\n"),
+        None => write!(head, "transfer-encoding: chunked\r\n\r\n"),
+    };
+    head.into_bytes()
+}
+
+/// Asserts that a response is a problem of this status.
+fn assert_raw_problem(response: &Response, status: u16) {
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    assert_eq!(response.status, status, "{text}");
+    assert_eq!(response.header("content-type"), "application/problem+json", "{text}");
+    let body: Value = serde_json::from_slice(&response.body).expect("JSON");
+    assert_eq!(body["status"], status, "{text}");
+}
+
+/// Bytes of a body that is four times as large as the default limit.
+const OVERSIZED: usize = 40 << 20;
+
+/// A client that writes all of its body before it reads, as Python's http.client and requests do.
+#[test]
+fn client_that_sends_all_of_an_oversized_body_reads_the_413() {
+    let service = Service::start(&[]);
+    let body = vec![0xff; OVERSIZED];
+    let plain = head("POST /predict", &["content-type: image/jpeg"], Some(body.len()));
+    let chunked = head("POST /predict", &["content-type: image/jpeg"], None);
+    for (head, body) in [(plain, body.clone()), (chunked, in_chunks(&body, 8 << 10))] {
+        let mut connection = Connection::open(service.address()).expect("a connection");
+        connection.send(&head).expect("a head");
+        connection.send(&body).expect("all of the body is taken");
+        let response = connection.receive().expect("an answer");
+        assert_raw_problem(&response, 413);
+        // The body was read to its end, so the connection is of further use.
+        assert!(!response.closes());
+        connection.send(b"GET /health HTTP/1.1\r\nhost: a.example\r\n\r\n").expect("a request");
+        assert_eq!(connection.receive().expect("an answer").status, 200);
+    }
+    assert_eq!(service.instances_started(), 1, "no instance was lost");
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+/// The answer is there before the body: `Expect: 100-continue` asks for that, and curl sends it.
+#[test]
+fn client_that_waits_for_leave_gets_the_413_instead() {
+    let service = Service::start(&[]);
+    let expect = ["content-type: image/jpeg", "expect: 100-continue"];
+    let body = vec![0xff; OVERSIZED];
+
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &expect, Some(body.len()))).expect("a head");
+    let response = connection.receive().expect("an answer");
+    assert_raw_problem(&response, 413);
+    assert_eq!(response.interim, [0; 0]);
+    // Neither side can know what the next bytes are, so there are none.
+    assert!(response.closes());
+
+    // One that does not wait, after all.
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &expect, Some(body.len()))).expect("a head");
+    connection.send(&body).expect("all of the body is taken");
+    assert_raw_problem(&connection.receive().expect("an answer"), 413);
+
+    // Without a length, the answer cannot be known.
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &expect, None)).expect("a head");
+    connection.send(&in_chunks(&body, 64 << 10)).expect("all of the body is taken");
+    let response = connection.receive().expect("an answer");
+    assert_raw_problem(&response, 413);
+    assert_eq!(response.interim, [100]);
+
+    // A body within the limit is asked for.
+    let jpeg = photo("v.jpg");
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &expect, Some(jpeg.len()))).expect("a head");
+    connection.send(&jpeg).expect("a body");
+    let response = connection.receive().expect("an answer");
+    assert_eq!((response.status, response.interim), (200, vec![100]));
+}
+
+/// Whatever is answered before the body is read, by the service or by the host.
+#[test]
+fn early_answer_reaches_a_client_that_is_still_sending() {
+    let service = Service::start(&[]);
+    let body = vec![0xff; OVERSIZED];
+    for (request, header, status) in [
+        ("POST /nothing", "accept: */*", 404),
+        ("PUT /health", "accept: */*", 405),
+        ("POST /predict", "content-encoding: gzip", 413),
+        ("POST /predict", "content-type: multipart/form-data", 413),
+        ("POST /.well-known/spin/nothing", "accept: */*", 404),
+    ] {
+        let mut connection = Connection::open(service.address()).expect("a connection");
+        connection.send(&head(request, &[header], Some(body.len()))).expect("a head");
+        connection.send(&body).expect("all of the body is taken");
+        let response = connection.receive().unwrap_or_else(|error| panic!("{request}: {error}"));
+        assert_eq!(response.status, status, "{request}");
+    }
+    for header in ["content-encoding: gzip", "content-type: multipart/form-data"] {
+        let mut connection = Connection::open(service.address()).expect("a connection");
+        connection.send(&head("POST /predict", &[header], Some(9 << 20))).expect("a head");
+        connection.send(&body[..9 << 20]).expect("all of the body is taken");
+        let status = connection.receive().expect("an answer").status;
+        assert!([400, 415].contains(&status), "{header}: {status}");
+    }
+}
+
+/// What is read after an answer is bounded in bytes: 64 MiB by the component, as many by the host.
+#[test]
+fn client_that_never_stops_sending_is_cut_off() {
+    let service = Service::start(&[]);
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &[], None)).expect("a head");
+    let chunk = [&b"100000\r\n"[..], &vec![0xff; 1 << 20], b"\r\n"].concat();
+    let sent = (0..400).take_while(|_| connection.send(&chunk).is_ok()).count();
+    assert!((64..200).contains(&sent), "{sent} MiB");
+    assert_eq!(service.get("/health").status, 200);
+}
+
+/// And in time: here by the longest pause.
+#[test]
+fn client_that_stops_in_the_middle_is_left() {
+    let service = Service::start(&[]);
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &[], Some(OVERSIZED))).expect("a head");
+    connection.send(&[0xff; 1000]).expect("a part of the body");
+    assert_raw_problem(&connection.receive().expect("an answer"), 413);
+    let start = Instant::now();
+    assert!(connection.is_closed_in_order());
+    // A pause of 5 seconds ends it; the socket's own timeout, which fails this test, is a minute.
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert_eq!(service.get("/health").status, 200);
+}
+
+#[test]
+fn body_larger_than_the_memory_is_refused_without_a_trap() {
+    let service = Service::start_with(&[("max_body_bytes", "100000000")], |options| {
+        // Little more than the component starts with.
+        options.limits.memory_per_instance = Some(48 << 20);
+    });
+    let announced = head("POST /predict", &[], Some(OVERSIZED));
+    let grows = head("POST /predict", &[], None);
+    let body = vec![0xff; OVERSIZED];
+    for (head, body) in [(announced, body.clone()), (grows, in_chunks(&body, 64 << 10))] {
+        let mut connection = Connection::open(service.address()).expect("a connection");
+        connection.send(&head).expect("a head");
+        connection.send(&body).expect("all of the body is taken");
+        assert_raw_problem(&connection.receive().expect("an answer"), 413);
+    }
+    assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
+    assert_eq!(service.instances_started(), 1, "the instance lives");
+    assert!(service.peak_instance_memory() <= 48 << 20);
+    let log = service.log();
+    let refused = "instance 1 may not have ";
+    assert!(log.len() == 1 && log[0].starts_with(refused), "{log:?}");
+}
+
+#[test]
+fn request_timeout_is_kept_where_asked() {
+    let service = Service::start_with(&[], |options| {
+        options.limits.request_timeout = Some(Duration::from_millis(500));
+    });
+    assert_eq!(service.get("/health").status, 200);
+    let mut connection = Connection::open(service.address()).expect("a connection");
+    connection.send(&head("POST /predict", &[], Some(1000))).expect("a head");
+    let start = Instant::now();
+    let response = connection.receive().expect("an answer");
+    assert_eq!(response.status, 504);
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(service.get("/health").status, 200);
+    let log = service.log();
+    assert!(log.iter().any(|line| line.contains("request timeout")), "{log:?}");
 }
 
 #[test]
@@ -399,6 +783,26 @@ fn broken_bodies_are_answered_without_a_trap() {
     assert!(statuses[&422] >= 700 && statuses[&400] >= 100, "{statuses:?}");
     // No trap, no warning, and the next valid request is answered.
     assert_eq!(service.log(), Vec::<String>::new());
+    assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
+}
+
+/// More of the same is sent by `cargo xtask hostile`.
+#[test]
+fn hostile_requests_are_answered_within_128_mib() {
+    const MEMORY: usize = 128 << 20;
+    let service = Service::start_with(&[], |options| {
+        options.limits.memory_per_instance = Some(MEMORY);
+    });
+    let requests = hostile::Requests::new(17);
+    let report = hostile::send(service.address(), &requests, 0..400, 2, None);
+    let log: Vec<String> =
+        service.log().into_iter().filter(|line| line.contains("instance")).collect();
+    assert!(report.is_well() && log.is_empty(), "{report}{log:?}");
+    // Photos, forms and the rest: each kind of answer is there.
+    for status in [200, 400, 415, 422] {
+        assert!(report.statuses.contains_key(&status), "{report}");
+    }
+    assert!(service.peak_instance_memory() <= MEMORY);
     assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
 }
 

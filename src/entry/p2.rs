@@ -17,7 +17,7 @@ use wstd::http::Body;
 use wstd::http::request::try_from_incoming;
 use wstd::io::AsyncOutputStream;
 
-use hand_gesture_api::service::{Arrival, Service, setting_names};
+use hand_gesture_api::service::{Answer, Arrival, Service, setting_names};
 
 use crate::models;
 
@@ -78,11 +78,19 @@ pub fn handle(
         };
         let service = service(variable);
         let request = request.map(Body::into_boxed_body);
-        let response = service.answer(models::pipeline(), request, arrival).await;
+        let Answer { response, rest } = service.answer(models::pipeline(), request, arrival).await;
         respond(out, response).await;
-        if service.export_is_due() {
-            service.export().await;
-        }
+        let discard = async {
+            if let Some(rest) = rest {
+                service.discard(rest).await;
+            }
+        };
+        let export = async {
+            if service.export_is_due() {
+                service.export().await;
+            }
+        };
+        futures_util::future::join(discard, export).await;
     });
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::{http_service, variables, wasip3, wit_bindgen};
 
-use hand_gesture_api::service::{Arrival, Service, is_prediction, setting_names};
+use hand_gesture_api::service::{Answer, Arrival, Service, is_prediction, setting_names};
 
 use crate::models;
 
@@ -26,8 +26,11 @@ async fn handle(request: Request) -> impl IntoResponse {
     // Before anything is awaited: the host looks when the guest first waits.
     let busy = is_prediction(&request).then(Busy::new);
     let service = service().await;
-    let response = service.answer(models::pipeline(), request, arrival).await;
+    let Answer { response, rest } = service.answer(models::pipeline(), request, arrival).await;
     drop(busy);
+    if let Some(rest) = rest {
+        wasip3::spawn(service.discard(rest));
+    }
     if service.export_is_due() {
         wasip3::spawn(async {
             // Let the response go first: encoding spans would keep the caller waiting.

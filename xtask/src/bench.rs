@@ -2,7 +2,7 @@
 
 mod mix;
 mod photos;
-mod process;
+pub mod process;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::figures::{self, Bench, Killed, Mix, Ratio, Recorded, Stage, Tracing, 
 use crate::{build, root};
 
 /// The photo that is sent: 416 × 416 or a little less.
-const PHOTO: &str = "tests/photos/v.jpg";
+pub const PHOTO: &str = "tests/photos/v.jpg";
 /// Measurements of one thing.
 const RUNS: usize = 40;
 /// Requests before them that are not measured.
@@ -377,7 +377,7 @@ fn load(
 ) -> Result<(Vec<figures::Server>, Mix, Killed)> {
     // With tracing on, as in production.
     let (collector, variables) = collector()?;
-    let component = || Process::component(&variables);
+    let component = || Process::component(&variables, &[]);
     let mut servers = vec![Served::start(THIS.into(), photo, component)?];
     for (number, url) in arguments.urls.iter().enumerate() {
         let name = arguments.label(number);
@@ -462,7 +462,7 @@ impl Served {
     ) -> Result<Served> {
         let start = Instant::now();
         let mut process = process()?;
-        while predict(&agent(), &process.url, photo).is_err() {
+        while predict(&agent(), &process.url(), photo).is_err() {
             if let Some(status) = process.ended()? {
                 bail!("{name}: the process ended ({status})");
             }
@@ -472,7 +472,7 @@ impl Served {
             std::thread::sleep(Duration::from_millis(2));
         }
         let start_ms = Some(start.elapsed().as_secs_f64() * 1000.0);
-        Ok(Served { name, url: process.url.clone(), process: Some(process), start_ms })
+        Ok(Served { name, url: process.url(), process: Some(process), start_ms })
     }
 
     /// Measures a turn of load.
@@ -486,7 +486,7 @@ impl Served {
 
 /// The measurements of a load.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     /// Duration of each request, in milliseconds.
     times: Vec<f64>,
     seconds: f64,
@@ -523,7 +523,7 @@ impl Load {
 /// Kills the host under load (SIGKILL), and counts the traces of answered requests that are lost.
 fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Killed> {
     let before = collector.spans().len();
-    let url = process.url.clone();
+    let url = process.url();
     let answered = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..2)
             .map(|_| {
@@ -544,7 +544,12 @@ fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Kille
 }
 
 /// Sends requests on several connections for some time.
-fn at_connections(url: &str, photo: &[u8], connections: usize, length: Duration) -> Result<Load> {
+pub fn at_connections(
+    url: &str,
+    photo: &[u8],
+    connections: usize,
+    length: Duration,
+) -> Result<Load> {
     let agent = agent();
     for _ in 0..WARM_UP {
         predict(&agent, url, photo)?;

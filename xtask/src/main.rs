@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod figures;
 mod generate;
+mod hostile;
 mod operators;
 mod test;
 mod tools;
@@ -53,6 +54,12 @@ enum Command {
     /// Measure each operator of palm detection and hand landmarks in the sandbox, this project's and
     /// tract's
     Operators(operators::Arguments),
+    /// Send mutated photos, forms and headers to the component over HTTP, and count the answers
+    ///
+    /// It fails if an instance traps, if a request gets no answer, or if an answer has a status that is
+    /// the service's own failure. The component runs in a process of its own, each instance with 128 MiB
+    /// of memory at most. A request depends on its number and the seed alone.
+    Hostile(hostile::Arguments),
     /// Write the files that have their source elsewhere: settings, figures
     ///
     /// spin.toml, spin-p2.toml, the chart's values and schema, docs/configuration.md from the settings in code;
@@ -126,6 +133,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tools { names } => tools::run(&names),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Operators(arguments) => operators::run(&arguments),
+        Command::Hostile(arguments) => hostile::run(&arguments),
         Command::Generate { check } => generate::run(check),
         Command::Features(Rest { arguments }) => features(&arguments),
         Command::Run { file, arguments: Rest { mut arguments } } => {
@@ -187,6 +195,8 @@ mod tests {
             (&["test", "everything"], "everything"),
             (&["test", "--may-lack", "nothing"], "nothing"),
             (&["tools", "hammer"], "hammer"),
+            (&["hostile", "--count", "many"], "--count"),
+            (&["hostile", "--address", "here"], "--address"),
         ] {
             let error = parse(arguments).expect_err("must be rejected");
             assert!(error.contains(message), "{arguments:?}: {error}");

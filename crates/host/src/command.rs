@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::component::Component;
-use wasmtime::{Result, Store, StoreLimits};
+use wasmtime::{Result, Store};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::engine::serving_engine;
 use crate::guest::{GuestState, Shared, linker};
 use crate::log::{LogSink, Source};
+use crate::memory::InstanceMemory;
 use crate::registers::clear_upper_halves;
 
 /// Runs a command component with these arguments, of which the first is its own name, and returns its
@@ -33,7 +34,7 @@ pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
             Source::Stdout(_) => println!("{}", line.text),
             _ => eprintln!("{}", line.text),
         })));
-        let state = GuestState::new(shared, wasi, 0, StoreLimits::default());
+        let state = GuestState::new(shared, wasi, 0, InstanceMemory::unlimited());
         let mut store = Store::new(&engine, state);
         // Out of reach, but it must not overflow when the present epoch is added.
         store.set_epoch_deadline(u64::MAX / 2);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -19,11 +19,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::WasiBody;
-use wasmtime_wasi_http::handler::{ProxyHandler, TrapOrPanicError};
+use wasmtime_wasi_http::handler::{ExpirationError, ProxyHandler, TrapOrPanicError};
 use wasmtime_wasi_http::io::TokioIo;
 
 use crate::guest::describe;
 use crate::instances::Instances;
+use crate::lingering::Lingering;
 use crate::log::LogSink;
 use crate::options::ResponseHook;
 use crate::spin_headers::set_spin_headers;
@@ -39,6 +40,7 @@ pub(crate) struct Application {
     pub(crate) handler: ProxyHandler<Instances>,
     pub(crate) permits: Semaphore,
     pub(crate) guests: Handle,
+    pub(crate) request_timeout: Option<Duration>,
     pub(crate) log: LogSink,
     pub(crate) on_response: Option<ResponseHook>,
 }
@@ -91,7 +93,8 @@ async fn connection(
         let application = application.clone();
         async move { Ok::<_, Infallible>(application.respond(request, client).await) }
     });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Lingering::new(stream, stopping.clone()));
+    let connection = http1::Builder::new().serve_connection(stream, service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -134,6 +137,7 @@ impl Application {
         let Ok(permit) = self.permits.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "");
         };
+        let start = Instant::now();
         let handler = self.handler.clone();
         // The guests' runtime must drive the instance, and `handle` spawns its task on the runtime
         // that polls it.
@@ -146,6 +150,14 @@ impl Application {
                     hook.see(&head);
                 }
                 Response::from_parts(head, body)
+            }
+            // An instance that computes does not learn that a request is overdue: it is ended.
+            Ok(Err(error))
+                if error.is::<ExpirationError>()
+                    || error.is::<TrapOrPanicError>() && self.is_overdue(start) =>
+            {
+                self.log.host(format_args!("{called}: 504, no answer within the request timeout"));
+                plain(StatusCode::GATEWAY_TIMEOUT, "")
             }
             Ok(Err(error)) if error.is::<TrapOrPanicError>() => {
                 self.log.host(format_args!("{called}: 500, its instance ended before it answered"));
@@ -160,6 +172,13 @@ impl Application {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "")
             }
         }
+    }
+}
+
+impl Application {
+    /// True if a request that came in at `start` should have been answered.
+    fn is_overdue(&self, start: Instant) -> bool {
+        self.request_timeout.is_some_and(|timeout| start.elapsed() >= timeout)
     }
 }
 

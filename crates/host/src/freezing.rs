@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use freeze::{INITIALIZER, PruneError, Pruned, SnapshotError};
-use wasmtime::{Engine, StoreLimits};
+use wasmtime::Engine;
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::guest::{GuestState, Shared, describe, linker};
 use crate::log::LogSink;
+use crate::memory::InstanceMemory;
 
 /// The folder where the guest finds the models.
 pub const MODELS: &str = "/models";
@@ -108,7 +109,7 @@ async fn run(component: &[u8], models: &Path) -> Result<Frozen, FreezeError> {
             lines.push(line.text);
         }
     })));
-    let state = GuestState::new(shared, wasi, 0, StoreLimits::default());
+    let state = GuestState::new(shared, wasi, 0, InstanceMemory::unlimited());
     let snapshot = async {
         let engine = Engine::new(&freeze::snapshot::config())?;
         freeze::snapshot(&engine, component, state, &linker(&engine)?).await

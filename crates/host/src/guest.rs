@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, Result, StoreLimits, WasmBacktrace};
+use wasmtime::{Engine, Result, WasmBacktrace};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::log::{GuestStream, LogSink, Source};
+use crate::memory::InstanceMemory;
 use crate::outbound::{AllowedHosts, SETTING};
 use crate::variables::{Values, validate_name};
 
@@ -103,7 +104,7 @@ pub(crate) struct GuestState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
-    pub(crate) limits: StoreLimits,
+    pub(crate) memory: InstanceMemory,
 }
 
 impl GuestState {
@@ -112,7 +113,7 @@ impl GuestState {
         shared: Arc<Shared>,
         mut wasi: WasiCtxBuilder,
         instance: u64,
-        limits: StoreLimits,
+        memory: InstanceMemory,
     ) -> Self {
         let stream = |source| GuestStream::new(shared.log.clone(), source);
         wasi.stdout(stream(Source::Stdout(instance)));
@@ -123,7 +124,7 @@ impl GuestState {
             table: ResourceTable::new(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            limits,
+            memory,
         }
     }
 

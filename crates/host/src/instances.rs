@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use wasmtime::component::GuestTaskId;
-use wasmtime::{Engine, Store, StoreContextMut, StoreLimitsBuilder};
+use wasmtime::{Engine, Store, StoreContextMut};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
@@ -20,7 +20,12 @@ use wasmtime_wasi_http::handler::{
 use crate::engine::SLICE_TICKS;
 use crate::guest::{GuestState, Shared, describe};
 use crate::log::LogSink;
+use crate::memory::InstanceMemory;
 use crate::options::Limits;
+
+/// Time that an instance has to report that a request is overdue, before it is ended from outside. One
+/// that computes cannot report.
+const OVERDUE: Duration = Duration::from_millis(100);
 
 /// Everything that instances are made from.
 pub(crate) struct Instances {
@@ -31,6 +36,8 @@ pub(crate) struct Instances {
     pub(crate) limits: Limits,
     /// Instances that were started.
     pub(crate) started: Arc<AtomicU64>,
+    /// The most memory that any of them had, in bytes.
+    pub(crate) peak_memory: Arc<AtomicUsize>,
     pub(crate) stopping: CancellationToken,
     /// Instances that are alive.
     pub(crate) running: TaskTracker,
@@ -47,13 +54,11 @@ impl HandlerState for Instances {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.environment);
-        let mut limits = StoreLimitsBuilder::new();
-        if let Some(bytes) = self.limits.memory_per_instance {
-            limits = limits.memory_size(bytes);
-        }
-        let guest = GuestState::new(self.shared.clone(), wasi, number, limits.build());
+        let (limit, log) = (self.limits.memory_per_instance, self.shared.log.clone());
+        let memory = InstanceMemory::new(limit, number, log, self.peak_memory.clone());
+        let guest = GuestState::new(self.shared.clone(), wasi, number, memory);
         let mut store = Store::new(&self.engine, guest);
-        store.limiter(|guest| &mut guest.limits);
+        store.limiter(|guest| &mut guest.memory);
         store.epoch_deadline_async_yield_and_update(SLICE_TICKS);
         store.set_epoch_deadline(SLICE_TICKS);
         let proxy = self.service.instantiate_async(&mut store).await?;
@@ -63,6 +68,7 @@ impl HandlerState for Instances {
             view: GuestState::http,
             expiration: Expiration {
                 idle_timeout: self.limits.idle_timeout,
+                request_timeout: self.limits.request_timeout,
                 sleep: Box::pin(tokio::time::sleep(self.limits.idle_timeout)),
                 stopping: Box::pin(self.stopping.clone().cancelled_owned()),
             },
@@ -74,6 +80,7 @@ impl HandlerState for Instances {
                     ProxyPre::P3(_) => self.limits.requests_per_instance,
                 },
                 concurrent: self.limits.concurrent_requests_per_instance,
+                request_timeout: self.limits.request_timeout,
                 log: self.shared.log.clone(),
                 _alive: self.running.token(),
             },
@@ -82,9 +89,11 @@ impl HandlerState for Instances {
 }
 
 /// Decides when an idle instance ends: after the idle timeout, or at once when the server stops.
-/// Neither cuts off requests or work after responses.
+/// Neither cuts off requests or work after responses. A request timeout, if there is one, ends an instance
+/// that computes for longer.
 pub(crate) struct Expiration {
     idle_timeout: Duration,
+    request_timeout: Option<Duration>,
     sleep: Pin<Box<tokio::time::Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -96,14 +105,19 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         since: Instant,
     ) -> Poll<()> {
-        if status != WorkerStatus::Idle {
+        let after = match status {
+            WorkerStatus::Idle if self.stopping.as_mut().poll(cx).is_ready() => {
+                return Poll::Ready(());
+            }
+            WorkerStatus::Idle => Some(self.idle_timeout),
+            WorkerStatus::Requests => self.request_timeout.map(|timeout| timeout + OVERDUE),
+            WorkerStatus::PostReturn => None,
+        };
+        let Some(after) = after else {
             // The handler polls again when the status has changed.
             return Poll::Pending;
-        }
-        if self.stopping.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let deadline = tokio::time::Instant::from_std(since) + self.idle_timeout;
+        };
+        let deadline = tokio::time::Instant::from_std(since) + after;
         if self.sleep.deadline() != deadline {
             self.sleep.as_mut().reset(deadline);
         }
@@ -116,6 +130,7 @@ pub(crate) struct Worker {
     number: u64,
     requests: usize,
     concurrent: usize,
+    request_timeout: Option<Duration>,
     log: LogSink,
     /// Counts the instance for as long as it lives.
     _alive: TaskTrackerToken,
@@ -141,8 +156,10 @@ impl WorkerState for Worker {
         (): (),
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
-        // Spin has no request timeout by default.
-        Box::pin(std::future::pending())
+        match self.request_timeout {
+            Some(timeout) => Box::pin(tokio::time::sleep(timeout)),
+            None => Box::pin(std::future::pending()),
+        }
     }
 
     fn drop(&self, store: Store<GuestState>, result: Result<(), wasmtime::Error>) {

@@ -3,7 +3,7 @@
 //! It serves the component from the `spin.toml` that Spin reads, and does what Spin does as far as this
 //! project's component can tell. It refuses what only Spin supports. Tests and benchmarks need nothing
 //! but Rust for it, and control limits, log and collector. It is no replacement for Spin in production:
-//! it has no TLS, no HTTP/2 and no time limit on requests.
+//! it has no TLS and no HTTP/2.
 //!
 //! # Parts, in the order of a start
 //!
@@ -16,7 +16,9 @@
 //! | [`engine`] | compiles the component, caches compiled code |
 //! | `guest` | what the component imports: WASI, HTTP, Spin's variables |
 //! | `instances` | makes instances, decides which requests they take and when they end |
+//! | `memory` | limits and measures the memory of instances |
 //! | `connections`, `spin_headers` | accepts connections, hands requests to instances |
+//! | `lingering` | closes a connection so that its client can read the last response |
 //! | [`serve`] | the server: threads, start and stop |
 //! | [`log`] | the log of host and guests |
 //! | `registers` | clears vector registers on threads that run guests |
@@ -45,8 +47,10 @@ pub mod engine;
 pub mod freezing;
 mod guest;
 mod instances;
+mod lingering;
 pub mod log;
 pub mod manifest;
+mod memory;
 pub mod options;
 pub mod others;
 pub mod outbound;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use host::options::parse_size;
 use host::variables::{VariableError, parse_argument};
 use host::{Limits, LogSink, Manifest, Options, Server};
 
@@ -55,9 +56,13 @@ struct Serve {
     /// Time after which an instance without work ends [default: 1].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_timeout: Option<Duration>,
-    /// Maximum memory of an instance [default: unlimited].
-    #[arg(long, value_name = "MEGABYTES", value_parser = at_least_one)]
-    memory: Option<usize>,
+    /// Maximum memory of an instance, such as 128MiB [default: SPIN_MAX_INSTANCE_MEMORY in the
+    /// environment, else unlimited].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_instance_memory: Option<usize>,
+    /// Time within which an instance must answer a request [default: unlimited].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    request_timeout: Option<Duration>,
     /// Time for running requests when the host is stopped [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     grace: Option<Duration>,
@@ -67,9 +72,8 @@ struct Serve {
 }
 
 impl Serve {
-    /// Returns the default limits with those that were given.
-    fn limits(&self) -> Limits {
-        let default = Limits::default();
+    /// Returns the limits of the environment with those that were given.
+    fn limits(&self, default: Limits) -> Limits {
         Limits {
             requests_per_instance: self
                 .requests_per_instance
@@ -78,7 +82,8 @@ impl Serve {
                 .concurrency
                 .unwrap_or(default.concurrent_requests_per_instance),
             idle_timeout: self.idle_timeout.unwrap_or(default.idle_timeout),
-            memory_per_instance: self.memory.map(|megabytes| megabytes.saturating_mul(1 << 20)),
+            memory_per_instance: self.max_instance_memory.or(default.memory_per_instance),
+            request_timeout: self.request_timeout.or(default.request_timeout),
             grace_period: self.grace.unwrap_or(default.grace_period),
             ..default
         }
@@ -127,7 +132,7 @@ fn serve(serve: Serve) -> anyhow::Result<()> {
         Options::from_manifest(&manifest, &serve.variables, |name| std::env::var(name))
             .with_context(|| format!("cannot serve {}", serve.manifest.display()))?;
     options.listen = serve.listen;
-    options.limits = serve.limits();
+    options.limits = serve.limits(options.limits);
     options.log = LogSink::stderr();
     if let Some(component) = serve.component {
         options.cache = host::options::cache_folder(&component);
@@ -205,9 +210,12 @@ mod tests {
         };
         assert_eq!(serve.manifest, PathBuf::from("spin.toml"));
         assert_eq!(serve.listen.to_string(), "127.0.0.1:3000");
-        let (limits, default) = (serve.limits(), Limits::default());
+        let default = Limits::default();
+        let limits = serve.limits(default.clone());
         assert_eq!(limits.idle_timeout, default.idle_timeout);
-        assert_eq!(limits.memory_per_instance, None);
+        assert_eq!((limits.memory_per_instance, limits.request_timeout), (None, None));
+        let limits = serve.limits(Limits { memory_per_instance: Some(1), ..default });
+        assert_eq!(limits.memory_per_instance, Some(1), "the environment's");
     }
 
     #[test]
@@ -221,16 +229,19 @@ mod tests {
             "c=",
             "--idle-timeout",
             "0.5",
-            "--memory",
-            "64",
+            "--max-instance-memory",
+            "64MiB",
+            "--request-timeout",
+            "30",
         ]) else {
             panic!("not understood");
         };
         assert_eq!(serve.listen.port(), 80);
         assert_eq!(serve.variables.len(), 2);
-        let limits = serve.limits();
+        let limits = serve.limits(Limits { memory_per_instance: Some(1), ..Limits::default() });
         assert_eq!(limits.idle_timeout, Duration::from_millis(500));
         assert_eq!(limits.memory_per_instance, Some(64 << 20));
+        assert_eq!(limits.request_timeout, Some(Duration::from_secs(30)));
     }
 
     #[test]
@@ -242,6 +253,7 @@ mod tests {
             (&["serve", "--listen", "here"], "--listen"),
             (&["serve", "--variable", "a"], "name=value"),
             (&["serve", "--concurrency", "0"], "at least 1"),
+            (&["serve", "--max-instance-memory", "0"], "at least 1 byte"),
             (&["compile"], "<COMPONENT>"),
             (&["compile", "a.wasm", "b.wasm"], "b.wasm"),
         ] {

@@ -22,8 +22,12 @@ pub struct Limits {
     /// An instance without request and without work ends after this time; 1 s by default, as in Spin.
     /// Work after a response is work: it is not cut off.
     pub idle_timeout: Duration,
-    /// Maximum linear memory of an instance in bytes; unlimited by default, as in Spin.
+    /// Maximum linear memory of an instance in bytes; unlimited by default, as in Spin. An instance that
+    /// asks for more does not get it, which most guests do not survive.
     pub memory_per_instance: Option<usize>,
+    /// Time within which an instance must answer a request; unlimited by default, as in Spin. Then the
+    /// client gets a 504, and the instance ends if it still computes.
+    pub request_timeout: Option<Duration>,
     /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default.
     /// Each place reserves memory for its stack when the server starts.
     pub concurrent_requests: usize,
@@ -39,9 +43,37 @@ impl Default for Limits {
             concurrent_requests_per_instance: 16,
             idle_timeout: Duration::from_secs(1),
             memory_per_instance: None,
+            request_timeout: None,
             concurrent_requests: 100,
             grace_period: Duration::from_secs(10),
         }
+    }
+}
+
+/// The environment variable with the default of [`Limits::memory_per_instance`], as in Spin: bytes.
+pub const MAX_INSTANCE_MEMORY: &str = "SPIN_MAX_INSTANCE_MEMORY";
+
+/// Parses a size in bytes: a number with a unit, or without for bytes. `128MiB`, `128 mb` and `128m` are
+/// the same: units are powers of 1024.
+///
+/// # Errors
+///
+/// The reason, for text that is no such size, and for 0.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err(format!("expected a size such as 128MiB, found {text:?}")),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    match bytes {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err(format!("expected a size of at least 1 byte, such as 128MiB, found {text:?}")),
     }
 }
 
@@ -100,11 +132,20 @@ pub enum OptionsError {
     /// An entry of `allowed_outbound_hosts` is not valid.
     #[error(transparent)]
     Outbound(#[from] crate::outbound::OutboundError),
+    /// An environment variable of the host's own is not valid.
+    #[error("cannot use {variable} from the environment: {reason}")]
+    Environment {
+        /// The environment variable.
+        variable: &'static str,
+        /// The reason.
+        reason: String,
+    },
 }
 
 impl Options {
     /// Returns the options that a manifest stands for: a free port of 127.0.0.1, default limits, the log
-    /// on standard error, and compiled code kept in the folder `target` if the component lies in one.
+    /// on standard error, and compiled code kept in the folder `target` if the component lies in one. The
+    /// environment may limit the instances' memory: [`MAX_INSTANCE_MEMORY`].
     ///
     /// Application variables come from `given`, from `environment` ([`std::env::var`] is the real one),
     /// or from their defaults, in this order.
@@ -118,6 +159,20 @@ impl Options {
         environment: impl Fn(&str) -> Result<String, VarError>,
     ) -> Result<Self, OptionsError> {
         let component = &manifest.component;
+        let memory_per_instance = match environment(MAX_INSTANCE_MEMORY) {
+            Ok(text) if text.trim().is_empty() => None,
+            Ok(text) => Some(parse_size(&text).map_err(|reason| OptionsError::Environment {
+                variable: MAX_INSTANCE_MEMORY,
+                reason,
+            })?),
+            Err(VarError::NotPresent) => None,
+            Err(error @ VarError::NotUnicode(_)) => {
+                return Err(OptionsError::Environment {
+                    variable: MAX_INSTANCE_MEMORY,
+                    reason: error.to_string(),
+                });
+            }
+        };
         let application = variables::resolve(&manifest.variables, given, environment)?;
         let variables = component.variables.iter().map(|(name, text)| {
             let place = format!("the component's variable `{name}`");
@@ -129,7 +184,7 @@ impl Options {
             variables: variables.collect::<Result<_, VariableError>>()?,
             allowed_hosts: AllowedHosts::parse(&component.allowed_outbound_hosts, &application)?,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            limits: Limits::default(),
+            limits: Limits { memory_per_instance, ..Limits::default() },
             cache: cache_folder(&component.source),
             log: LogSink::stderr(),
             on_response: None,
@@ -177,6 +232,52 @@ mod tests {
         let bad = manifest(values(&[("to", "{{ nobody }}")]));
         let message = Options::from_manifest(&bad, &[], none).expect_err("undeclared").to_string();
         assert!(message.contains("the component's variable `to`"), "{message}");
+    }
+
+    #[test]
+    fn size_is_a_number_with_a_unit() {
+        for (text, bytes) in [
+            ("134217728", 128 << 20),
+            ("1", 1),
+            ("128MiB", 128 << 20),
+            (" 128 mb ", 128 << 20),
+            ("128m", 128 << 20),
+            ("64K", 64 << 10),
+            ("2GiB", 2 << 30),
+            ("7B", 7),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "0", "0 MiB", "-1", "1.5GiB", "128 MiBs", "many", "99999999999GiB"]
+        {
+            let message = parse_size(text).expect_err(text);
+            assert!(message.contains("128MiB") && message.contains(text), "{message}");
+        }
+    }
+
+    #[test]
+    fn environment_limits_the_memory_of_instances() {
+        let manifest = Manifest {
+            variables: Values::new(),
+            component: Component {
+                source: "/p/a.wasm".into(),
+                allowed_outbound_hosts: Vec::new(),
+                environment: BTreeMap::new(),
+                variables: Values::new(),
+            },
+        };
+        let limit = |value: &'static str| {
+            let environment = |name: &str| match name {
+                "SPIN_MAX_INSTANCE_MEMORY" => Ok(value.to_owned()),
+                _ => Err(VarError::NotPresent),
+            };
+            let options = Options::from_manifest(&manifest, &[], environment);
+            options.map(|options| options.limits.memory_per_instance)
+        };
+        assert_eq!(limit("134217728").expect("a size"), Some(128 << 20));
+        assert_eq!(limit("").expect("nothing"), None);
+        let message = limit("much").expect_err("no size").to_string();
+        assert!(message.contains("SPIN_MAX_INSTANCE_MEMORY"), "{message}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! - the scheme is `http`, `https` or `*`;
 //! - the host is a name, an IP address, `*.domain` (any host below the domain, not the domain itself) or
-//!   `*`;
+//!   `*`; an IPv6 address may lack its brackets here, where Spin needs them;
 //! - the port is a number or `*`; without one, 80 for `http` and 443 for `https`.
 //!
 //! A path is refused, a single `/` at the end is not. Templates (`"{{ otlp_endpoint }}"`) are filled
@@ -82,13 +82,14 @@ impl AllowedHosts {
     }
 
     /// True if a request to this scheme, host and port is allowed. Without a port, the scheme's default
-    /// is meant. IPv6 addresses are in brackets.
+    /// is meant. Neither scheme nor host is case-sensitive. IPv6 addresses may lack their brackets.
     pub fn allows(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        let (Ok(host), Some(port)) = (Host::parse(host), port.or(default_port(scheme))) else {
+        let scheme = scheme.to_ascii_lowercase();
+        let (Ok(host), Some(port)) = (parse_host(host), port.or(default_port(&scheme))) else {
             return false;
         };
         self.entries.iter().any(|entry| {
-            entry.scheme.as_ref().is_none_or(|allowed| allowed == scheme)
+            entry.scheme.as_ref().is_none_or(|allowed| *allowed == scheme)
                 && entry.host.allows(&host)
                 && entry.port.is_none_or(|allowed| allowed == port)
         })
@@ -100,7 +101,8 @@ impl Entry {
         let Some((scheme, rest)) = entry.trim().split_once("://") else {
             return Err("it must be of the form scheme://host[:port]".to_owned());
         };
-        if !matches!(scheme, "http" | "https" | "*") {
+        let scheme = scheme.to_ascii_lowercase();
+        if !matches!(&*scheme, "http" | "https" | "*") {
             return Err(format!("this host supports only http, https and `*`, not {scheme:?}"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -110,9 +112,11 @@ impl Entry {
                 Err(_) => "it must not have a path".to_owned(),
             });
         }
-        // An IPv6 address in brackets contains colons, too.
+        // An IPv6 address contains colons, too. Without brackets, what could be a port is one.
         let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            Some((host, port)) if !port.ends_with(']') && !host.ends_with(':') => {
+                (host, Some(port))
+            }
             _ => (rest, None),
         };
         let port = match port {
@@ -121,15 +125,11 @@ impl Entry {
                 format!("{port:?} is not a port; this host supports a number or `*`")
             })?),
             None => Some(
-                default_port(scheme)
+                default_port(&scheme)
                     .ok_or_else(|| "`*://` has no default port: name one".to_owned())?,
             ),
         };
-        Ok(Self {
-            scheme: (scheme != "*").then(|| scheme.to_owned()),
-            host: HostRule::parse(host)?,
-            port,
-        })
+        Ok(Self { scheme: (scheme != "*").then_some(scheme), host: HostRule::parse(host)?, port })
     }
 }
 
@@ -146,7 +146,7 @@ impl HostRule {
         if name.contains('*') {
             return Err("`*` stands for a whole host or for all that precedes a domain".to_owned());
         }
-        match (Host::parse(name), host == name) {
+        match (parse_host(name), host == name) {
             (Ok(host), true) => Ok(Self::Exactly(host)),
             (Ok(Host::Domain(domain)), false) => Ok(Self::Below(format!(".{domain}"))),
             (Ok(_), false) => Err("only a domain can follow `*.`".to_owned()),
@@ -162,6 +162,14 @@ impl HostRule {
             (Self::Exactly(allowed), host) => allowed == host,
         }
     }
+}
+
+/// Parses a host. One with a colon and without brackets gets brackets.
+fn parse_host(host: &str) -> Result<Host, url::ParseError> {
+    if host.contains(':') && !host.starts_with('[') {
+        return Host::parse(&format!("[{host}]"));
+    }
+    Host::parse(host)
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
@@ -230,6 +238,28 @@ mod tests {
         assert!(!hosts.allows("http", "127.0.0.2", Some(4318)));
         assert!(hosts.allows("http", "[::1]", Some(4318)));
         assert!(allowed(&["http://[::1]"]).allows("http", "[::1]", None));
+    }
+
+    #[test]
+    fn ipv6_address_may_lack_its_brackets() {
+        let hosts = allowed(&["http://::1:4318", "https://2001:db8::7:4318"]);
+        assert!(hosts.allows("http", "[::1]", Some(4318)));
+        assert!(hosts.allows("http", "::1", Some(4318)));
+        assert!(!hosts.allows("http", "::1", None));
+        assert!(hosts.allows("https", "[2001:DB8::7]", Some(4318)));
+        assert!(allowed(&["http://::1"]).allows("http", "[::1]", None));
+        assert!(allowed(&["http://2001:db8::"]).allows("http", "2001:db8::", None));
+        for entry in ["http://a:b:4318", "http://:::4318", "http://[::1:4318", "http://::1]:4318"] {
+            assert!(parse(&[entry]).is_err(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn scheme_and_host_are_not_case_sensitive() {
+        let hosts = allowed(&["HTTP://Collector:4318", "Https://B.test"]);
+        assert!(hosts.allows("http", "collector", Some(4318)));
+        assert!(hosts.allows("HTTP", "COLLECTOR", Some(4318)));
+        assert!(hosts.allows("HTTPS", "b.test", None));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -54,6 +54,7 @@ pub struct Server {
     grace_period: Duration,
     log: LogSink,
     instances_started: Arc<AtomicU64>,
+    peak_memory: Arc<AtomicUsize>,
     stopping: CancellationToken,
     connections: TaskTracker,
     instances: TaskTracker,
@@ -93,6 +94,7 @@ impl Server {
             grace_period: options.limits.grace_period,
             log: options.log.clone(),
             instances_started: Arc::default(),
+            peak_memory: Arc::default(),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
             instances: TaskTracker::new(),
@@ -119,6 +121,7 @@ impl Server {
             environment: options.environment.into_iter().collect(),
             limits: options.limits.clone(),
             started: server.instances_started.clone(),
+            peak_memory: server.peak_memory.clone(),
             stopping: server.stopping.clone(),
             running: server.instances.clone(),
         };
@@ -126,6 +129,7 @@ impl Server {
             handler: ProxyHandler::new(instances),
             permits: Semaphore::new(options.limits.concurrent_requests),
             guests,
+            request_timeout: options.limits.request_timeout,
             log: options.log,
             on_response: options.on_response,
         });
@@ -158,6 +162,11 @@ impl Server {
     /// Returns the number of instances that are alive now.
     pub fn instances_running(&self) -> usize {
         self.instances.len()
+    }
+
+    /// Returns the most linear memory that any instance had so far, in bytes.
+    pub fn peak_instance_memory(&self) -> usize {
+        self.peak_memory.load(Ordering::Relaxed)
     }
 
     /// Stops: accepts no more requests, and leaves up to the grace period to those in flight and to work

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`process`] | servers in processes of their own, free ports, waiting |
 //! | [`http`] | requests to any server |
+//! | [`raw`] | requests over a plain socket |
+//! | [`hostile`] | mutated photos, forms and headers, and the answers to them |
 //! | [`expected`] | comparison with files in git, which `UPDATE_EXPECTED=1` rewrites |
 //! | [`service`] | the component under the development host |
 //! | [`traces`] | the component with a collector beside it, traces as text |
@@ -20,10 +22,12 @@ use std::process::{Command, Output};
 pub mod bad_collector;
 pub mod charts;
 pub mod expected;
+pub mod hostile;
 pub mod http;
 pub mod jaeger;
 pub mod older_clients;
 pub mod process;
+pub mod raw;
 pub mod servers;
 pub mod service;
 pub mod traces;

@@ -201,6 +201,11 @@ impl Service {
         self.server().instances_running()
     }
 
+    /// Returns the most linear memory that any instance had so far, in bytes.
+    pub fn peak_instance_memory(&self) -> usize {
+        self.server().peak_instance_memory()
+    }
+
     fn server(&self) -> &Server {
         match &self.running {
             Running::Own { server, .. } => server.as_ref().expect("it runs until it is dropped"),

@@ -13,19 +13,23 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// A server in a process of its own, with the processes that it starts. All are killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// The URL that it listens on.
-    pub url: String,
+    /// The address that it listens on.
+    pub address: SocketAddr,
 }
 
 impl Process {
-    /// Starts the component on the development host, with variables.
-    pub fn component(variables: &[(String, String)]) -> Result<Process> {
+    /// Starts the component on the development host, with variables, and the host with an environment.
+    pub fn component(
+        variables: &[(String, String)],
+        environment: &[(&str, &str)],
+    ) -> Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["up", "--no-build", "--listen", &address.to_string()]);
         for (name, value) in variables {
             command.arg("--variable").arg(format!("{name}={value}"));
         }
+        command.envs(environment.iter().copied());
         Process::spawn(command, address)
     }
 
@@ -46,7 +50,12 @@ impl Process {
         // The log has a line for each instance.
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.with_context(|| format!("cannot run {command:?}"))?;
-        Ok(Process { child, url: format!("http://{address}") })
+        Ok(Process { child, address })
+    }
+
+    /// Returns the URL that it listens on.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Returns its status if it has ended.
@@ -73,7 +82,9 @@ impl Process {
         })
     }
 
-    fn memory(&self) -> Option<f64> {
+    /// Returns its memory in MB, that of all its processes together. `None` where the system does not
+    /// measure it.
+    pub fn memory(&self) -> Option<f64> {
         let group = self.child.id();
         let mut sum = None;
         for process in std::fs::read_dir("/proc").ok()?.flatten() {

@@ -294,9 +294,13 @@ fn property(setting: &Setting) -> Value {
             let choices: Vec<&str> = [""].into_iter().chain(choices).collect();
             json!({"type": "string", "enum": choices})
         }
-        "url" => text("^(https?://.+)?$"),
-        "host" => text("^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)?$"),
-        "origin" => text("^(https?://[^/]+:[0-9]+)?$"),
+        // A scheme is not case-sensitive (RFC 3986). An IPv6 address may lack its brackets.
+        "url" => text("^([Hh][Tt][Tt][Pp][Ss]?://.+)?$"),
+        "host" => text(concat!(
+            "^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?",
+            "|\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]?)?$"
+        )),
+        "origin" => text("^([Hh][Tt][Tt][Pp][Ss]?://[^/]+:[0-9]+)?$"),
         _ => json!({"type": ["string", "number", "boolean"]}),
     };
     property["description"] = setting.plain().into();

@@ -47,7 +47,10 @@ labels:
 {{- $port := regexFind ":[0-9]+$" $url.host -}}
 {{ $url.scheme }}://{{ trimSuffix $port $url.host }}{{ $port | default (eq $url.scheme "https" | ternary ":443" ":80") }}
 {{- else if $settings.jaegerCollectorHost -}}
-http://{{ $settings.jaegerCollectorHost }}:4318
+{{- $host := $settings.jaegerCollectorHost -}}
+{{- /* An IPv6 address. */}}
+{{- if and (contains ":" $host) (not (hasPrefix "[" $host)) }}{{ $host = printf "[%s]" $host }}{{ end -}}
+http://{{ $host }}:4318
 {{- end -}}
 {{- end -}}
 
