@@ -35,7 +35,7 @@ pub fn predict(
     let mut stages = Stages { timing: ServerTiming::default(), span };
     let decoded = stages.run("image_preprocessing", |span| {
         span.set("image.size_bytes", photo.len() as i64);
-        let decoded = decode(photo, settings.max_pixels)?;
+        let decoded = decode(photo, settings.limits())?;
         describe_photo(span, &decoded);
         Ok(decoded)
     })?;
