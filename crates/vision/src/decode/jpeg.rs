@@ -140,8 +140,11 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     }
     let mut decoder = jpeg_decoder::Decoder::new(Pieces::new(slices, END));
     decoder.read_info().map_err(failed)?;
-    let scaled = |side: u16| side.div_ceil(divisor as u16);
-    decoder.scale(scaled(outline.frame.width), scaled(rows)).map_err(failed)?;
+    // A divisor of 1 is not asked for: one row would be scaled by 8, which leaves one row.
+    if divisor > 1 {
+        let scaled = |side: u16| side.div_ceil(divisor as u16);
+        decoder.scale(scaled(outline.frame.width), scaled(rows)).map_err(failed)?;
+    }
     let pixels = decoder.decode().map_err(failed)?;
     let info = decoder.info().ok_or_else(|| broken(Format::Jpeg, "no frame header"))?;
     // It holds a progressive photo's coefficients.

@@ -114,14 +114,17 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     let limit = MAX_RAW * 8 / header.bits_of_pixel.max(1);
     check_pixels_of(format!("PNG of {} bits a pixel", header.bits_of_pixel), size, limit)?;
 
-    let mut ended = false;
+    let (mut ended, mut data_is_whole) = (false, true);
     let (mut palette, mut transparency, mut orientation) = (None, None, None);
     let mut length = 0u64;
     for chunk in chunks(bytes) {
         let before_data = length == 0;
         match chunk.kind {
             b"IEND" => ended = true,
-            b"IDAT" => length += chunk.data.len() as u64,
+            b"IDAT" => {
+                length += chunk.data.len() as u64;
+                data_is_whole = chunk.complete;
+            }
             b"PLTE" if before_data => palette = palette.or(Some(chunk.whole)),
             b"tRNS" if before_data => transparency = transparency.or(Some(chunk.whole)),
             b"eXIf" => {
@@ -141,7 +144,10 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
         .into_iter()
         .chain([transparency.unwrap_or_default(), &data_header]);
     let data = chunks(bytes).filter(|chunk| chunk.kind == b"IDAT").map(|chunk| chunk.data);
-    let file = Pieces::new(head.chain(data).chain([END]), &[]);
+    // At an end chunk, the decoder gives the pixels that it still owes. Where data is missing, it is the
+    // end of the file at which it gives the rows that it has.
+    let end = if data_is_whole { END } else { &[] };
+    let file = Pieces::new(head.chain(data).chain([end]), &[]);
 
     let mut options = ::png::DecodeOptions::default();
     options.set_ignore_checksums(true);
@@ -166,7 +172,6 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
                     let (first, step) = (first_x as usize, step_x as usize);
                     add_row(&mut canvas, y as usize, first, step, &row, samples);
                 }
-                // Behind the data stands this module's end chunk: the decoder sees damage, not an end.
                 Err(_) if !ended && !header.interlaced && nearly_all(y, header.height) => {
                     rows = y;
                     break;

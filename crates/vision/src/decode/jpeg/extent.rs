@@ -3,7 +3,7 @@
 //! `jpeg-decoder` fills what is missing from zero bits, and does not tell. Here the codes are read and
 //! their values skipped.
 
-use super::{BLOCK, DHT, DRI, Outline};
+use super::{DHT, DRI, Outline};
 use crate::decode::huffman::Code;
 
 /// The part of a picture that a scan's data gives.
@@ -218,7 +218,10 @@ impl Bits<'_> {
     }
 
     fn skip(&mut self, count: u32) -> Option<()> {
-        self.take(count.min(BLOCK as u32)).map(|_| ())
+        for _ in 0..count {
+            self.bit()?;
+        }
+        Some(())
     }
 
     fn restart(&mut self) -> Option<()> {
