@@ -36,7 +36,7 @@ pub fn predict(
     let decoded = stages.run("image_preprocessing", |span| {
         span.set("image.size_bytes", photo.len() as i64);
         let decoded =
-            decode(photo, settings.max_pixels).map_err(|error| Problem::undecoded(error, photo))?;
+            decode(photo, settings.limits()).map_err(|error| Problem::undecoded(error, photo))?;
         describe_photo(span, &decoded);
         Ok(decoded)
     })?;

@@ -86,9 +86,27 @@ fn detail(error: &DecodeError) -> String {
         DecodeError::TooManyPixels { width, height, limit } => format!(
             "The photo has {width} × {height} pixels, more than the limit of {limit}. Scale it down."
         ),
-        DecodeError::Broken { format, reason } => {
-            format!("The {format} data cannot be decoded: {reason}. Send the complete file.")
-        }
+        DecodeError::TooManyPixelsOf { kind, width, height, limit } => format!(
+            "The photo has {width} × {height} pixels, more than the limit of {limit} for a {kind}. \
+             Scale it down, or save it again as an ordinary JPEG."
+        ),
+        DecodeError::TooLong { width, height, limit } => format!(
+            "The photo has {width} × {height} pixels, and a side longer than the limit of {limit}. \
+             Scale it down."
+        ),
+        DecodeError::TooNarrow { width, height, limit } => format!(
+            "The photo has {width} × {height} pixels, and one side is more than {limit} times as long \
+             as the other. Crop it."
+        ),
+        DecodeError::Incomplete { format } => format!(
+            "The {format} file is incomplete: it ends before its picture does. Send the complete file."
+        ),
+        DecodeError::Unsupported { format, feature } => format!(
+            "A {format} file with {feature} is not supported. Save it again as an ordinary JPEG."
+        ),
+        DecodeError::Broken { format, reason } => format!(
+            "The {format} data cannot be decoded: {reason}. Save it again as an ordinary JPEG."
+        ),
     }
 }
 
@@ -314,10 +332,53 @@ mod tests {
                 "The photo has 9000 × 8000 pixels, more than the limit of 50000000. Scale it down.",
             ),
             (
+                Problem::Decode(DecodeError::TooManyPixelsOf {
+                    kind: "progressive JPEG".into(),
+                    width: 9000,
+                    height: 8000,
+                    limit: 20_000_000,
+                }),
+                422,
+                "too_many_pixels",
+                "The photo has 9000 × 8000 pixels, more than the limit of 20000000 for a \
+                 progressive JPEG. Scale it down, or save it again as an ordinary JPEG.",
+            ),
+            (
+                Problem::Decode(DecodeError::TooLong { width: 1, height: 50_000_000, limit: 9 }),
+                422,
+                "shape",
+                "The photo has 1 × 50000000 pixels, and a side longer than the limit of 9. Scale it \
+                 down.",
+            ),
+            (
+                Problem::Decode(DecodeError::TooNarrow { width: 1, height: 9000, limit: 20 }),
+                422,
+                "shape",
+                "The photo has 1 × 9000 pixels, and one side is more than 20 times as long as the \
+                 other. Crop it.",
+            ),
+            (
+                Problem::Decode(DecodeError::Incomplete { format: Format::Jpeg }),
+                422,
+                "broken",
+                "The JPEG file is incomplete: it ends before its picture does. Send the complete \
+                 file.",
+            ),
+            (
+                Problem::Decode(DecodeError::Unsupported {
+                    format: Format::Jpeg,
+                    feature: "arithmetic coding".into(),
+                }),
+                422,
+                "unsupported",
+                "A JPEG file with arithmetic coding is not supported. Save it again as an ordinary \
+                 JPEG.",
+            ),
+            (
                 Problem::Decode(broken),
                 422,
                 "broken",
-                "The JPEG data cannot be decoded: marker 0. Send the complete file.",
+                "The JPEG data cannot be decoded: marker 0. Save it again as an ordinary JPEG.",
             ),
             (
                 Problem::Internal("the model at /models failed".into()),

@@ -6,7 +6,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-use telemetry::setting::{Form, Number, Setting, Text, Values, names};
+use telemetry::setting::{Form, Number, Setting, Text, Values, Whole, names};
+use vision::decode::Limits;
 
 const GROUP: &str = "Service";
 
@@ -24,14 +25,29 @@ const MAX_BODY_BYTES: Setting<Number> = Setting::new(
     GROUP,
     "A larger body is refused with status 413 while it is read.",
 );
-/// The default admits 8064 × 6048 pixels. A pixel of a 16-bit PNG with transparency needs 8 bytes of
-/// an instance's 4 GiB: hence the limit.
+/// The default admits 8064 × 6048 pixels. Memory is bounded without it; time is what it is for.
 const MAX_PIXELS: Setting<Number> = Setting::new(
     "max_pixels",
-    Number { default: 50e6, min: 1.0, max: 250e6, unit: "pixels" },
+    Number { default: Limits::DEFAULT.max_pixels as f64, min: 1.0, max: 250e6, unit: "pixels" },
     GROUP,
     "A photo with more pixels is refused with status 422 before it is decoded. The default admits \
-     the photos of 48-megapixel phones.",
+     the photos of 48-megapixel phones. Progressive JPEG, PNG of many bits a pixel, and WebP have \
+     lower limits, which are fixed.",
+);
+/// Sides of JPEG have 16 bits; those of PNG 31, and each row of a PNG costs time.
+const MAX_SIDE: Setting<Whole> = Setting::new(
+    "max_side",
+    Whole { default: Limits::DEFAULT.max_side as usize, min: 1, max: 65_535, unit: "pixels" },
+    GROUP,
+    "A photo with a longer side is refused with status 422 before it is decoded. The default admits \
+     panoramas.",
+);
+const MAX_RATIO: Setting<Whole> = Setting::new(
+    "max_ratio",
+    Whole { default: Limits::DEFAULT.max_ratio as usize, min: 1, max: 65_535, unit: "" },
+    GROUP,
+    "A photo whose longer side is more than so many times the shorter one, and longer than 4096 \
+     pixels, is refused with status 422 before it is decoded.",
 );
 const CORS_ALLOWED_ORIGINS: Setting<Text> = Setting::new(
     "cors_allowed_origins",
@@ -47,10 +63,12 @@ const USER_ID_HEADER: Setting<Text> = Setting::new(
 );
 
 /// All settings of the service.
-pub const TABLE: [Setting; 5] = [
+pub const TABLE: [Setting; 7] = [
     LOW_CONFIDENCE_THRESHOLD.any(),
     MAX_BODY_BYTES.any(),
     MAX_PIXELS.any(),
+    MAX_SIDE.any(),
+    MAX_RATIO.any(),
     CORS_ALLOWED_ORIGINS.any(),
     USER_ID_HEADER.any(),
 ];
@@ -71,6 +89,10 @@ pub struct Settings {
     pub max_body_bytes: u64,
     /// Largest number of pixels of a photo.
     pub max_pixels: u64,
+    /// Longest side of a photo, in pixels.
+    pub max_side: u32,
+    /// Largest ratio of a photo's sides.
+    pub max_ratio: u32,
     /// Origins whose pages may use the service from a browser.
     pub cors_allowed_origins: Origins,
     /// The request header that names the user, for traces. Personal data.
@@ -101,10 +123,18 @@ impl Settings {
             low_confidence_threshold: values.number(&LOW_CONFIDENCE_THRESHOLD) as f32,
             max_body_bytes: values.number(&MAX_BODY_BYTES) as u64,
             max_pixels: values.number(&MAX_PIXELS) as u64,
+            max_side: values.whole(&MAX_SIDE) as u32,
+            max_ratio: values.whole(&MAX_RATIO) as u32,
             cors_allowed_origins: cors_allowed_origins(&mut values),
             user_id_header: user_id_header(&mut values),
         };
         (settings, values.into_warnings())
+    }
+
+    /// Returns the limits of a photo.
+    pub fn limits(&self) -> Limits {
+        let Settings { max_pixels, max_side, max_ratio, .. } = *self;
+        Limits { max_pixels, max_side, max_ratio }
     }
 
     /// Returns the user's id, if the setting asks for it and the request has it.
@@ -185,6 +215,8 @@ mod tests {
             low_confidence_threshold: 0.7,
             max_body_bytes: 10_485_760,
             max_pixels: 50_000_000,
+            max_side: 32_768,
+            max_ratio: 20,
             cors_allowed_origins: Origins::These(Vec::new()),
             user_id_header: None,
         };
@@ -201,11 +233,15 @@ mod tests {
             ("low_confidence_threshold", "0.5"),
             ("max_body_bytes", "1000"),
             ("max_pixels", "2e6"),
+            ("max_side", "3000"),
+            ("max_ratio", "5"),
             ("cors_allowed_origins", "https://a.example/, https://b.example"),
         ]);
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(settings.low_confidence_threshold, 0.5);
         assert_eq!((settings.max_body_bytes, settings.max_pixels), (1000, 2_000_000));
+        let limits = Limits { max_pixels: 2_000_000, max_side: 3000, max_ratio: 5 };
+        assert_eq!(settings.limits(), limits);
         let origins = ["https://a.example".into(), "https://b.example".into()];
         assert_eq!(settings.cors_allowed_origins, Origins::These(origins.into()));
     }
@@ -267,6 +303,8 @@ mod tests {
             ("max_body_bytes", "-1"),
             ("max_pixels", "many"),
             ("max_pixels", "4e9"),
+            ("max_side", "0"),
+            ("max_ratio", "1.5"),
             ("user_id_header", "not a name"),
         ] {
             let (settings, warnings) = read(&[(name, value)]);

@@ -1,23 +1,44 @@
 //! Decoding: the bytes of a photo become upright RGB pixels.
 //!
 //! - The content decides the format ([`Format::of`]), never what the sender claims.
-//! - A large photo is scaled down, since the models see only a few hundred pixels a side.
+//! - A large photo is scaled down while it is decoded, since the models see only a few hundred pixels a
+//!   side.
 //! - The EXIF orientation that phones write is applied, so that everything after this module sees the
 //!   photo as a person would.
+//! - Whatever the bytes are, decoding neither panics nor takes more than a fixed amount of memory: each
+//!   format's module reads the file's structure first, gives its decoder only what the picture needs,
+//!   and refuses what would be too much. `docs/library-faults.md` has the reasons.
+//!
+//! # What the worst photos cost
+//!
+//! `examples/worst.rs` makes the photos below, decodes them, and prints time and memory.
+//!
+//! | photo | limit | memory, from the arithmetic beside the limit |
+//! |---|---|---|
+//! | JPEG | [`Limits::max_pixels`] and the scans' work | 8 bytes a scaled pixel |
+//! | progressive JPEG | all coefficients are kept | 2 bytes a sample, and that |
+//! | PNG | bytes before compression | 9 bytes a scaled pixel |
+//! | WebP, lossy | pixels | 1.6 bytes a pixel, twice the file |
+//! | WebP, lossless or transparent | pixels, code tables | 5 bytes a pixel, the file, the tables |
 //!
 //! # How to add a format
 //!
 //! 1. Add a variant to [`Format`] and to [`Format::ALL`], and its name, media types and magic bytes to
 //!    `Format::facts`. Every list of formats follows from these.
-//! 2. Add a branch to [`decode`]. A decoder of the crate `image` needs one line with `decode_with`.
-//! 3. Encode a photo in the test `pixels_survive_lossless_formats`, or in one like it.
+//! 2. Add a module like `png` and a branch to [`decode`]. Take the limits from `MEMORY`.
+//! 3. Encode a photo in the test `pixels_survive_lossless_formats`, or in one like it, and the largest
+//!    one in `tests/memory.rs`.
+
+mod canvas;
+mod exif;
+mod huffman;
+mod jpeg;
+mod pieces;
+mod png;
+mod webp;
 
 use std::fmt;
-use std::io::Cursor;
 
-use image::imageops;
-use image::metadata::Orientation;
-use image::{ImageDecoder, ImageError, RgbImage};
 use thiserror::Error;
 
 /// Shortest allowed side of a scaled photo, in pixels.
@@ -28,11 +49,18 @@ use thiserror::Error;
 /// without smoothing, as in MediaPipe, and hands in very large photos were missed at full size.
 const MIN_SIDE: u32 = 720;
 
-/// Largest number of scans in a JPEG.
+/// Largest number of pixels after scaling.
 ///
-/// Progressive photos have about ten. Each scan may pass over the whole picture for a few bytes of
-/// data, so a small file of many scans would decode for hours.
-const MAX_SCANS: usize = 100;
+/// More than [`MIN_SIDE`] leaves of photos with ordinary sides: 1439 × 3198 pixels are 20 : 9. Only
+/// long strips are scaled further by it.
+const MAX_SCALED: u64 = 6_000_000;
+
+/// Largest amount of memory that decoding a photo takes, in bytes.
+///
+/// Edge platforms give an instance 128 MiB (Akamai Functions). The frozen component takes 34 MiB of
+/// them, a body of 10 MiB while it grows up to 24 MiB, and the passes of the models and the spans the
+/// rest.
+const MEMORY: u64 = 64 << 20;
 
 /// Media types of HEIC photos, which are recognised but not decoded ([`DecodeError::Heic`]).
 pub const HEIC_MEDIA_TYPES: [&str; 2] = ["image/heic", "image/heif"];
@@ -82,7 +110,7 @@ impl Photo {
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JPEG: baseline, progressive and lossless; grey, YCbCr, RGB, CMYK.
+    /// JPEG: sequential and progressive, Huffman-coded, 8 bits a sample; grey, YCbCr, RGB, CMYK.
     Jpeg,
     /// PNG; the first picture of an animation.
     Png,
@@ -145,9 +173,12 @@ impl Format {
 
     /// Recognises the format of a file by its magic bytes.
     ///
+    /// Line breaks, spaces and a byte order mark before them are passed over: templates put them there.
+    ///
     /// # Errors
     /// [`DecodeError::Heic`] and [`DecodeError::UnknownFormat`].
     pub fn of(bytes: &[u8]) -> Result<Format, DecodeError> {
+        let bytes = without_leading_text(bytes);
         let at = |offset: usize, expected: &[u8]| {
             bytes.get(offset..).is_some_and(|bytes| bytes.starts_with(expected))
         };
@@ -169,6 +200,57 @@ impl fmt::Display for Format {
     }
 }
 
+/// Limits of a photo, checked by its header. No memory is allocated for pixels before.
+///
+/// A number of pixels becomes limits with the other defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest number of pixels.
+    pub max_pixels: u64,
+    /// The longest side in pixels.
+    pub max_side: u32,
+    /// The largest ratio of the longer side to the shorter one, of photos whose longer side has more
+    /// than [`Limits::ANY_RATIO`] pixels.
+    pub max_ratio: u32,
+}
+
+impl Limits {
+    /// The defaults. Panoramas pass: those of phones have some 16,000 pixels at most, and sides of up
+    /// to 10 : 1.
+    pub const DEFAULT: Limits = Limits { max_pixels: 50_000_000, max_side: 32_768, max_ratio: 20 };
+
+    /// Longest side, in pixels, of photos whose sides may have any ratio: they cost nothing.
+    pub const ANY_RATIO: u32 = 4096;
+
+    /// Checks a photo's size. A side of 0 is left to the format.
+    fn check(&self, (width, height): (u32, u32)) -> Result<(), DecodeError> {
+        let (longer, shorter) = (width.max(height), width.min(height));
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            return Err(DecodeError::TooManyPixels { width, height, limit: self.max_pixels });
+        }
+        if longer > self.max_side {
+            return Err(DecodeError::TooLong { width, height, limit: self.max_side });
+        }
+        let widest = u64::from(shorter) * u64::from(self.max_ratio);
+        if longer > Limits::ANY_RATIO && u64::from(longer) > widest {
+            return Err(DecodeError::TooNarrow { width, height, limit: self.max_ratio });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::DEFAULT
+    }
+}
+
+impl From<u64> for Limits {
+    fn from(max_pixels: u64) -> Limits {
+        Limits { max_pixels, ..Limits::DEFAULT }
+    }
+}
+
 /// The reason why a photo cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -184,7 +266,7 @@ pub enum DecodeError {
     /// The photo is in HEIC, the default format of iPhones, which is recognised but not decoded.
     #[error("cannot decode the photo: HEIC is not supported")]
     Heic,
-    /// The header announces more pixels than the limit. No pixel was decoded.
+    /// The header announces more pixels than [`Limits::max_pixels`]. No pixel was decoded.
     #[error("cannot decode the photo: {width}×{height} pixels are more than {limit}")]
     TooManyPixels {
         /// Width in the header, in pixels.
@@ -194,7 +276,56 @@ pub enum DecodeError {
         /// The largest number of pixels allowed.
         limit: u64,
     },
-    /// The data is cut off, damaged, or of a variant that the decoder does not know.
+    /// The header announces more pixels than this kind of file may have: decoding it takes more memory
+    /// or time a pixel than an ordinary JPEG. No pixel was decoded.
+    #[error("cannot decode the photo: {width}×{height} pixels are more than {limit} of a {kind}")]
+    TooManyPixelsOf {
+        /// The kind of file, such as `progressive JPEG`.
+        kind: String,
+        /// Width in the header, in pixels.
+        width: u32,
+        /// Height in the header, in pixels.
+        height: u32,
+        /// The largest number of pixels allowed.
+        limit: u64,
+    },
+    /// The header announces a side longer than [`Limits::max_side`]. No pixel was decoded.
+    #[error("cannot decode the photo: a side of {width}×{height} pixels is longer than {limit}")]
+    TooLong {
+        /// Width in the header, in pixels.
+        width: u32,
+        /// Height in the header, in pixels.
+        height: u32,
+        /// The longest side allowed, in pixels.
+        limit: u32,
+    },
+    /// The header announces sides of a ratio above [`Limits::max_ratio`]. No pixel was decoded.
+    #[error(
+        "cannot decode the photo: the sides of {width}×{height} pixels differ by more than {limit} times"
+    )]
+    TooNarrow {
+        /// Width in the header, in pixels.
+        width: u32,
+        /// Height in the header, in pixels.
+        height: u32,
+        /// The largest ratio allowed.
+        limit: u32,
+    },
+    /// The file ends before its picture does, and more than an eighth of the rows is missing.
+    #[error("cannot decode the {format} photo: it ends before the picture is complete")]
+    Incomplete {
+        /// The format that the magic bytes announce.
+        format: Format,
+    },
+    /// The file is of a variant that is recognised but not decoded.
+    #[error("cannot decode the {format} photo: {feature} is not supported")]
+    Unsupported {
+        /// The format that the magic bytes announce.
+        format: Format,
+        /// The property that is not supported, such as `arithmetic coding`.
+        feature: String,
+    },
+    /// The data is damaged, or of a variant that the decoder does not know.
     #[error("cannot decode the {format} photo: {reason}")]
     Broken {
         /// The format that the magic bytes announce.
@@ -211,8 +342,12 @@ impl DecodeError {
             DecodeError::Empty => "empty",
             DecodeError::UnknownFormat => "unknown_format",
             DecodeError::Heic => "heic",
-            DecodeError::TooManyPixels { .. } => "too_many_pixels",
-            DecodeError::Broken { .. } => "broken",
+            DecodeError::TooManyPixels { .. } | DecodeError::TooManyPixelsOf { .. } => {
+                "too_many_pixels"
+            }
+            DecodeError::TooLong { .. } | DecodeError::TooNarrow { .. } => "shape",
+            DecodeError::Unsupported { .. } => "unsupported",
+            DecodeError::Incomplete { .. } | DecodeError::Broken { .. } => "broken",
         }
     }
 }
@@ -232,185 +367,126 @@ pub struct Decoded {
 
 /// Decodes a photo, scales it down if it is large, and turns it upright.
 ///
-/// The header is checked against `max_pixels` before memory is allocated for pixels. A transparent
-/// picture is shown on black, the colour of palm detection's border.
+/// The header is checked against `limits` before memory is allocated for pixels. A transparent
+/// picture is shown on black, the colour of palm detection's border. Of an animation, the first picture
+/// counts. A JPEG or PNG whose last rows are missing, no more than an eighth, becomes a photo
+/// without them.
 ///
 /// # Errors
 /// Every [`DecodeError`]. No input panics.
-pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8], limits: impl Into<Limits>) -> Result<Decoded, DecodeError> {
+    decode_within(bytes, limits.into())
+}
+
+fn decode_within(bytes: &[u8], limits: Limits) -> Result<Decoded, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
     let format = Format::of(bytes)?;
-    let stored = match format {
-        Format::Jpeg => decode_jpeg(bytes, max_pixels)?,
-        Format::Png => {
-            check_png_header(bytes, max_pixels)?;
-            let decoder = image::codecs::png::PngDecoder::new(Cursor::new(bytes));
-            decode_with(format, decoder, max_pixels)?
-        }
-        Format::WebP => {
-            let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes));
-            decode_with(format, decoder, max_pixels)?
-        }
+    let bytes = without_leading_text(bytes);
+    let Stored { photo, source_size, orientation } = match format {
+        Format::Jpeg => jpeg::decode(bytes, limits)?,
+        Format::Png => png::decode(bytes, limits)?,
+        Format::WebP => webp::decode(bytes, limits)?,
     };
-    let upright = upright(stored.picture, stored.orientation);
-    let (width, height) = (upright.width() as usize, upright.height() as usize);
-    let photo = Photo::from_rgb(width, height, upright.into_raw())
-        .ok_or_else(|| broken(format, "it has no pixels"))?;
-    Ok(Decoded {
-        photo,
-        format,
-        source_size: stored.source_size,
-        orientation: stored.orientation.to_exif(),
-    })
+    Ok(Decoded { photo: upright(photo, orientation), format, source_size, orientation })
 }
 
-/// A decoder's result: the picture as stored, possibly scaled down, and how to turn it.
+/// A format's result: the picture as stored, possibly scaled down, and how to turn it.
 struct Stored {
-    picture: RgbImage,
+    photo: Photo,
     source_size: (u32, u32),
-    orientation: Orientation,
+    /// EXIF, 1 to 8.
+    orientation: u8,
 }
 
 fn broken(format: Format, reason: impl ToString) -> DecodeError {
     DecodeError::Broken { format, reason: reason.to_string() }
 }
 
-fn check_pixels((width, height): (u32, u32), limit: u64) -> Result<(), DecodeError> {
+fn unsupported(format: Format, feature: impl Into<String>) -> DecodeError {
+    DecodeError::Unsupported { format, feature: feature.into() }
+}
+
+/// Checks the number of pixels against the limit of a kind of file.
+fn check_pixels_of(
+    kind: impl Into<String>,
+    (width, height): (u32, u32),
+    limit: u64,
+) -> Result<(), DecodeError> {
     if u64::from(width) * u64::from(height) > limit {
-        return Err(DecodeError::TooManyPixels { width, height, limit });
+        return Err(DecodeError::TooManyPixelsOf { kind: kind.into(), width, height, limit });
     }
     Ok(())
+}
+
+/// True if so few rows are missing that the picture counts without them: an eighth.
+///
+/// Cameras and streams lose the end of a file. Hands are rarely at the lower edge, and a picture that
+/// lacks more than a strip has lost something else than its end.
+fn nearly_all(rows: u32, of: u32) -> bool {
+    rows > 0 && 8 * u64::from(rows) >= 7 * u64::from(of)
+}
+
+/// Returns the file after line breaks, spaces and byte order marks, which templates of web servers put
+/// before it.
+fn without_leading_text(mut bytes: &[u8]) -> &[u8] {
+    loop {
+        let rest = bytes.trim_ascii_start();
+        let rest = rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or(rest);
+        if rest.len() == bytes.len() {
+            return bytes;
+        }
+        bytes = rest;
+    }
 }
 
 /// Returns the factor by which a photo is scaled down: 1, 2, 4 or 8, which a JPEG decoder can do
 /// while decoding.
 fn divisor((width, height): (u32, u32)) -> u32 {
     let shorter = width.min(height);
-    [8, 4, 2].into_iter().find(|divisor| shorter / divisor >= MIN_SIDE).unwrap_or(1)
+    let by_side = [8, 4, 2].into_iter().find(|divisor| shorter / divisor >= MIN_SIDE).unwrap_or(1);
+    let scaled = |side: u32, divisor| u64::from(side.div_ceil(divisor));
+    let fits = |divisor| scaled(width, divisor) * scaled(height, divisor) <= MAX_SCALED;
+    [1, 2, 4].into_iter().find(|divisor| *divisor >= by_side && fits(*divisor)).unwrap_or(8)
 }
 
-/// Checks the size in a PNG's header, which has a fixed position (PNG specification, 5.6): the
-/// decoder allocates a row before it reports the size.
-fn check_png_header(bytes: &[u8], limit: u64) -> Result<(), DecodeError> {
-    match bytes.get(12..24) {
-        Some(&[b'I', b'H', b'D', b'R', a, b, c, d, e, f, g, h]) => check_pixels(
-            (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])),
-            limit,
-        ),
-        _ => Err(broken(Format::Png, "no header")),
-    }
+/// Returns a colour with transparency as it looks on black.
+fn on_black(color: [u8; 3], alpha: u8) -> [u8; 3] {
+    color.map(|value| (u16::from(value) * u16::from(alpha) / 255) as u8)
 }
 
-/// Decodes a JPEG with `jpeg-decoder`, which scales while it decodes: a photo of 12 megapixels never
-/// exists at full size.
-fn decode_jpeg(bytes: &[u8], max_pixels: u64) -> Result<Stored, DecodeError> {
-    use jpeg_decoder::PixelFormat;
-    let failed = |error: jpeg_decoder::Error| broken(Format::Jpeg, error);
-    let no_header = || broken(Format::Jpeg, "no frame header");
-
-    // The marker "start of scan". In entropy-coded data, 0xff is never followed by 0xda.
-    if bytes.windows(2).filter(|pair| *pair == [0xff, 0xda]).count() > MAX_SCANS {
-        return Err(broken(Format::Jpeg, format!("more than {MAX_SCANS} scans")));
-    }
-    let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    decoder.read_info().map_err(failed)?;
-    let header = decoder.info().ok_or_else(no_header)?;
-    let source_size = (u32::from(header.width), u32::from(header.height));
-    check_pixels(source_size, max_pixels)?;
-
-    let divisor = divisor(source_size);
-    let scaled = |side: u16| side.div_ceil(divisor as u16);
-    decoder.scale(scaled(header.width), scaled(header.height)).map_err(failed)?;
-    let pixels = decoder.decode().map_err(failed)?;
-    let info = decoder.info().ok_or_else(no_header)?;
-    let rgb = match info.pixel_format {
-        PixelFormat::RGB24 => pixels,
-        PixelFormat::L8 => pixels.into_iter().flat_map(|grey| [grey; 3]).collect(),
-        // In native byte order. The upper 8 of the 16 bits are enough.
-        PixelFormat::L16 => pixels
-            .chunks_exact(2)
-            .flat_map(|pair| [(u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8; 3])
-            .collect(),
-        // The decoder has undone Adobe's inversion: 0 is no ink.
-        PixelFormat::CMYK32 => pixels
-            .chunks_exact(4)
-            .flat_map(|ink| {
-                let paper = |ink: u8| u16::from(255 - ink);
-                [0, 1, 2].map(|i| (paper(ink[i]) * paper(ink[3]) / 255) as u8)
-            })
-            .collect(),
+/// Turns a picture as an EXIF orientation, 1 to 8, says.
+fn upright(stored: Photo, orientation: u8) -> Photo {
+    let (width, height) = (stored.width as isize, stored.height as isize);
+    let (last_x, last_y) = (width - 1, (height - 1) * width);
+    // In pixels of the stored picture: that of the upper left corner, and the steps to the next column
+    // and row.
+    let (first, across, down) = match orientation {
+        2 => (last_x, -1, width),
+        3 => (last_y + last_x, -1, -width),
+        4 => (last_y, 1, -width),
+        5 => (0, width, 1),
+        6 => (last_y, -width, 1),
+        7 => (last_y + last_x, -width, -1),
+        8 => (last_x, width, -1),
+        _ => return stored,
     };
-    let orientation = decoder
-        .exif_data()
-        .and_then(Orientation::from_exif_chunk)
-        .unwrap_or(Orientation::NoTransforms);
-    let picture = RgbImage::from_raw(info.width.into(), info.height.into(), rgb)
-        .ok_or_else(|| broken(Format::Jpeg, "too few pixels"))?;
-    Ok(Stored { picture, source_size, orientation })
-}
-
-/// Decodes with one of the decoders of the crate `image`, then scales down.
-fn decode_with<D: ImageDecoder>(
-    format: Format,
-    decoder: Result<D, ImageError>,
-    max_pixels: u64,
-) -> Result<Stored, DecodeError> {
-    let failed = |error: ImageError| broken(format, error);
-    let mut decoder = decoder.map_err(failed)?;
-    let source_size = decoder.dimensions();
-    check_pixels(source_size, max_pixels)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = image::DynamicImage::from_decoder(decoder).map_err(failed)?;
-    let divisor = divisor(source_size);
-    if divisor > 1 {
-        let (width, height) = (source_size.0.div_ceil(divisor), source_size.1.div_ceil(divisor));
-        picture = picture.thumbnail_exact(width, height);
+    let (turned_width, turned_height) =
+        if orientation >= 5 { (height, width) } else { (width, height) };
+    let (from, _) = stored.pixels.as_chunks::<3>();
+    let mut pixels = Vec::with_capacity(stored.pixels.len());
+    for y in 0..turned_height {
+        let row = first + y * down;
+        pixels.extend((0..turned_width).flat_map(|x| from[(row + x * across) as usize]));
     }
-    Ok(Stored { picture: on_black(picture), source_size, orientation })
-}
-
-/// Returns a picture in RGB; a transparent one is shown on black.
-fn on_black(picture: image::DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let shade = |value: u8, alpha: u8| (u16::from(value) * u16::from(alpha) / 255) as u8;
-    let picture = picture.into_rgba8();
-    let mut rgb = RgbImage::new(picture.width(), picture.height());
-    for (image::Rgb(to), image::Rgba([r, g, b, a])) in rgb.pixels_mut().zip(picture.pixels()) {
-        *to = [shade(*r, *a), shade(*g, *a), shade(*b, *a)];
-    }
-    rgb
-}
-
-/// Applies an EXIF orientation to a picture.
-///
-/// `DynamicImage::apply_orientation` does the same, but brings every one of these functions into the
-/// component for each of its ten pixel types.
-fn upright(mut picture: RgbImage, orientation: Orientation) -> RgbImage {
-    match orientation {
-        Orientation::NoTransforms => {}
-        Orientation::Rotate90 => picture = imageops::rotate90(&picture),
-        Orientation::Rotate180 => imageops::rotate180_in_place(&mut picture),
-        Orientation::Rotate270 => picture = imageops::rotate270(&picture),
-        Orientation::FlipHorizontal => imageops::flip_horizontal_in_place(&mut picture),
-        Orientation::FlipVertical => imageops::flip_vertical_in_place(&mut picture),
-        Orientation::Rotate90FlipH => {
-            picture = imageops::rotate90(&picture);
-            imageops::flip_horizontal_in_place(&mut picture);
-        }
-        Orientation::Rotate270FlipH => {
-            picture = imageops::rotate270(&picture);
-            imageops::flip_horizontal_in_place(&mut picture);
-        }
-    }
-    picture
+    Photo { width: turned_width as usize, height: turned_height as usize, pixels }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     const NO_LIMIT: u64 = u64::MAX;
@@ -471,8 +547,10 @@ mod tests {
     #[test]
     fn every_orientation_moves_pixels_as_exif_says() {
         // 3 × 2 pixels: 0 1 2 above 3 4 5.
-        let stored = RgbImage::from_fn(3, 2, |x, y| image::Rgb([(3 * y + x) as u8; 3]));
-        let expected: [(u8, u32, [u8; 6]); 8] = [
+        let stored = Photo::from_rgb(3, 2, (0..6).flat_map(|grey| [grey; 3]).collect());
+        let stored = stored.expect("pixels");
+        let expected: [(u8, usize, [u8; 6]); 10] = [
+            (0, 3, [0, 1, 2, 3, 4, 5]),
             (1, 3, [0, 1, 2, 3, 4, 5]),
             (2, 3, [2, 1, 0, 5, 4, 3]),
             (3, 3, [5, 4, 3, 2, 1, 0]),
@@ -481,12 +559,12 @@ mod tests {
             (6, 2, [3, 0, 4, 1, 5, 2]),
             (7, 2, [5, 2, 4, 1, 3, 0]),
             (8, 2, [2, 5, 1, 4, 0, 3]),
+            (9, 3, [0, 1, 2, 3, 4, 5]),
         ];
-        for (exif, width, pixels) in expected {
-            let orientation = Orientation::from_exif(exif).expect("an orientation");
+        for (orientation, width, pixels) in expected {
             let turned = upright(stored.clone(), orientation);
-            let grey: Vec<u8> = turned.pixels().map(|pixel| pixel[0]).collect();
-            assert_eq!((turned.width(), grey.as_slice()), (width, &pixels[..]), "{orientation:?}");
+            let grey: Vec<u8> = turned.pixels().chunks(3).map(|pixel| pixel[0]).collect();
+            assert_eq!((turned.width(), grey.as_slice()), (width, &pixels[..]), "{orientation}");
         }
     }
 
@@ -514,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn large_png_is_scaled_after_decoding() {
+    fn large_png_is_scaled_while_decoding() {
         let picture = image::RgbImage::from_fn(1600, 1504, |x, _| image::Rgb([(x / 7) as u8; 3]));
         let decoded =
             decode(&encoded(picture, image::ImageFormat::Png), NO_LIMIT).expect("a photo");
@@ -569,11 +647,53 @@ mod tests {
     }
 
     #[test]
-    fn jpeg_with_too_many_scans_is_refused() {
-        let mut bytes = jpeg(16, 16, true);
-        bytes.extend([0xff, 0xda].repeat(MAX_SCANS));
-        let error = decode(&bytes, NO_LIMIT).expect_err("too many scans");
-        assert!(error.to_string().contains("scans"), "{error}");
+    fn shape_is_limited_by_side_and_ratio() {
+        let limits = Limits { max_pixels: u64::MAX, max_side: 5000, max_ratio: 20 };
+        for (width, height) in [(1, 4096), (3000, 1), (205, 4097), (5000, 250), (0, 7)] {
+            assert_eq!(limits.check((width, height)), Ok(()), "{width} × {height}");
+        }
+        for (width, height) in [(5001, 5001), (1, u32::MAX)] {
+            let error = DecodeError::TooLong { width, height, limit: 5000 };
+            assert_eq!(limits.check((width, height)), Err(error));
+        }
+        for (width, height) in [(1, 4097), (5000, 249)] {
+            let error = DecodeError::TooNarrow { width, height, limit: 20 };
+            assert_eq!(limits.check((width, height)), Err(error));
+        }
+    }
+
+    #[test]
+    fn long_strips_are_scaled_by_their_pixels() {
+        for (size, expected) in [
+            ((402, 402), 1),
+            // The shorter side decides.
+            ((1439, 3198), 1),
+            ((1440, 2560), 2),
+            ((4032, 3024), 4),
+            ((8064, 6048), 8),
+            // Strips.
+            ((1439, 5000), 2),
+            ((28_000, 1439), 4),
+            ((32_768, 1500), 4),
+        ] {
+            assert_eq!(divisor(size), expected, "{size:?}");
+            assert_eq!(divisor((size.1, size.0)), expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn text_before_the_file_is_passed_over() {
+        let picture = image::RgbImage::from_pixel(8, 8, image::Rgb([200, 10, 10]));
+        for format in [image::ImageFormat::Png, image::ImageFormat::WebP] {
+            let bytes = encoded(picture.clone(), format);
+            let expected = decode(&bytes, NO_LIMIT).expect("a photo").photo;
+            for text in [&b"\r\n"[..], b"\n\n  \t", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"] {
+                let bytes = [text, &bytes].concat();
+                assert_eq!(decode(&bytes, NO_LIMIT).expect("a photo").photo, expected);
+            }
+        }
+        let error = decode(b" \r\n", NO_LIMIT).expect_err("no photo");
+        assert_eq!(error, DecodeError::UnknownFormat);
     }
 
     #[test]
@@ -591,7 +711,7 @@ mod tests {
             let cut = &whole[..whole.len() / 3];
             let format = Format::of(&whole).expect("a format");
             let error = decode(cut, NO_LIMIT).expect_err("cut off");
-            assert!(matches!(error, DecodeError::Broken { .. }), "{format}: {error:?}");
+            assert_eq!(error, DecodeError::Incomplete { format });
             let message = format!("cannot decode the {format} photo: ");
             assert!(error.to_string().starts_with(&message), "{error}");
         }

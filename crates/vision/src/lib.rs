@@ -4,12 +4,12 @@
 //! classifier. A [`pipeline::Pipeline`] holds them:
 //!
 //! ```no_run
-//! use vision::decode::decode;
+//! use vision::decode::{Limits, decode};
 //! use vision::pipeline::Pipeline;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let pipeline = Pipeline::load(|name| std::fs::read(format!("models/{name}")))?;
-//! let decoded = decode(&std::fs::read("photo.jpg")?, 50_000_000)?;
+//! let decoded = decode(&std::fs::read("photo.jpg")?, Limits::DEFAULT)?;
 //! let found = pipeline.find_hand(&decoded.photo, &mut ())?;
 //! if let Some(hand) = found.hand
 //!     && let Some(letters) = pipeline.read_letter(&hand)?
