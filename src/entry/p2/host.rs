@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use wstd::http::error::ErrorCode;
-use wstd::http::{Body, Client, Error};
+use wstd::http::{Client, Error};
 
-use telemetry::host::{Host, MAX_RESPONSE_BYTES, SendError};
+use telemetry::host::{Body, Host, SendError};
 
 /// The host that the component runs in.
 #[derive(Debug)]
@@ -30,20 +31,12 @@ impl Host for Wasi {
         wstd::task::sleep(duration.into()).await;
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
-        let response = Client::new().send(request.map(Body::from)).await.map_err(failed)?;
-        let (head, body) = response.into_parts();
-        let mut body = body.into_boxed_body();
-        let mut bytes = BytesMut::new();
-        while bytes.len() < MAX_RESPONSE_BYTES
-            && let Some(frame) = body.frame().await
-        {
-            if let Ok(data) = frame.map_err(failed)?.into_data() {
-                bytes.extend_from_slice(&data);
-            }
-        }
-        bytes.truncate(MAX_RESPONSE_BYTES);
-        Ok(Response::from_parts(head, bytes.freeze()))
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError> {
+        let request = request.map(wstd::http::Body::from);
+        let response = Client::new().send(request).await.map_err(failed)?;
+        Ok(response.map(|body| {
+            Box::pin(body.into_boxed_body().into_data_stream().map_err(failed)) as Body
+        }))
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
@@ -59,6 +52,7 @@ fn failed(error: Error) -> SendError {
         Some(ErrorCode::DnsError(_)) => "the name cannot be resolved".to_owned(),
         Some(ErrorCode::ConnectionTimeout) => "the connection timed out".to_owned(),
         Some(ErrorCode::ConnectionTerminated) => "the connection was cut".to_owned(),
+        Some(ErrorCode::HttpProtocolError) => "no complete HTTP answer came".to_owned(),
         Some(other) => format!("{other:?}"),
         None => format!("{error:#}"),
     };
