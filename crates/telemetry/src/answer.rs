@@ -47,8 +47,8 @@ pub(crate) fn remedy(status: StatusCode, headers: &HeaderMap, settings: &Setting
     match status.as_u16() {
         300..400 => match location(headers, settings) {
             Some(place) => format!(
-                "it sends requests on to {place:?}, which this service does not follow: set \
-                 otel_exporter_otlp_traces_endpoint to that URL"
+                "it sends requests on to {place:?}, which this service does not follow: if a \
+                 collector is there, set otel_exporter_otlp_traces_endpoint to it"
             ),
             None => format!("it sends requests elsewhere: check {endpoint_setting}"),
         },
@@ -107,7 +107,14 @@ pub(crate) fn remedy(status: StatusCode, headers: &HeaderMap, settings: &Setting
 /// Returns the place that a redirection names, without what may be secret; `None` if it names none.
 fn location(headers: &HeaderMap, settings: &Settings) -> Option<String> {
     let uri: Uri = headers.get(LOCATION)?.to_str().ok()?.trim().parse().ok()?;
-    Some(told(&shown(&uri), settings))
+    let mut place = shown(&uri);
+    if uri.authority().is_none() {
+        // Only a path: of the same host.
+        let scheme = settings.endpoint.scheme_str().unwrap_or_default();
+        let authority = settings.endpoint.authority()?;
+        place = format!("{scheme}://{authority}{place}");
+    }
+    Some(told(&place, settings))
 }
 
 /// Returns a text of the collector as the log shows it: cut, and without the values of headers that it
@@ -290,7 +297,7 @@ mod tests {
         for (value, expected) in [
             ("https://collector.example/v1/traces", "\"https://collector.example/v1/traces\""),
             ("https://someone:hunter3@c/v1/traces?token=hunter4#x", "\"https://c/v1/traces?…\""),
-            ("/login?next=%2Fv1", "\"/login?…\""),
+            ("/login?next=%2Fv1", "\"http://jaeger:4318/login?…\""),
             ("https://c/hunter2/v1/traces", "\"https://c/…/v1/traces\""),
         ] {
             for code in [301, 302, 303, 307, 308] {

@@ -674,7 +674,7 @@ mod tests {
                 0,
                 1,
             ),
-            (Answer::Whole(307, to("/login"), vec![]), "to \"/login\"", 0, 1),
+            (Answer::Whole(307, to("/login"), vec![]), "to \"http://jaeger:4318/login\"", 0, 1),
             (
                 Answer::Whole(308, to("https://c/"), vec![]),
                 "otel_exporter_otlp_traces_endpoint",
@@ -766,7 +766,8 @@ mod tests {
             bench.export(1);
         }
         let log = bench.log();
-        assert!(log.contains("the token … has expired") && log.contains("\"/…\""), "{log}");
+        assert!(log.contains("the token … has expired"), "{log}");
+        assert!(log.contains("\"http://c:4318/…\""), "{log}");
         assert!(log.contains("http://c:4318/v1/traces?…: the connection is refused"), "{log}");
         assert!(!log.contains("hunter"), "{log}");
     }

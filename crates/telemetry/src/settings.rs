@@ -87,7 +87,7 @@ const COLLECTOR_HOST: Setting<Text> = Setting::new(
     "jaeger_collector_host",
     Text { form: Form::Host, unset: "" },
     DESTINATION,
-    "Shorthand for `http://HOST:4318`. Lowest precedence. IPv6 addresses may stand without brackets.",
+    "Shorthand for `http://HOST:4318`. Lowest precedence.",
 );
 const ALLOWED_HOST: Setting<Text> = Setting::new(
     "collector_allowed_host",

@@ -52,7 +52,7 @@ fn describe(code: &ErrorCode) -> String {
         ErrorCode::DnsError(_) => "the name cannot be resolved".to_owned(),
         ErrorCode::ConnectionTimeout => "the connection timed out".to_owned(),
         ErrorCode::ConnectionTerminated => "the connection was cut".to_owned(),
-        ErrorCode::HttpProtocolError => "the answer is not HTTP".to_owned(),
+        ErrorCode::HttpProtocolError => "no complete HTTP answer came".to_owned(),
         other => format!("{other:?}"),
     }
 }
