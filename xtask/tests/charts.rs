@@ -130,6 +130,21 @@ fn numbers_are_rendered_unchanged() {
     }
 }
 
+/// The component adds brackets to an address by itself. Its host must allow the same place.
+#[test]
+fn ipv6_collector_is_allowed_in_brackets() {
+    for host in ["::1", "[::1]", "2001:db8::4318"] {
+        let settings = format!("settings={{\"jaegerCollectorHost\": \"{host}\"}}");
+        let chart = ["template", "a", "infra/helm/hand-gesture-api", "--set", "image.repository=r"];
+        let rendered = helm(chart.into_iter().chain(["--set-json", &settings])).expect("rendered");
+        let address = host.trim_matches(['[', ']']);
+        let line = format!(
+            "{{name: SPIN_VARIABLE_COLLECTOR_ALLOWED_HOST, value: \"http://[{address}]:4318\"}}"
+        );
+        assert!(rendered.contains(&line), "{host}: no {line} in {rendered}");
+    }
+}
+
 fn refused(chart: &str, set: &str, message: &str) {
     let path = format!("infra/helm/{chart}");
     let error = helm(["template", "jaeger", &path, "--namespace", "tracing", "--set", set])
@@ -201,6 +216,7 @@ fn values_that_cannot_work_are_refused_with_the_remedy() {
         ("settings.otelTracesSampler=sometimes", "'/settings/otelTracesSampler'"),
         ("settings.enableTracin=true", "additional properties 'enableTracin' not allowed"),
         ("settings.jaegerCollectorHost=http://x:4318", "does not match pattern"),
+        ("settings.jaegerCollectorHost=x:4318", "does not match pattern"),
         (
             "image.repository=a,settings.otelExporterOtlpHeaders=x",
             "kubectl --namespace tracing create secret generic otlp-headers",
