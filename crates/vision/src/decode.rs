@@ -55,12 +55,21 @@ const MIN_SIDE: u32 = 720;
 /// long strips are scaled further by it.
 const MAX_SCALED: u64 = 6_000_000;
 
-/// Largest amount of memory that decoding a photo takes, in bytes.
+/// Memory that is there for a body and for decoding its photo, in bytes.
 ///
 /// Edge platforms give an instance 128 MiB (Akamai Functions). The frozen component takes 34 MiB of
-/// them, a body of 10 MiB while it grows up to 24 MiB, and the passes of the models and the spans the
-/// rest.
+/// them, passes of the models and spans a few.
+const MEMORY_WITH_BODY: u64 = 88 << 20;
+
+/// Largest amount of memory that decoding a photo of any length takes, in bytes: what is left beside a
+/// body of 10 MiB, the default of the largest one. While a body grows, it takes two and a half times its
+/// length.
 const MEMORY: u64 = 64 << 20;
+
+/// Returns the largest amount of memory that decoding a file of this length takes, in bytes.
+fn memory(length: usize) -> u64 {
+    MEMORY_WITH_BODY.saturating_sub((length as u64).saturating_mul(5) / 2).max(MEMORY)
+}
 
 /// Media types of HEIC photos, which are recognised but not decoded ([`DecodeError::Heic`]).
 pub const HEIC_MEDIA_TYPES: [&str; 2] = ["image/heic", "image/heif"];
@@ -678,6 +687,15 @@ mod tests {
         ] {
             assert_eq!(divisor(size), expected, "{size:?}");
             assert_eq!(divisor((size.1, size.0)), expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn small_file_leaves_memory_for_its_picture() {
+        assert_eq!(memory(0), 88 << 20);
+        assert_eq!(memory(4 << 20), 78 << 20);
+        for length in [10 << 20, 512 << 20, usize::MAX] {
+            assert_eq!(memory(length), MEMORY, "{length}");
         }
     }
 

@@ -20,7 +20,7 @@ use jpeg_decoder::PixelFormat;
 
 use super::pieces::Pieces;
 use super::{
-    DecodeError, Format, Limits, MEMORY, Photo, Stored, broken, divisor, exif, nearly_all,
+    DecodeError, Format, Limits, Photo, Stored, broken, divisor, exif, memory, nearly_all,
     unsupported,
 };
 
@@ -113,7 +113,7 @@ struct Scan<'a> {
     /// Bits of precision that this scan leaves out.
     low: u8,
     data: &'a [u8],
-    /// True if something follows, so that the data is whole.
+    /// True if the data is followed by a marker.
     followed: bool,
 }
 
@@ -124,7 +124,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     limits.check(source_size)?;
     let rows = outline.leave_out_what_was_cut()?;
     let divisor = divisor(source_size);
-    outline.check_cost(divisor)?;
+    outline.check_cost(divisor, memory(bytes.len()))?;
 
     let header_rows = rows.to_be_bytes();
     let mut slices: Vec<&[u8]> = vec![&[0xff, SOI]];
@@ -284,7 +284,7 @@ impl<'a> Outline<'a> {
     fn leave_out_what_was_cut(&mut self) -> Result<u16, DecodeError> {
         let height = self.frame.height;
         let last = self.scans.len() - 1;
-        if self.ended || self.scans[last].followed {
+        if self.ended {
             return Ok(height);
         }
         if self.frame.progressive {
@@ -299,12 +299,15 @@ impl<'a> Outline<'a> {
             let mut scanned = self.scans.iter().flat_map(|scan| &scan.components);
             scanned.any(|(index, ..)| *index == component)
         };
-        let rows = if extent.complete { height } else { height.min(extent.rows) };
-        if !nearly_all(rows.into(), height.into()) || !(0..self.frame.components.len()).all(seen) {
+        let Scan { segment, data, followed, .. } = self.scans[last];
+        let lost_its_end = !followed && extent.ends;
+        if !(extent.complete || lost_its_end && nearly_all(extent.rows.into(), height.into()))
+            || !(0..self.frame.components.len()).all(seen)
+        {
             return Err(incomplete());
         }
+        let rows = if extent.complete { height } else { extent.rows };
         // Behind the last row, the decoder shall find the end marker.
-        let Scan { segment, data, .. } = self.scans[last];
         let segment = &mut self.segments[segment];
         segment.whole = &segment.whole[..segment.whole.len() - data.len() + extent.bytes];
         Ok(rows)
@@ -324,8 +327,8 @@ impl<'a> Outline<'a> {
             && (1..self.frame.components.len()).all(|component| sent(component, 0))
     }
 
-    /// Checks the memory and the time that decoding takes.
-    fn check_cost(&self, divisor: u32) -> Result<(), DecodeError> {
+    /// Checks the time that decoding takes, and its memory against what is there, in bytes.
+    fn check_cost(&self, divisor: u32, memory_there: u64) -> Result<(), DecodeError> {
         let frame = &self.frame;
         let visits = self.scans.iter().map(|scan| {
             let band = u64::from(scan.band.1.saturating_sub(scan.band.0)) + 1;
@@ -347,11 +350,12 @@ impl<'a> Outline<'a> {
         let memory = |divisor: u32| {
             coefficients + (samples + components * pixels) / u64::from(divisor.pow(2))
         };
-        if memory(divisor) > MEMORY {
+        if memory(divisor) > memory_there {
             // A smaller photo may be scaled less, and take more memory a pixel.
             let (mut limit, mut divisor) = (pixels, divisor);
             loop {
-                limit = limit.min((MEMORY as f64 / memory(divisor) as f64 * pixels as f64) as u64);
+                limit = limit
+                    .min((memory_there as f64 / memory(divisor) as f64 * pixels as f64) as u64);
                 let scale = (limit as f64 / pixels as f64).sqrt();
                 let scaled = |side: u32| (f64::from(side) * scale) as u32;
                 match super::divisor((scaled(width), scaled(height))) {

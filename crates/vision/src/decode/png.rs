@@ -2,8 +2,7 @@
 //! they come.
 //!
 //! Profiles, texts and animations never reach the decoder, so no compressed one is inflated, and a
-//! broken one is no error. Checksums are not compared: where a picture is damaged, its compressed data
-//! tells. A missing end is no error either, as long as the rows are there.
+//! broken one is no error. A missing end is no error either, as long as the rows are there.
 
 use std::iter;
 
@@ -26,8 +25,8 @@ const AROUND_DATA: usize = 12;
 /// Data of the header (PNG specification, 11.2.1).
 const HEADER: usize = 13;
 
-/// The checksum of the data, which is not compared, and the end of the file.
-const END: &[u8] = b"\0\0\0\0\0\0\0\0IEND\xae\x42\x60\x82";
+/// The end chunk.
+const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
 /// Passes of an interlaced picture (PNG specification, 8.1): first column and step, first row and step.
 const ADAM7: [[u32; 4]; 7] = [
@@ -48,7 +47,7 @@ struct Chunk<'a> {
     data: &'a [u8],
     /// From its length to its checksum.
     whole: &'a [u8],
-    /// False if the file ends before the data does.
+    /// False if the file ends before the chunk does.
     complete: bool,
 }
 
@@ -59,9 +58,9 @@ fn chunks(file: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
         let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
         let kind = rest.get(4..8)?;
         let data = &rest[8..];
-        let complete = length <= data.len();
         let data = &data[..length.min(data.len())];
         let whole = &rest[..rest.len().min(data.len() + AROUND_DATA)];
+        let complete = whole.len() == length.saturating_add(AROUND_DATA);
         rest = &rest[whole.len()..];
         if kind == b"IEND" {
             rest = &[];
@@ -116,13 +115,12 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
 
     let (mut ended, mut data_is_whole) = (false, true);
     let (mut palette, mut transparency, mut orientation) = (None, None, None);
-    let mut length = 0u64;
+    let mut before_data = true;
     for chunk in chunks(bytes) {
-        let before_data = length == 0;
         match chunk.kind {
             b"IEND" => ended = true,
             b"IDAT" => {
-                length += chunk.data.len() as u64;
+                before_data = false;
                 data_is_whole = chunk.complete;
             }
             b"PLTE" if before_data => palette = palette.or(Some(chunk.whole)),
@@ -133,25 +131,18 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
             _ => {}
         }
     }
-    if length == 0 {
+    if before_data {
         return Err(if ended { broken(Format::Png, "no picture") } else { incomplete() });
     }
 
-    // All data as one chunk. Its length is below that of the file, which 32 bits hold.
-    let data_header: [u8; 8] =
-        (length << 32 | u64::from(u32::from_be_bytes(*b"IDAT"))).to_be_bytes();
-    let head = [&bytes[..SIGNATURE], first.whole, palette.unwrap_or_default()]
-        .into_iter()
-        .chain([transparency.unwrap_or_default(), &data_header]);
-    let data = chunks(bytes).filter(|chunk| chunk.kind == b"IDAT").map(|chunk| chunk.data);
+    let head = [&bytes[..SIGNATURE], first.whole].into_iter().chain(palette).chain(transparency);
+    let data = chunks(bytes).filter(|chunk| chunk.kind == b"IDAT").map(|chunk| chunk.whole);
     // At an end chunk, the decoder gives the pixels that it still owes. Where data is missing, it is the
     // end of the file at which it gives the rows that it has.
     let end = if data_is_whole { END } else { &[] };
     let file = Pieces::new(head.chain(data).chain([end]), &[]);
 
-    let mut options = ::png::DecodeOptions::default();
-    options.set_ignore_checksums(true);
-    let mut decoder = ::png::Decoder::new_with_options(file, options);
+    let mut decoder = ::png::Decoder::new(file);
     // Grey or RGB, with or without transparency, 8 bits each.
     decoder.set_transformations(::png::Transformations::EXPAND | ::png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(failed)?;
@@ -180,6 +171,10 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+    if data_is_whole && rows == header.height {
+        // There is no further row. This reads the rest of the data, and its checksum.
+        reader.read_row(&mut row).map_err(failed)?;
     }
     let photo = canvas.finish(rows as usize).ok_or_else(|| broken(Format::Png, "no pixels"))?;
     Ok(Stored { photo, source_size: size, orientation: orientation.unwrap_or(1) })

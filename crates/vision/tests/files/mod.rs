@@ -123,9 +123,17 @@ pub fn with_segments(jpeg: &[u8], segments: &[Vec<u8>]) -> Vec<u8> {
 
 // PNG
 
-/// Returns a chunk. Its checksum is wrong, as it is not compared.
+/// Returns a chunk.
 pub fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    [&(data.len() as u32).to_be_bytes()[..], kind, data, &[0; 4]].concat()
+    let mut checksum = u32::MAX;
+    for byte in kind.iter().chain(data) {
+        checksum ^= u32::from(*byte);
+        for _ in 0..8 {
+            checksum = checksum >> 1 ^ (0xedb8_8320 * (checksum & 1));
+        }
+    }
+    let length = (data.len() as u32).to_be_bytes();
+    [&length[..], kind, data, &(!checksum).to_be_bytes()].concat()
 }
 
 /// Returns a header chunk.

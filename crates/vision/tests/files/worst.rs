@@ -121,7 +121,7 @@ pub fn progressive_jpeg() -> Worst {
     };
     let side = largest_square(|side| file(side, 1));
     // One more would be refused.
-    let file = file(side, 6);
+    let file = file(side, 4);
     Worst { name: "progressive JPEG, 4:2:0, largest", file, whole: true }
 }
 

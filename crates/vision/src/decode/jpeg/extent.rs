@@ -11,8 +11,10 @@ use crate::decode::huffman::Code;
 pub(super) struct Extent {
     /// Rows of pixels, from the top.
     pub(super) rows: u16,
-    /// True if these are all.
+    /// True if these are all, and nothing but padding follows.
     pub(super) complete: bool,
+    /// True if the next row is missing because the data ends. Otherwise it is damaged.
+    pub(super) ends: bool,
     /// Bytes of data that they take.
     pub(super) bytes: usize,
 }
@@ -90,7 +92,12 @@ pub(super) fn of(outline: &Outline<'_>, scan: usize) -> Option<Extent> {
         bytes = blocks.bits.at;
     }
     let of_pixels = (row * rows_of_pixels).min(height);
-    Some(Extent { rows: of_pixels as u16, complete: row == rows, bytes })
+    // Data that goes on is that of another picture, or none.
+    let rest = scan.data.get(bytes..).unwrap_or_default();
+    let is_padding = |byte: &u8| matches!(byte, 0 | 0xff) || byte.is_ascii_whitespace();
+    let complete = row == rows && rest.iter().all(is_padding);
+    let ends = row < rows && blocks.bits.at_end();
+    Some(Extent { rows: of_pixels as u16, complete, ends, bytes })
 }
 
 /// The Huffman tables in effect, by class (DC, AC) and number.
@@ -206,6 +213,11 @@ impl Bits<'_> {
         }
         self.left -= 1;
         Some(self.byte >> self.left & 1 == 1)
+    }
+
+    /// True if no byte is left, or half a stuffed one.
+    fn at_end(&self) -> bool {
+        matches!(self.data.get(self.at..), None | Some([] | [0xff]))
     }
 
     /// Returns the next bits as a number.
