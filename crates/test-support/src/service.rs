@@ -40,7 +40,7 @@ pub fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
 const WORLD: &str = "TEST_WORLD";
 
 /// Seconds after which another host must serve. It compiles the component first.
-const START: u64 = 120;
+const START: u64 = 300;
 
 /// Returns the manifest of the world that the tests are for.
 fn manifest() -> &'static str {
