@@ -280,11 +280,13 @@ fn is_base64(bytes: &[u8]) -> bool {
     magic.iter().any(|magic| start.starts_with(magic)) || letters.count() >= LONG_BASE64
 }
 
-/// True for `name=value&…`, percent-encoded.
+/// True for `name=value&…`. The value may lack the percent-encoding that it should have.
 fn is_url_encoded(text: &str) -> bool {
     let Some((name, _)) = text.split_once('=') else { return false };
-    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+*&=[]".contains(&byte);
-    !name.is_empty() && text.trim_end().bytes().all(is_safe)
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]%+".contains(&byte);
+    !name.is_empty()
+        && name.bytes().all(is_name)
+        && text.trim_end().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -369,6 +371,7 @@ mod tests {
             ("\u{ff}\u{d8}\u{ff}\u{e0}\0\u{10}JFIF", "a photo that became text on its way"),
             ("\u{fffd}PNG\r\n", "a photo that became text on its way"),
             ("file=%FF%D8%FF%E0&name=v", "a URL-encoded form"),
+            ("image=data:image/png;base64,iVBORw0KGgo", "a URL-encoded form"),
         ] {
             assert_name(text.as_bytes(), name);
         }
