@@ -381,8 +381,9 @@ fn orientation_of_a_jpeg_is_found() {
     for (long, big_endian) in [(false, false), (false, true), (true, false), (true, true)] {
         for orientation in 1..=8 {
             let exif = exif_segment(&exif(orientation, long, big_endian));
-            assert_orientation(&with_segments(&jpeg, &[exif.clone()]), orientation);
-            assert_orientation(&with_segments(&jpeg, &[xmp.clone(), exif]), orientation);
+            let [alone, behind] = [vec![exif.clone()], vec![xmp.clone(), exif]];
+            assert_orientation(&with_segments(&jpeg, &alone), orientation);
+            assert_orientation(&with_segments(&jpeg, &behind), orientation);
         }
         for unknown in [0, 9, 255] {
             let exif = exif_segment(&exif(unknown, long, big_endian));
@@ -538,8 +539,10 @@ fn damaged_png_is_no_incomplete_one() {
     let [header, data] = small_png();
     let damaged = chunk(b"IDAT", &[0xff; 1000]);
     assert!(matches!(refused(&png(&[header.clone(), damaged])), DecodeError::Broken { .. }));
-    assert!(matches!(refused(&png(&[header.clone()])), DecodeError::Broken { .. }));
-    assert!(matches!(refused(&png(&[data])), DecodeError::Broken { .. }));
+    for only in [&header, &data] {
+        let error = refused(&png(std::slice::from_ref(only)));
+        assert!(matches!(error, DecodeError::Broken { .. }), "{error:?}");
+    }
     let apple = [chunk(b"CgBI", &[0x50, 0, 0x20, 2]), header];
     assert_unsupported(&png(&apple), "Apple");
 }
@@ -574,8 +577,9 @@ fn interlaced_png_that_was_cut_is_incomplete() {
 fn every_kind_of_png_pixels_becomes_rgb() {
     let palette = chunk(b"PLTE", &[0, 0, 0, 200, 100, 50, 9, 9, 9, 255, 255, 255]);
     let see_through = chunk(b"tRNS", &[255, 128]);
-    // Depth and colour type, chunks before the data, a row of two pixels, what becomes of them.
-    let cases: [(u8, u8, &[&[u8]], &[u8], [[u8; 3]; 2]); 13] = [
+    /// Depth and colour type, chunks before the data, a row of two pixels, what becomes of them.
+    type Case<'a> = (u8, u8, &'a [&'a [u8]], &'a [u8], [[u8; 3]; 2]);
+    let cases: [Case<'_>; 13] = [
         (1, 0, &[], &[0b0100_0000], [[0; 3], [255; 3]]),
         (2, 0, &[], &[0b0111_0000], [[85; 3], [255; 3]]),
         (4, 0, &[], &[0x1f], [[17; 3], [255; 3]]),
@@ -737,7 +741,7 @@ fn frame_of_another_size_than_its_header_is_an_error() {
 #[test]
 fn first_frame_stands_on_its_canvas() {
     let picture = riff_chunk(b"VP8 ", &vp8_noise(40, 30, 20_000));
-    let inner = photo(&webp(&[picture.clone()]));
+    let inner = photo(&webp(std::slice::from_ref(&picture)));
     let second = animation(0, 0, 40, 30, &[riff_chunk(b"VP8 ", &vp8_grey(40, 30))]);
     let first = animation(10, 6, 40, 30, &[picture]);
     let whole = photo(&webp(&[vp8x(ANIMATION, 60, 50), first, second]));

@@ -144,10 +144,10 @@ mod tests {
                 let square: Vec<[u8; 3]> = (top..height.min(top + divisor))
                     .flat_map(|y| (left..width.min(left + divisor)).map(move |x| value(x, y)))
                     .collect();
-                for channel in 0..3 {
+                for (channel, value) in pixel.iter().enumerate() {
                     let sum: f64 = square.iter().map(|pixel| f64::from(pixel[channel])).sum();
                     let mean = sum / square.len() as f64;
-                    assert!((f64::from(pixel[channel]) - mean).abs() <= 0.5, "{divisor}: {i}");
+                    assert!((f64::from(*value) - mean).abs() <= 0.5, "{divisor}: {i}");
                 }
             }
         }

@@ -145,9 +145,9 @@ impl Reader<'_> {
                     let colors = self.number(8)? + 1;
                     self.small_picture(colors, 1)?;
                     let bits = match colors {
-                        ..=2 => 3,
-                        ..=4 => 2,
-                        ..=16 => 1,
+                        1..=2 => 3,
+                        3..=4 => 2,
+                        5..=16 => 1,
                         _ => 0,
                     };
                     width = width.div_ceil(1 << bits);
