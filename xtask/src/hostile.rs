@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::bench::process::Process;
 use crate::bench::{PHOTO, at_connections};
-use crate::build::Models;
+use crate::build::{Models, World};
 use crate::{build, example, root};
 
 /// The limit of each instance's memory, in bytes: that of hosts which are sparing with it.
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return send(arguments, address);
     }
     if !arguments.no_build {
-        build::run(&arguments.models)?;
+        build::run(&[World::Spin], &arguments.models)?;
     }
     let memory = INSTANCE_MEMORY.to_string();
     // Without traces, which `up` would keep: its memory would grow by each of them.
