@@ -355,7 +355,13 @@ fn scans_are_limited_by_number_and_cost() {
     let frame = position(&large, &[0xff, 0xc0]);
     large[frame + 5..frame + 9].copy_from_slice(&[0x17, 0x70, 0x17, 0x70]);
     let start = Instant::now();
-    assert_unsupported(&with(&large, 99), "99 such scans");
+    match refused(&with(&large, 99)) {
+        DecodeError::TooManyPixelsOf { kind, limit, .. } => {
+            assert_eq!(kind, "JPEG of 99 scans");
+            assert!((100_000..1_000_000).contains(&limit), "{limit}");
+        }
+        other => panic!("{other:?}"),
+    }
     assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
     let tables = segment(0xdd, &[0, 0]).repeat(1000);
     assert_unsupported(&with_segments(&jpeg, &[tables]), "1000 segments");
@@ -887,6 +893,14 @@ fn large_webp_is_refused_by_its_header() {
 }
 
 // All formats
+
+#[test]
+fn jpeg_of_48_megapixels_is_decoded() {
+    let bytes = jpeg_with(8064, 6048, |e| e.set_sampling_factor(SamplingFactor::R_4_2_0));
+    let decoded = decoded(&bytes);
+    assert_eq!(decoded.source_size, (8064, 6048));
+    assert_eq!((decoded.photo.width(), decoded.photo.height()), (1008, 756));
+}
 
 /// Rows of one pixel cost as much as long ones: 50 million took 6 s.
 #[test]

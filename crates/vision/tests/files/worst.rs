@@ -79,13 +79,14 @@ fn jpeg(
 const SEQUENTIAL: [u8; 3] = [0, 63, 0];
 
 pub fn jpeg_without_data() -> Worst {
-    let file = jpeg(7000, 7000, 0xc0, &[0x11; 3], &[(&[1, 2, 3], SEQUENTIAL)], &[]);
-    Worst { name: "JPEG, 49 megapixels without subsampling, no data", file, whole: true }
+    let file = |side: u16| jpeg(side, side, 0xc0, &[0x11; 3], &[(&[1, 2, 3], SEQUENTIAL)], &[]);
+    let file = file(largest_square(file));
+    Worst { name: "JPEG without subsampling, largest, no data", file, whole: true }
 }
 
 /// The data has codes of one to eight bits.
 pub fn jpeg_full_of_data() -> Worst {
-    let mut file = jpeg(7000, 7000, 0xc0, &[0x11; 3], &[], &[]);
+    let mut file = jpeg(7000, 7000, 0xc0, &[0x22, 0x11, 0x11], &[], &[]);
     file.truncate(file.len() - 2);
     // DC: two codes of one bit.
     let counts = [&[2], &[0; 15][..]].concat();
@@ -99,7 +100,7 @@ pub fn jpeg_full_of_data() -> Worst {
     let length = BODY - file.len() - 2;
     file.extend(noise.take(length));
     file.extend([0xff, 0xd9]);
-    Worst { name: "JPEG, 49 megapixels without subsampling, 10 MiB of data", file, whole: true }
+    Worst { name: "JPEG, 4:2:0, 49 megapixels, 10 MiB of data", file, whole: true }
 }
 
 /// Just below the size at which scaling begins.
@@ -108,21 +109,17 @@ pub fn jpeg_of_four_inks() -> Worst {
     Worst { name: "JPEG, four inks, 6 megapixels that are not scaled", file, whole: true }
 }
 
-/// Scans without data, as many as are allowed.
 pub fn progressive_jpeg() -> Worst {
-    let scans = |refinements: usize| {
-        let mut scans: Vec<(&[u8], [u8; 3])> = vec![(&[1, 2, 3], [0, 0, 0])];
-        scans.extend([(&[1][..], [1, 63, 1]), (&[2], [1, 63, 1]), (&[3], [1, 63, 1])]);
-        scans.extend(std::iter::repeat_n((&[1][..], [1, 63, 0x10]), refinements));
-        scans
-    };
-    let file = |side: u16, refinements: usize| {
-        jpeg(side, side, 0xc2, &[0x22, 0x11, 0x11], &scans(refinements), &[])
-    };
-    let side = largest_square(|side| file(side, 1));
-    // One more would be refused.
-    let file = file(side, 4);
-    Worst { name: "progressive JPEG, 4:2:0, largest", file, whole: true }
+    let scans: [(&[u8], [u8; 3]); 5] = [
+        (&[1, 2, 3], [0, 0, 0]),
+        (&[1], [1, 63, 1]),
+        (&[2], [1, 63, 1]),
+        (&[3], [1, 63, 1]),
+        (&[1], [1, 63, 0x10]),
+    ];
+    let file = |side: u16| jpeg(side, side, 0xc2, &[0x22, 0x11, 0x11], &scans, &[]);
+    let file = file(largest_square(file));
+    Worst { name: "progressive JPEG, 4:2:0, 5 scans, largest, no data", file, whole: true }
 }
 
 pub fn png_of_48_megapixels() -> Worst {
