@@ -121,7 +121,9 @@ impl Problem {
     pub fn undecoded(error: DecodeError, bytes: &[u8]) -> Problem {
         let content = match &error {
             DecodeError::UnknownFormat => media::recognize(bytes),
-            DecodeError::Broken { .. } => media::recognize_broken(bytes),
+            DecodeError::Broken { .. } | DecodeError::Incomplete { .. } => {
+                media::recognize_broken(bytes)
+            }
             _ => None,
         };
         content.map_or(Problem::Decode(error), Problem::NoPhoto)
