@@ -52,6 +52,11 @@ pub mod bindings {
     });
 }
 
+/// Default of the setting `trace_retry_budget`, in milliseconds. Each request has an instance of its own here,
+/// which lives until its spans are sent or given up. While a collector is away, an instance's memory for each
+/// request of so many seconds is the price.
+const TRACE_RETRY_BUDGET: (&str, &str) = ("trace_retry_budget", "2000");
+
 /// Made with the instance's first request.
 static SERVICE: OnceLock<Service> = OnceLock::new();
 /// True once the instance has had a request.
@@ -104,8 +109,10 @@ fn service(variable: impl Fn(&str) -> Option<String>) -> &'static Service {
                 let name = name.to_ascii_uppercase();
                 environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
             };
+            let by_default =
+                || (name == TRACE_RETRY_BUDGET.0).then(|| TRACE_RETRY_BUDGET.1.to_owned());
             let variable = variable(name).filter(|value| !value.trim().is_empty());
-            if let Some(value) = variable.or_else(in_environment) {
+            if let Some(value) = variable.or_else(in_environment).or_else(by_default) {
                 values.push((name, value));
             }
         }
