@@ -46,16 +46,48 @@ pub fn wasmcloud(
 ) -> std::io::Result<Command> {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let mut config = format!(
-        "build:\n  command: 'true'\n  component_path: {}\ndev:\n  address: {}\n  config:\n    environment:\n",
+        "build:\n  command: 'true'\n  component_path: {}\ndev:\n  address: {}\nworkload:\n",
         quoted(&component.display().to_string()),
         quoted(&listen.to_string()),
     );
+    config += "  environment:\n    config:\n";
     for (name, value) in environment {
         config += &format!("      {name}: {}\n", quoted(value));
+    }
+    // wasmCloud lets a component send nothing to its own machine but what this names.
+    config += "  allowedHostLoopbackPorts:\n";
+    for port in environment.values().filter_map(|value| loopback_port(value)) {
+        config += &format!("    - '{port}'\n");
     }
     std::fs::create_dir_all(folder.join(".wash"))?;
     std::fs::write(folder.join(".wash/config.yaml"), config)?;
     let mut wash = Command::new(program);
     wash.arg("--non-interactive").arg("-C").arg(folder).arg("dev");
     Ok(wash)
+}
+
+/// Returns the port if a value is a URL of this machine.
+fn loopback_port(value: &str) -> Option<u16> {
+    let url = url::Url::parse(value).ok()?;
+    let local = ["127.0.0.1", "localhost", "[::1]"].contains(&url.host_str()?);
+    url.port_or_known_default().filter(|_| local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_this_machine_are_found() {
+        for (value, port) in [
+            ("http://127.0.0.1:4318", Some(4318)),
+            ("http://localhost:4318/v1/traces", Some(4318)),
+            ("https://[::1]", Some(443)),
+            ("http://collector:4318", None),
+            ("parentbased_always_on", None),
+            ("0.5", None),
+        ] {
+            assert_eq!(loopback_port(value), port, "{value}");
+        }
+    }
 }

@@ -180,7 +180,7 @@ impl Service {
             || format!("{host:?} does not serve"),
             || {
                 assert!(!process.ended(), "{host:?} has ended: {}", process.log());
-                agent.get(&health).call().is_ok()
+                agent.get(&health).call().is_ok_and(|answer| answer.status() == 200)
             },
         );
         Service { running: Running::Other(process), address, log: Arc::default() }
