@@ -796,7 +796,7 @@ fn spans_under_load_arrive_once() {
     // One request in so many predicts a letter; the others take a millisecond.
     const PERIOD: usize = 20;
     let collector = collector();
-    let service = service(&collector, &[]);
+    let service = service(&collector, &[("trace_retry_budget", "90000")]);
     let letter = photo("v.jpg");
     let traces: Vec<(String, usize)> = std::thread::scope(|scope| {
         let client = |client: usize| {

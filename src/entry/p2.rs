@@ -55,7 +55,7 @@ pub mod bindings {
 /// Default of the setting `trace_retry_budget`, in milliseconds. Each request has an instance of its own here,
 /// which lives until its spans are sent or given up. While a collector is away, an instance's memory for each
 /// request of so many seconds is the price.
-const TRACE_RETRY_BUDGET: (&str, &str) = ("trace_retry_budget", "2000");
+const TRACE_RETRY_BUDGET: (&str, &str) = ("trace_retry_budget", "5000");
 
 /// Made with the instance's first request.
 static SERVICE: OnceLock<Service> = OnceLock::new();

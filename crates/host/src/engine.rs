@@ -50,8 +50,7 @@ pub(crate) fn serving_engine(requests: usize) -> Result<Engine> {
     // As in Spin, instances get their memory from a pool, if the system grants the addresses for it.
     let mut pool = PoolingAllocationConfig::new();
     pool.linear_memory_keep_resident(KEPT_MEMORY).pagemap_scan(Enabled::Auto);
-    // Besides the instances with requests there are those that still send spans.
-    let places = u32::try_from(2 * requests)?;
+    let places = u32::try_from(places(requests))?;
     pool.total_component_instances(places)
         .total_core_instances(4 * places)
         .total_memories(places)
@@ -73,6 +72,11 @@ pub(crate) fn serving_engine(requests: usize) -> Result<Engine> {
         }
     })?;
     Ok(engine)
+}
+
+/// Returns the pool's places for instances: besides those with requests there are those that still send spans.
+pub(crate) fn places(requests: usize) -> usize {
+    2 * requests
 }
 
 /// A compiled component.

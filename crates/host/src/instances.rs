@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -31,6 +32,8 @@ const OVERDUE: Duration = Duration::from_millis(100);
 pub(crate) struct Instances {
     pub(crate) service: ProxyPre<GuestState>,
     pub(crate) engine: Engine,
+    /// The pool's places for instances. Further instances wait: those that still send spans have places, too.
+    pub(crate) places: Arc<Semaphore>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) limits: Limits,
@@ -51,6 +54,7 @@ impl HandlerState for Instances {
     async fn instantiate(
         &self,
     ) -> wasmtime::Result<Instance<GuestState, Self::WorkerExpiration, Self::WorkerState>> {
+        let place = self.places.clone().acquire_owned().await?;
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.environment);
@@ -83,6 +87,7 @@ impl HandlerState for Instances {
                 request_timeout: self.limits.request_timeout,
                 log: self.shared.log.clone(),
                 _alive: self.running.token(),
+                _place: place,
             },
         })
     }
@@ -134,6 +139,7 @@ pub(crate) struct Worker {
     log: LogSink,
     /// Counts the instance for as long as it lives.
     _alive: TaskTrackerToken,
+    _place: OwnedSemaphorePermit,
 }
 
 impl WorkerState for Worker {

@@ -113,6 +113,7 @@ impl Server {
         let instances = Instances {
             service,
             engine,
+            places: Arc::new(Semaphore::new(engine::places(options.limits.concurrent_requests))),
             shared: Arc::new(Shared {
                 variables: Some(options.variables),
                 allowed_hosts: options.allowed_hosts,
