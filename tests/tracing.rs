@@ -8,7 +8,7 @@ use host::trace::Span;
 use http::StatusCode;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::root;
-use test_support::service::{Answer, Service, photo, plain_png};
+use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
 
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
@@ -834,7 +834,9 @@ fn spans_under_load_arrive_once() {
         let inside = |span: &Span| ids.get(&*span.parent_span_id).map(|parent| &parent.trace_id);
         assert!(of_trace().all(|s| s.kind == "SERVER" || inside(s) == Some(trace)));
     }
-    assert!(collector.exports().len() < REQUESTS, "{} posts", collector.exports().len());
+    if instances_are_reused() {
+        assert!(collector.exports().len() < REQUESTS, "{} posts", collector.exports().len());
+    }
     assert_eq!(dropped(&service), 0);
 }
 

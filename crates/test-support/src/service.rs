@@ -73,7 +73,7 @@ pub struct Service {
 }
 
 enum Running {
-    Own { runtime: tokio::runtime::Runtime, server: Option<Server> },
+    Own { runtime: tokio::runtime::Runtime, server: Option<Box<Server>> },
     Other(Process),
 }
 
@@ -143,7 +143,7 @@ impl Service {
             .expect("a runtime");
         let server = runtime.block_on(Server::start(options)).expect("a server");
         let address = server.address();
-        Service { running: Running::Own { runtime, server: Some(server) }, address, log }
+        Service { running: Running::Own { runtime, server: Some(Box::new(server)) }, address, log }
     }
 
     /// Serves the component of WASI alone with another host. Variables are passed on as its environment.
@@ -208,7 +208,7 @@ impl Service {
 
     fn server(&self) -> &Server {
         match &self.running {
-            Running::Own { server, .. } => server.as_ref().expect("it runs until it is dropped"),
+            Running::Own { server, .. } => server.as_deref().expect("it runs until it is dropped"),
             Running::Other(_) => panic!("another host does not count instances"),
         }
     }
