@@ -1,11 +1,11 @@
-//! The component for Spin of any version, and for what is built on it: WASI 0.2, with Spin's variables.
+//! The component for Spin 2.6 and newer, and for what is built on it: WASI 0.2, with Spin's variables.
 
 #![cfg(target_family = "wasm")]
 
 mod models;
 mod p2;
 
-/// Spin's variables as all versions of Spin have them.
+/// Spin's variables, as Spin's components of WASI 0.2 import them.
 mod variables {
     #![allow(missing_docs)]
     wit_bindgen::generate!({
