@@ -130,7 +130,11 @@ fn curl(url: &str) -> String {
 fn with_spin(up: &Up) -> Result<()> {
     let least = match up.world() {
         World::Spin => LEAST_SPIN,
-        World::SpinP2 | World::Wasi => LEAST_SPIN_P2,
+        World::SpinP2 => LEAST_SPIN_P2,
+        // spin-p2.toml names the other component, and this one would not see its variables.
+        World::Wasi => {
+            bail!("Spin serves the worlds spin and spin-p2: leave out --world, or name one")
+        }
     };
     let (major, minor) = least;
     let remedy = format!(
