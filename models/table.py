@@ -1,17 +1,21 @@
-"""Reads and writes the table of training features.
+"""Reads and writes the tables that the letter classifier is trained on, and the dumps they are made from.
 
-`training/NAME.npz` (NumPy, compressed) holds one row for every pass of the landmark model over a region of a photo:
+`training/NAME.npz` (NumPy, compressed) holds one row for every look of the landmark model at a region of a photo:
 
     set, label, group, kind, photo   uint8 / uint16, indices into the arrays of names `*_names`
     palm, presence, right            uint8, 0..255 for 0..1: palm score, presence, probability of a right hand
-    mirrored, palm_passes            uint8
     x                                uint8 [columns, rows]: the classifier's input, stored column by column
     low, step                        float32 [columns]: value = low + step * x
-    missed                           uint16 [n, 3]: set, label, group of photos in which no hand was found
 
 The columns are the classifier's input of `crates/vision/src/letter.rs`: 63 landmark coordinates, 12 directions, and
 the landmark model's pooled features (full 1,152, lite 672). The step of a geometric column is 1/20 of its standard
 deviation, that of a pooled feature 1/8. It is larger where 256 steps would not cover the range.
+
+`kind` is `best` for the look that shows a photo's hand best, `look` for others at the same hand, and `nothing` for
+looks at anything else.
+
+`training/landmarks.npz` holds landmarks alone, from other people's tables (pack.py): the 75 geometric columns in 16
+bits, the class, the table's name, and whether depth is missing.
 """
 
 from dataclasses import dataclass
@@ -24,14 +28,15 @@ LANDMARKS = 63
 GEOMETRY = 75
 LETTERS = [chr(ord("A") + i) for i in range(26)]
 NO_HAND = "-"
-ALTERED = "no-hand-altered"
 NAMES = ["set", "label", "group", "kind", "photo"]
 SHARES = ["palm", "presence", "right"]
+# 75 geometric columns in 16 bits: units of 1/3200.
+FINE = 3200
 
 
 @dataclass
 class Table:
-    """Rows of features. Every array has one entry a row; `missed` lists the photos without a row."""
+    """Rows of features. Every array has one entry a row."""
 
     x: np.ndarray
     set: np.ndarray
@@ -42,17 +47,44 @@ class Table:
     palm: np.ndarray
     presence: np.ndarray
     right: np.ndarray
-    mirrored: np.ndarray
-    palm_passes: np.ndarray
-    missed: list
 
     def __len__(self):
         return len(self.x)
 
     def y(self):
         """Returns each row's class: 0 to 25 for A to Z, -1 for any other label."""
-        numbers = {letter: i for i, letter in enumerate(LETTERS)}
-        return np.array([numbers.get(label, -1) for label in self.label])
+        return classes(self.label)
+
+
+@dataclass
+class Dump(Table):
+    """A dump of `cargo xtask features`: all looks, with the number of the attempt and the landmarks' box.
+
+    The box is left, top, width and height, in pixels of the photo.
+    """
+
+    attempt: np.ndarray
+    box: np.ndarray
+
+
+@dataclass
+class Landmarks:
+    """Landmarks of hands that show a letter: geometric columns, classes, names of the tables, and missing depth."""
+
+    x: np.ndarray
+    y: np.ndarray
+    table: np.ndarray
+    flat: np.ndarray
+
+    def without(self, tables):
+        """Returns the rows of all other tables."""
+        keep = ~np.isin(self.table, tables)
+        return Landmarks(self.x[keep], self.y[keep], self.table[keep], self.flat[keep])
+
+
+def classes(labels):
+    numbers = {letter: i for i, letter in enumerate(LETTERS)}
+    return np.array([numbers.get(label, -1) for label in labels.tolist()])
 
 
 def save(path, table):
@@ -68,22 +100,12 @@ def save(path, table):
         "low": low,
         "step": step,
     }
-    index = {}
     for name in NAMES:
-        values = getattr(table, name)
-        extra = [missed[NAMES.index(name)] for missed in table.missed] if name in NAMES[:3] else []
-        names = sorted({*values.tolist(), *extra})
-        index[name] = {value: i for i, value in enumerate(names)}
-        kind = np.uint8 if len(names) < 256 else np.uint16
-        arrays[name] = np.array([index[name][value] for value in values.tolist()], kind)
-        arrays[name + "_names"] = np.array(names)
+        names, index = np.unique(getattr(table, name), return_inverse=True)
+        arrays[name] = index.astype(np.uint8 if len(names) < 256 else np.uint16)
+        arrays[name + "_names"] = names
     for name in SHARES:
         arrays[name] = np.rint(255 * np.clip(getattr(table, name), 0, 1)).astype(np.uint8)
-    for name in ["mirrored", "palm_passes"]:
-        arrays[name] = getattr(table, name).astype(np.uint8)
-    arrays["missed"] = np.array(
-        [[index[name][value] for name, value in zip(NAMES, missed)] for missed in table.missed], np.uint16
-    ).reshape(-1, 3)
     np.savez_compressed(path, **arrays)
 
 
@@ -91,14 +113,10 @@ def load(path):
     """Reads a table that `save` wrote."""
     with np.load(path) as file:
         arrays = dict(file)
-    names = {name: arrays[name + "_names"] for name in NAMES}
     return Table(
         x=np.ascontiguousarray((arrays["low"][:, None] + arrays["step"][:, None] * arrays["x"]).T),
-        **{name: names[name][arrays[name]] for name in NAMES},
+        **{name: arrays[name + "_names"][arrays[name]] for name in NAMES},
         **{name: arrays[name].astype(np.float32) / 255 for name in SHARES},
-        mirrored=arrays["mirrored"].astype(bool),
-        palm_passes=arrays["palm_passes"],
-        missed=[tuple(names[name][i] for name, i in zip(NAMES, row)) for row in arrays["missed"]],
     )
 
 
@@ -106,47 +124,37 @@ def read_dump(path):
     """Reads a dump of `cargo xtask features`: PATH.csv and PATH.f32."""
     lines = Path(f"{path}.csv").read_text().splitlines()[1:]
     cells = [line.split(",") for line in lines]
-    rows = [row for row in cells if row[4] != "missed"]
-    at = np.array([int(row[11]) for row in rows])
-    numbers = np.fromfile(f"{path}.f32", "<f4").reshape(len(rows), -1)
-    text = {name: np.array([row[i] for row in rows]) for i, name in enumerate(["set", "photo", "label", "group", "kind"])}
-    share = {name: np.array([float(row[5 + i]) for row in rows], np.float32) for i, name in enumerate(SHARES)}
-    return Table(
-        x=numbers[at],
-        **text,
-        **share,
-        mirrored=np.array([row[8] == "1" for row in rows]),
-        palm_passes=np.array([int(row[9]) for row in rows]),
-        missed=[(row[0], row[2], row[3]) for row in cells if row[4] == "missed"],
+    column = {name: np.array([row[i] for row in cells])
+              for i, name in enumerate(["set", "photo", "label", "group", "width", "height", "kind"])}
+    number = np.array([row[7:15] for row in cells], np.float32)
+    return Dump(
+        x=np.fromfile(f"{path}.f32", "<f4").reshape(len(cells), -1),
+        **{name: column[name] for name in NAMES},
+        **{name: number[:, 1 + i] for i, name in enumerate(SHARES)},
+        attempt=number[:, 0].astype(int),
+        box=number[:, 4:8],
     )
-
-
-def select(table, mask):
-    """Returns the rows of a mask."""
-    columns = {
-        name: getattr(table, name)[mask]
-        for name in ["x", *NAMES, *SHARES, "mirrored", "palm_passes"]
-    }
-    return Table(**columns, missed=table.missed)
 
 
 def join(tables):
-    """Returns all rows of several tables."""
-    columns = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name in ["x", *NAMES, *SHARES, "mirrored", "palm_passes"]
-    }
-    return Table(**columns, missed=[missed for table in tables for missed in table.missed])
+    """Returns all rows of several tables or dumps."""
+    fields = tables[0].__dataclass_fields__
+    return type(tables[0])(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in fields})
 
 
-def save_landmarks(x, y):
-    """Writes training/asl-now.npz: the 75 geometric columns in 16 bits, and the classes."""
-    np.savez_compressed(
-        HERE / "training/asl-now.npz", x=np.rint(x * 3200).astype(np.int16).T.copy(), y=y.astype(np.uint8)
-    )
+def select(table, mask):
+    """Returns the rows of a mask, as a table."""
+    return Table(**{name: getattr(table, name)[mask] for name in ["x", *NAMES, *SHARES]})
+
+
+def save_landmarks(path, landmarks):
+    names, index = np.unique(landmarks.table, return_inverse=True)
+    np.savez_compressed(path, x=np.rint(landmarks.x * FINE).astype(np.int16).T.copy(), y=landmarks.y.astype(np.uint8),
+                        table=index.astype(np.uint8), table_names=names, flat=landmarks.flat)
 
 
 def load_landmarks():
-    """Reads training/asl-now.npz: the 75 geometric columns, and the classes."""
-    with np.load(HERE / "training/asl-now.npz") as file:
-        return np.ascontiguousarray(file["x"].T.astype(np.float32) / 3200), file["y"].astype(int)
+    """Reads training/landmarks.npz."""
+    with np.load(HERE / "training/landmarks.npz") as file:
+        return Landmarks(np.ascontiguousarray(file["x"].T.astype(np.float32) / FINE), file["y"].astype(int),
+                         file["table_names"][file["table"]], file["flat"])

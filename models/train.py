@@ -32,8 +32,8 @@ IR_VERSION = 7
 # Divisor of the letters' logits, calibrated on held-out photos and signers (evaluate.py prints the best value).
 TEMPERATURE = {"full": 0.75, "lite": 0.75}
 # Added to the logit of "no hand", so that NO_HAND_LIMIT of crates/vision/src/letter.rs, 0.5, balances the errors best.
-# A probability of 0.15 becomes 0.5.
-NO_HAND_SHIFT = {"full": 1.7, "lite": 1.7}
+# A probability of 0.1 becomes 0.5.
+NO_HAND_SHIFT = {"full": 2.2, "lite": 2.2}
 
 PAIRS = np.array([(i, j) for i in range(21) for j in range(i)])
 EPSILON = 1e-4  # keeps the square root of a distance away from 0
@@ -63,6 +63,7 @@ def arrange(x):
 
 
 SHAPE = GEOMETRY + len(PAIRS)  # the columns that come from the landmarks alone
+DEPTHS = np.arange(2, LANDMARKS, 3)  # the columns with a depth
 
 
 def geometry(points):
@@ -228,14 +229,9 @@ class Network:
         return inner @ self.second + x @ self.linear[0] + self.linear[1]
 
 
-HAND_KINDS = ["found", "refined", "jitter"]
-# Below this presence, the region found in a photo of a hand mostly shows something else.
-LEAST_PRESENCE = 0.5
-
-
 def any_hands(table):
     """Returns a mask of the rows that show a hand, with or without a letter."""
-    return np.isin(table.kind, HAND_KINDS) & (table.presence >= LEAST_PRESENCE)
+    return table.kind != "nothing"
 
 
 def hands(table):
@@ -243,29 +239,11 @@ def hands(table):
     return any_hands(table) & np.isin(table.label, LETTERS)
 
 
-def nothings(table):
-    """Returns a mask of the rows that show no hand."""
-    return np.isin(table.kind, ["background", "candidate"])
-
-
-class Part:
-    """A model of the letters, with its columns, its training data, and its weight among the others.
-
-    `shape_only` restricts it to the columns that come from the landmarks. `turns` is the number of rotated copies of
-    each hand. `landmarks` adds the further landmarks to its training data, and needs `shape_only`.
-    """
-
-    def __init__(self, model, shape_only, turns=1, landmarks=True, weight=1.0):
-        self.model, self.shape_only, self.turns = model, shape_only, turns
-        self.landmarks, self.weight = landmarks and shape_only, weight
-
-
-def parts():
-    """Returns the parts of the shipped classifier."""
+def networks():
+    """Returns the untrained networks of the shipped classifier."""
     return [
-        Part(Network(hidden=256, epochs=4, dropout=(0.2, 0.5), seed=1), True),
-        Part(Network(hidden=512, epochs=6, dropout=(0.15, 0.5), seed=2), True),
-        Part(Network(hidden=128, epochs=4, dropout=(0.4, 0.5), seed=3), False),
+        Network(hidden=256, epochs=4, dropout=(0.2, 0.5), seed=1),
+        Network(hidden=512, epochs=6, dropout=(0.15, 0.5), seed=2),
     ]
 
 
@@ -274,46 +252,44 @@ class Letters:
 
     def __init__(self, size="full", letters=None, no_hand=None):
         self.temperature, self.shift = TEMPERATURE[size], NO_HAND_SHIFT[size]
-        self.parts = letters if letters is not None else parts()
+        self.networks = letters if letters is not None else networks()
         self.no_hand = no_hand or Regression(0.02, 80)
 
     def fit(self, table, chosen, landmarks=None):
-        """Trains on the rows of a mask, and on further landmarks: a pair of geometric columns and classes."""
-        letter, nothing = chosen & hands(table), chosen & nothings(table)
-        y = table.y()
-        more, more_y = landmarks if landmarks else (np.zeros((0, GEOMETRY), np.float32), np.zeros(0, int))
-        hand_rows = table.x[letter]
-        self.scaler = Scaler(arrange(hand_rows))
-        for number, part in enumerate(self.parts):
-            rows, numbers = hand_rows, y[letter]
-            if part.shape_only:
-                rows = rows[:, :GEOMETRY]
-                if part.landmarks:
-                    rows, numbers = np.concatenate([rows, more]), np.concatenate([numbers, more_y])
-            random = np.random.default_rng(number)
-            looks = [rows]
-            for _ in range(part.turns):
-                looks.append(np.concatenate([turned(rows, random), rows[:, GEOMETRY:]], 1))
-            z = self.seen(part, arrange(np.concatenate(looks)))
-            targets = one_hot(np.tile(numbers, len(looks)), len(LETTERS))
-            part.model.fit(z, targets, np.ones(len(z), np.float32))
+        """Trains on the rows of a mask, and on landmarks alone (a `table.Landmarks`).
+
+        The letters see only what comes from the landmarks. Pooled features tell signers and rooms apart as well as
+        letters: with them, fewer letters of strangers are right.
+        """
+        letter = chosen & hands(table)
+        rows, numbers, flat = table.x[letter], table.y()[letter], np.zeros(letter.sum(), bool)
+        self.scaler = Scaler(arrange(rows))
+        rows = rows[:, :GEOMETRY]
+        if landmarks is not None:
+            rows = np.concatenate([rows, landmarks.x])
+            numbers, flat = np.concatenate([numbers, landmarks.y]), np.concatenate([flat, landmarks.flat])
+        targets = one_hot(np.tile(numbers, 2), len(LETTERS))
+        for number, network in enumerate(self.networks):
+            turn = turned(rows, np.random.default_rng(number))
+            z = self.seen(arrange(np.concatenate([rows, turn])))
+            z[np.ix_(np.tile(flat, 2), DEPTHS)] = 0  # the mean
+            network.fit(z, targets, np.ones(len(z), np.float32))
+        nothing = chosen & ~any_hands(table)
         if nothing.any():
-            both = chosen & any_hands(table) | nothing
-            targets = one_hot(nothing[both].astype(int), 2)
-            weight = np.where(nothing[both], (both & ~nothing).sum() / nothing.sum(), 1).astype(np.float32)
-            self.no_hand.fit(self.scaler(arrange(table.x[both])), targets, weight)
+            targets = one_hot(nothing[chosen].astype(int), 2)
+            weight = np.where(nothing[chosen], (chosen & ~nothing).sum() / nothing.sum(), 1).astype(np.float32)
+            self.no_hand.fit(self.scaler(arrange(table.x[chosen])), targets, weight)
         else:
             self.no_hand = None
         return self
 
-    def seen(self, part, columns):
-        end = SHAPE if part.shape_only else columns.shape[1]
-        return (columns[:, :end] - self.scaler.mean[:end]) * self.scaler.factor[:end]
+    def seen(self, columns):
+        """Returns what the letters' networks see of the arranged columns."""
+        return (columns[:, :SHAPE] - self.scaler.mean[:SHAPE]) * self.scaler.factor[:SHAPE]
 
     def logits(self, x):
-        columns = arrange(x)
-        total = sum(part.weight for part in self.parts)
-        return sum(part.weight / total * part.model.logits(self.seen(part, columns)) for part in self.parts)
+        z = self.seen(arrange(x))
+        return sum(network.logits(z) for network in self.networks) / len(self.networks)
 
     def doubt(self, x):
         """Returns the logit of no hand."""
@@ -356,9 +332,6 @@ def to_onnx(model, columns):
         second = node("MatMul", [inner, constant(name + "_second", part.second)], name + "_deep")
         return node("Add", [second, linear(x, *part.linear, name + "_flat")], name)
 
-    def sub_model(x, what, name):
-        return (regression if isinstance(what, Regression) else network)(x, what, name)
-
     axis = constant("axis", np.array([1], np.int64))
 
     def piece(x, begin, end, name):
@@ -381,18 +354,17 @@ def to_onnx(model, columns):
     shape = piece(x, 0, SHAPE, "shape")
 
     together = None
-    scale = sum(part.weight for part in model.parts) * model.temperature
-    for i, part in enumerate(model.parts):
-        logits = sub_model(shape if part.shape_only else x, part.model, f"letters{i}")
-        share = constant(f"share{i}", np.array([[part.weight / scale]], np.float32))
-        logits = node("Mul", [logits, share], f"scaled{i}")
+    for i, part in enumerate(model.networks):
+        logits = network(shape, part, f"letters{i}")
         together = logits if together is None else node("Add", [together, logits], f"together{i}")
+    share = constant("share", np.array([[1 / (len(model.networks) * model.temperature)]], np.float32))
+    together = node("Mul", [together, share], "scaled")
     letters = node("Softmax", [together], "letters", axis=1)
 
     # A softmax of two logits is the sigmoid of their difference.
     apart = constant("apart", np.array([[-1.0], [1.0]], np.float32))
     shift = constant("shift", np.array([[model.shift]], np.float32))
-    nothing = node("MatMul", [sub_model(x, model.no_hand, "hand_or_not"), apart], "difference")
+    nothing = node("MatMul", [regression(x, model.no_hand, "hand_or_not"), apart], "difference")
     nothing = node("Sigmoid", [node("Add", [nothing, shift], "difference_shifted")], "no_hand")
     hand = node("Sub", [constant("one", np.array([[1.0]], np.float32)), nothing], "hand")
     node("Concat", [node("Mul", [letters, hand], "letters_of_hand"), nothing], "probabilities", axis=1)

@@ -42,7 +42,7 @@ pub fn predict(
     })?;
     let found = stages.run("landmark_detection", |span| {
         let mut passes = PassSpans { search: span, pass: Span::none() };
-        let found = pipeline.find_hand(&decoded.photo, &mut passes).map_err(Problem::from);
+        let found = pipeline.find_hand(&decoded.photo, known, &mut passes).map_err(Problem::from);
         if let Err(problem) = &found {
             passes.pass.fail(problem.kind(), &problem.reason());
         }
@@ -88,6 +88,7 @@ fn describe_search(span: &Span, found: &Found) {
     span.set("palm_detection.passes", i64::from(found.passes.palm));
     span.set("palm_detection.score", decimal(found.palm_score));
     span.set("landmarks.passes", i64::from(found.passes.landmarks));
+    span.set("hand.trust", decimal(found.trust));
     if let Some(hand) = &found.hand {
         describe_hand(span, hand);
     }
@@ -144,10 +145,9 @@ impl Observer for PassSpans<'_> {
                 span.set("palm_detection.border", decimal(view.border));
                 span
             }
-            Pass::Landmarks { region, reason, mirrored } => {
+            Pass::Landmarks { region, reason } => {
                 let span = self.search.child("hand_landmarks");
                 span.set("hand_landmarks.reason", reason.name());
-                span.set("hand_landmarks.mirrored", *mirrored);
                 span.set("region.center_x", region.center[0].round() as i64);
                 span.set("region.center_y", region.center[1].round() as i64);
                 span.set("region.size", region.size.round() as i64);

@@ -13,8 +13,6 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -24,7 +22,7 @@ use vision::landmarks::{self, Hand, Handedness};
 use vision::letter;
 use vision::palm;
 use vision::region::Region;
-use vision::search::{self, Candidate, Passes, Search};
+use vision::search::{Candidate, Passes, Search, Searcher};
 
 /// Jittered passes at each hand that was found.
 const JITTERS: usize = 4;
@@ -53,9 +51,15 @@ struct Arguments {
     /// Run the models with tract's operators in f32 instead of this project's.
     #[arg(long)]
     tract: bool,
-    /// Write only the hand that the service itself finds, without jittered passes.
-    #[arg(long)]
-    found: bool,
+    /// Only every N-th photo, beginning with the I-th: I/N.
+    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = share)]
+    share: (usize, usize),
+}
+
+/// Reads I/N.
+fn share(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(i, n)| i < n).ok_or_else(|| "expected I/N with I < N, such as 0/2".into())
 }
 
 /// MediaPipe's two sizes of each model.
@@ -100,76 +104,62 @@ fn main() -> Result<()> {
     let palm_model = load("palm_detection", arguments.palm, palm::OPERATORS, palm::load)?;
     let landmark_model =
         load("hand_landmark", arguments.landmarks, landmarks::OPERATORS, OnnxModel::load_with)?;
+    let (first, step) = arguments.share;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()
         .filter(|source| source.set.starts_with(&arguments.only))
+        .skip(first)
+        .step_by(step)
         .collect();
     if sources.is_empty() {
         bail!("no photos of {:?} in {}", arguments.only, arguments.data.display());
     }
 
     let mut csv = BufWriter::new(File::create(arguments.output.with_extension("csv"))?);
-    let features = BufWriter::new(File::create(arguments.output.with_extension("f32"))?);
+    let mut values = BufWriter::new(File::create(arguments.output.with_extension("f32"))?);
     writeln!(
         csv,
-        "set,photo,label,group,kind,palm_score,presence,right,mirrored,palm_passes,landmark_passes,row"
+        "set,photo,label,group,width,height,kind,attempt,palm_score,presence,right,left,top,\
+         width,height,row"
     )?;
-    let out = Mutex::new((csv, features, 0usize));
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let done = rows(&palm_model, &landmark_model, source, arguments.found)
-                        .with_context(|| source.path.display().to_string())
-                        .and_then(|rows| {
-                            write_rows(&mut out.lock().expect("no panic"), source, rows)
-                        });
-                    if let Err(error) = done {
-                        failure.lock().expect("no panic").get_or_insert(error);
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    match failure.into_inner().expect("no panic") {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
-}
-
-type Output = (BufWriter<File>, BufWriter<File>, usize);
-
-fn write_rows((csv, values, count): &mut Output, source: &Source, rows: Vec<Row>) -> Result<()> {
-    for Row { line, features } in rows {
-        let index = if features.is_empty() { String::new() } else { count.to_string() };
-        let Source { set, name, label, group, .. } = source;
-        writeln!(csv, "{set},{name},{label},{group},{line},{index}")?;
-        if !features.is_empty() {
+    let mut count = 0;
+    for source in &sources {
+        let photo = decode(&std::fs::read(&source.path)?, u64::MAX)
+            .with_context(|| source.path.display().to_string())?
+            .photo;
+        let rows = rows(&palm_model, &landmark_model, source, &photo)
+            .with_context(|| source.path.display().to_string())?;
+        for Row { line, features } in rows {
+            let Source { set, name, label, group, .. } = source;
+            let (width, height) = (photo.width(), photo.height());
+            writeln!(csv, "{set},{name},{label},{group},{width},{height},{line},{count}")?;
             for value in features {
                 values.write_all(&value.to_le_bytes())?;
             }
-            *count += 1;
+            count += 1;
         }
     }
+    csv.flush()?;
+    values.flush()?;
     Ok(())
 }
 
-fn row(kind: &str, palm_score: f32, passes: Passes, hand: &Hand) -> Row {
-    let right = if hand.handedness == Handedness::Right {
-        hand.handedness_score
-    } else {
-        1.0 - hand.handedness_score
+fn row(kind: &str, attempt: usize, palm_score: f32, hand: &Hand) -> Row {
+    let right = match hand.handedness {
+        Handedness::Right => hand.handedness_score,
+        Handedness::Left => 1.0 - hand.handedness_score,
     };
+    let side = |axis: usize| hand.landmarks.iter().map(move |point| point[axis]);
+    let low = |axis| side(axis).fold(f32::INFINITY, f32::min);
+    let high = |axis| side(axis).fold(f32::NEG_INFINITY, f32::max);
     Row {
         line: format!(
-            "{kind},{palm_score:.5},{:.5},{right:.5},{},{},{}",
+            "{kind},{attempt},{palm_score:.5},{:.5},{right:.5},{:.1},{:.1},{:.1},{:.1}",
             hand.presence,
-            u8::from(hand.mirrored),
-            passes.palm,
-            passes.landmarks
+            low(0),
+            low(1),
+            high(0) - low(0),
+            high(1) - low(1),
         ),
         features: letter::features(hand),
     }
@@ -179,60 +169,55 @@ fn rows(
     palm_model: &dyn Model,
     landmark_model: &dyn Model,
     source: &Source,
-    only_found: bool,
+    photo: &Photo,
 ) -> Result<Vec<Row>> {
-    let photo = decode(&std::fs::read(&source.path)?, u64::MAX)?.photo;
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
-    let search = Search { min_presence: 0.0, ..Search::default() };
-    if source.set == "no-hand" {
-        // Every candidate that the service could take for a hand.
-        let mut candidates = Vec::new();
-        let visit = |candidate| {
-            candidates.push(candidate);
-            ControlFlow::Continue(())
-        };
-        let passes = search::for_each_candidate(
-            palm_model,
-            landmark_model,
-            &photo,
-            &search,
-            &mut (),
-            visit,
-        )?;
-        for Candidate { palm_score, hand } in candidates {
-            let hand = match hand.handedness {
-                Handedness::Left => search::refine(landmark_model, &photo, hand, &mut ())?,
-                Handedness::Right => hand,
-            };
-            rows.push(row("candidate", palm_score, passes, &hand));
-        }
-        return Ok(rows);
-    }
-
-    let found = search::find(palm_model, landmark_model, &photo, &search, &mut ())?;
-    let Some(hand) = found.hand else {
-        rows.push(Row {
-            line: format!(
-                "missed,{:.5},0,0,0,{},{}",
-                found.palm_score, found.passes.palm, found.passes.landmarks
-            ),
-            features: Vec::new(),
-        });
-        return Ok(rows);
+    let search = Search::default();
+    let mut searcher = Searcher {
+        palm_model,
+        landmark_model,
+        photo,
+        search: &search,
+        observer: &mut (),
+        passes: Passes::default(),
+        best_palm_score: 0.0,
     };
-    let passes = found.passes;
-    rows.push(row("found", found.palm_score, passes, &hand));
-    if only_found || source.set == "asl-digits" {
-        // Digits only show what a hand is: one pass each is enough.
+    let mut candidates: Vec<(usize, Candidate)> = Vec::new();
+    for (number, attempt) in search.attempts.iter().enumerate() {
+        searcher.attempt(attempt, &mut |candidate| {
+            candidates.push((number, candidate));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        // Digits only show what a hand is: a clear look is enough.
+        let clear = |(_, candidate): &(usize, Candidate)| candidate.hand.presence >= 0.98;
+        if source.set == "asl-digits" && candidates.iter().any(clear) {
+            break;
+        }
+    }
+    for (attempt, Candidate { palm_score, hand }) in &candidates {
+        rows.push(row("candidate", *attempt, *palm_score, hand));
+    }
+    let best = candidates
+        .iter()
+        .map(|(_, candidate)| candidate)
+        .reduce(|best, next| if next.hand.presence > best.hand.presence { next } else { best });
+    let Some(Candidate { palm_score, hand }) = best else { return Ok(rows) };
+    if source.label == letter::NO_HAND || !source.label.starts_with(|c: char| c.is_alphabetic()) {
         return Ok(rows);
     }
 
-    let pass = |photo: &Photo, region: &Region| {
-        landmarks::find(landmark_model, photo, region, hand.mirrored)
+    let pass = |photo: &Photo, region: &Region| landmarks::find(landmark_model, photo, region);
+    // The hand's mirror image, too: left hands become right ones.
+    let image = mirrored(photo);
+    let turned = |region: &Region| Region {
+        center: [photo.width() as f32 - region.center[0], region.center[1]],
+        rotation: -region.rotation,
+        ..*region
     };
     let closer = landmarks::region_of(&hand.landmarks);
-    rows.push(row("refined", found.palm_score, passes, &pass(&photo, &closer)?));
+    rows.push(row("refined", 0, *palm_score, &pass(photo, &closer)?));
+    rows.push(row("refined mirrored", 0, *palm_score, &pass(&image, &turned(&closer))?));
     for i in 0..JITTERS {
         let base = if i % 2 == 0 { hand.region } else { closer };
         let region = Region {
@@ -243,8 +228,14 @@ fn rows(
             size: base.size * random.spread(0.15).exp(),
             rotation: base.rotation + random.spread(0.25),
         };
-        let shaded = shade(&photo, random.spread(0.35).exp(), random.spread(25.0));
-        rows.push(row("jitter", found.palm_score, passes, &pass(&shaded, &region)?));
+        let (contrast, brightness) = (random.spread(0.35).exp(), random.spread(25.0));
+        rows.push(if i < JITTERS / 2 {
+            let shaded = shade(photo, contrast, brightness);
+            row("jitter", 0, *palm_score, &pass(&shaded, &region)?)
+        } else {
+            let shaded = shade(&image, contrast, brightness);
+            row("jitter mirrored", 0, *palm_score, &pass(&shaded, &turned(&region))?)
+        });
     }
     for _ in 0..BACKGROUNDS {
         let region = Region {
@@ -257,8 +248,7 @@ fn rows(
         };
         let away = (region.center[0] - closer.center[0]).hypot(region.center[1] - closer.center[1]);
         if away > 0.5 * (region.size + closer.size) {
-            let nothing = landmarks::find(landmark_model, &photo, &region, false)?;
-            rows.push(row("background", 0.0, Passes { palm: 0, landmarks: 1 }, &nothing));
+            rows.push(row("background", 0, 0.0, &pass(photo, &region)?));
         }
     }
     Ok(rows)
@@ -269,6 +259,13 @@ fn shade(photo: &Photo, contrast: f32, brightness: f32) -> Photo {
     let table: Vec<u8> =
         (0..256).map(|v| ((v as f32 - 128.0) * contrast + 128.0 + brightness) as u8).collect();
     let pixels = photo.pixels().iter().map(|value| table[usize::from(*value)]).collect();
+    Photo::from_rgb(photo.width(), photo.height(), pixels).expect("the same size")
+}
+
+/// Returns the photo's mirror image.
+fn mirrored(photo: &Photo) -> Photo {
+    let row = |row: &[u8]| row.chunks(3).rev().flatten().copied().collect::<Vec<u8>>();
+    let pixels = photo.pixels().chunks(3 * photo.width()).flat_map(row).collect();
     Photo::from_rgb(photo.width(), photo.height(), pixels).expect("the same size")
 }
 
@@ -296,46 +293,55 @@ impl Random {
     }
 }
 
-/// Lists all photos of the data folder, in a fixed order.
+/// Lists all photos of the data folder, in a fixed order. Sets that are not there are left out.
 fn sources(data: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    let table = data.join("asl-letters/train.csv");
-    let table = std::fs::read_to_string(&table)
-        .with_context(|| format!("cannot read {}", table.display()))?;
-    for line in table.lines().skip(1) {
-        let mut cells = line.split(',');
-        if let (Some(name), Some(label), Some(group)) = (cells.next(), cells.next(), cells.next()) {
-            sources.push(Source {
-                path: data.join("asl-letters/train").join(name),
-                name: name.into(),
-                set: "asl-letters",
-                label: label.into(),
-                group: group.into(),
-            });
+    if let Ok(table) = std::fs::read_to_string(data.join("asl-letters/train.csv")) {
+        for line in table.lines().skip(1) {
+            let mut cells = line.split(',');
+            if let (Some(name), Some(label), Some(group)) =
+                (cells.next(), cells.next(), cells.next())
+            {
+                sources.push(Source {
+                    path: data.join("asl-letters/train").join(name),
+                    name: name.into(),
+                    set: "asl-letters",
+                    label: label.into(),
+                    group: group.into(),
+                });
+            }
         }
     }
-    for label in folder(&data.join("asl-hg"))? {
-        for path in folder(&label)? {
-            let name = file_name(&path);
-            // P5 and P6 share photos.
-            let group = match name.split('_').next().unwrap_or_default() {
-                "P5" | "P6" => "P56".into(),
-                signer => signer.to_owned(),
-            };
-            let label = file_name(&label);
-            sources.push(Source { path, name, set: "asl-hg", label, group });
+    let in_folders = ["asl-hg", "asl-digits", "asl-plain", "asl-webcam", "asl-crops"];
+    for set in in_folders {
+        for label in folder(&data.join(set)) {
+            for path in folder(&label) {
+                let (name, label) = (file_name(&path), file_name(&label));
+                let parts: Vec<&str> = name.split('_').collect();
+                let group = match (set, parts.as_slice()) {
+                    // P5 and P6 share photos.
+                    ("asl-hg", ["P5" | "P6", ..]) => "P56".into(),
+                    ("asl-hg", [signer, ..]) | ("asl-crops", [_, signer, ..]) => signer.to_string(),
+                    ("asl-digits", _) => name.clone(),
+                    _ => set.into(),
+                };
+                let label = if label == "NOTHING" { letter::NO_HAND.into() } else { label };
+                sources.push(Source { path, group, name, set, label });
+            }
         }
     }
-    for label in folder(&data.join("asl-digits"))? {
-        for path in folder(&label)? {
-            let (name, label) = (file_name(&path), file_name(&label));
-            sources.push(Source { path, group: name.clone(), name, set: "asl-digits", label });
-        }
-    }
-    for path in folder(&data.join("no-hand"))? {
+    for path in folder(&data.join("no-hand")) {
         let name = file_name(&path);
         let group = name.rsplit_once('-').map_or(name.clone(), |(class, _)| class.to_owned());
         sources.push(Source { path, group, name, set: "no-hand", label: letter::NO_HAND.into() });
+    }
+    // Hands that show no letter.
+    for path in folder(&data.join("hands-in-scenes")) {
+        if path.extension().is_some_and(|extension| extension == "jpg") {
+            let name = file_name(&path);
+            let (set, label) = ("hands-in-scenes", String::new());
+            sources.push(Source { path, group: name.clone(), name, set, label });
+        }
     }
     Ok(sources)
 }
@@ -344,11 +350,11 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn folder(path: &Path) -> Result<Vec<PathBuf>> {
+/// Lists a folder in order; nothing if it is not there.
+fn folder(path: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(path)
-        .with_context(|| format!("cannot read {}", path.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
+        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+        .unwrap_or_default();
     paths.sort();
-    Ok(paths)
+    paths
 }

@@ -82,10 +82,8 @@ pub struct Hand {
     pub handedness: Handedness,
     /// Probability of that handedness, 0.5 to 1.
     pub handedness_score: f32,
-    /// True if the model saw the region mirrored.
-    pub mirrored: bool,
-    /// Pooled features: 1,152 values of the full model, 672 of the lite one. They are of the region
-    /// as the model saw it, mirrored or not.
+    /// Pooled features: 1,152 values of the full model, 672 of the lite one. Those of a left hand
+    /// differ from those of its mirror image.
     pub features: Vec<f32>,
 }
 
@@ -98,29 +96,25 @@ pub fn output_shapes(features: usize) -> [Vec<usize>; 5] {
 
 /// Runs the landmark model on a region of a photo.
 ///
-/// It reports a hand for every region; [`Hand::presence`] tells if there is one. With `mirror` the
-/// model sees the region mirrored. Landmarks and handedness are those of the photo either way.
+/// It reports a hand for every region; [`Hand::presence`] tells if there is one.
 ///
 /// # Errors
 /// [`ModelError::Run`] if the model fails, or its outputs have other lengths or are not finite.
-pub fn find(
-    model: &dyn Model,
-    photo: &Photo,
-    region: &Region,
-    mirror: bool,
-) -> Result<Hand, ModelError> {
-    let input = sample(photo, region, INPUT_SIDE, Border::Replicate, mirror);
+pub fn find(model: &dyn Model, photo: &Photo, region: &Region) -> Result<Hand, ModelError> {
+    let input = sample(photo, region, INPUT_SIDE, Border::Replicate);
     let wrong = || ModelError::Run {
         name: "hand landmarks".into(),
         reason: "outputs of other lengths, or not finite".into(),
     };
     let outputs: [Vec<f32>; 5] =
         model.run(Input::Pixels(input))?.try_into().map_err(|_| wrong())?;
-    let [points, presence, handedness, world, features] = outputs;
-    let (Some(&presence), Some(&handedness)) = (presence.first(), handedness.first()) else {
+    let [points, presence, right, world, features] = outputs;
+    // The model's value is the probability of a right hand in a photo that is not mirrored. MediaPipe
+    // calls it "Left", since it expects mirrored selfies.
+    let (Some(&presence), Some(&right)) = (presence.first(), right.first()) else {
         return Err(wrong());
     };
-    let values = [presence, handedness];
+    let values = [presence, right];
     let mut values = values.iter().chain(&points).chain(&world).chain(&features);
     let finite = values.all(|value| value.is_finite());
     if points.len() != 3 * LANDMARKS || world.len() != points.len() || !finite {
@@ -130,24 +124,12 @@ pub fn find(
     let side = INPUT_SIDE as f32;
     let landmarks = std::array::from_fn(|i| {
         let [x, y, z] = [points[3 * i], points[3 * i + 1], points[3 * i + 2]];
-        let u = if mirror { 1.0 - x / side } else { x / side };
-        let [x, y] = region.to_photo([u, y / side]);
+        let [x, y] = region.to_photo([x / side, y / side]);
         [x, y, z / side / Z_DIVISOR * region.size]
     });
-    // The model's value is the probability of a right hand in a photo that is not mirrored. MediaPipe
-    // calls it "Left", since it expects mirrored selfies.
-    let right = if mirror { 1.0 - handedness } else { handedness };
     let (handedness, handedness_score) =
         if right >= 0.5 { (Handedness::Right, right) } else { (Handedness::Left, 1.0 - right) };
-    Ok(Hand {
-        region: *region,
-        landmarks,
-        presence,
-        handedness,
-        handedness_score,
-        mirrored: mirror,
-        features,
-    })
+    Ok(Hand { region: *region, landmarks, presence, handedness, handedness_score, features })
 }
 
 /// Returns the region that landmarks give, which fits the hand more closely than its palm's.
@@ -202,8 +184,8 @@ mod tests {
             Fake { outputs, input: Mutex::new(None) }
         }
 
-        fn find(&self, region: &Region, mirror: bool) -> Result<Hand, ModelError> {
-            find(self, &half_white(), region, mirror)
+        fn find(&self, region: &Region) -> Result<Hand, ModelError> {
+            find(self, &half_white(), region)
         }
     }
 
@@ -234,9 +216,9 @@ mod tests {
             (quarter, [224.0, 112.0], [100.0, 106.0]),
             (quarter, [0.0, 0.0], [156.0, -6.0]),
         ] {
-            let hand = Fake::new([point[0], point[1], 0.0], 0.9).find(&region, false);
+            let hand = Fake::new([point[0], point[1], 0.0], 0.9).find(&region);
             let hand = hand.expect("a run");
-            assert_eq!((hand.region, hand.presence, hand.mirrored), (region, 0.9, false));
+            assert_eq!((hand.region, hand.presence), (region, 0.9));
             assert_eq!(hand.features, [0.25; 4]);
             for [x, y, z] in hand.landmarks {
                 let near = (x - expected[0]).abs() < 1e-3 && (y - expected[1]).abs() < 1e-3;
@@ -249,59 +231,39 @@ mod tests {
     fn each_landmark_is_mapped_by_itself() {
         let mut fake = Fake::new([0.0; 3], 0.9);
         fake.outputs[0] = (0..LANDMARKS).flat_map(|i| [2.0 * i as f32, 0.0, 0.0]).collect();
-        let landmarks = fake.find(&REGION, false).expect("a run").landmarks;
+        let landmarks = fake.find(&REGION).expect("a run").landmarks;
         for (i, [x, _, _]) in landmarks.into_iter().enumerate() {
             assert!((x - (44.0 + i as f32)).abs() < 1e-3, "{i}: {x}");
         }
     }
 
     #[test]
-    fn mirrored_landmarks_are_unmirrored() {
-        for (x, expected) in [(0.0, 156.0), (56.0, 128.0), (224.0, 44.0)] {
-            let hand = Fake::new([x, 112.0, 0.0], 0.9).find(&REGION, true).expect("a run");
-            assert!(hand.mirrored);
-            let [found, y, _] = hand.landmarks[7];
-            assert!((found - expected).abs() < 1e-3 && (y - 50.0).abs() < 1e-3, "{found} {y}");
-        }
-    }
-
-    #[test]
     fn z_is_in_pixels_of_the_photo() {
-        for mirror in [false, true] {
-            let hand = Fake::new([0.0, 0.0, -22.4], 0.9).find(&REGION, mirror).expect("a run");
-            // A tenth of the input's side, divided by 0.4: a quarter of the region's.
-            assert!((hand.landmarks[3][2] + 28.0).abs() < 1e-4, "{:?}", hand.landmarks[3]);
-        }
+        let hand = Fake::new([0.0, 0.0, -22.4], 0.9).find(&REGION).expect("a run");
+        // A tenth of the input's side, divided by 0.4: a quarter of the region's.
+        assert!((hand.landmarks[3][2] + 28.0).abs() < 1e-4, "{:?}", hand.landmarks[3]);
     }
 
     #[test]
     fn handedness_is_the_photo_s() {
         use Handedness::{Left, Right};
-        for (right, mirror, expected) in [
-            (0.75, false, (Right, 0.75)),
-            (0.25, false, (Left, 0.75)),
-            (0.75, true, (Left, 0.75)),
-            (0.25, true, (Right, 0.75)),
-            (0.5, false, (Right, 0.5)),
-            (0.0, false, (Left, 1.0)),
-        ] {
-            let hand = Fake::new([0.0; 3], right).find(&REGION, mirror).expect("a run");
-            assert_eq!((hand.handedness, hand.handedness_score), expected, "{right} {mirror}");
+        for (right, expected) in
+            [(0.75, (Right, 0.75)), (0.25, (Left, 0.75)), (0.5, (Right, 0.5)), (0.0, (Left, 1.0))]
+        {
+            let hand = Fake::new([0.0; 3], right).find(&REGION).expect("a run");
+            assert_eq!((hand.handedness, hand.handedness_score), expected, "{right}");
         }
     }
 
     #[test]
-    fn model_sees_the_region_mirrored_on_request() {
-        for (mirror, left, right) in [(false, 0, 255), (true, 255, 0)] {
-            let fake = Fake::new([0.0; 3], 0.9);
-            fake.find(&Region { size: 300.0, ..REGION }, mirror).expect("a run");
-            let input = fake.input.into_inner().expect("no panic");
-            let Some(Input::Pixels(pixels)) = input else { panic!("no pixels: {input:?}") };
-            assert_eq!(pixels.len(), INPUT_SHAPE.iter().product::<usize>());
-            // Beyond the photo's edge lies the edge.
-            for row in pixels.chunks(3 * INPUT_SIDE) {
-                assert_eq!((row[0], row[3 * INPUT_SIDE - 1]), (left, right), "{mirror}");
-            }
+    fn model_sees_the_edge_beyond_the_photo() {
+        let fake = Fake::new([0.0; 3], 0.9);
+        fake.find(&Region { size: 300.0, ..REGION }).expect("a run");
+        let input = fake.input.into_inner().expect("no panic");
+        let Some(Input::Pixels(pixels)) = input else { panic!("no pixels: {input:?}") };
+        assert_eq!(pixels.len(), INPUT_SHAPE.iter().product::<usize>());
+        for row in pixels.chunks(3 * INPUT_SIDE) {
+            assert_eq!((row[0], row[3 * INPUT_SIDE - 1]), (0, 255));
         }
     }
 
@@ -310,7 +272,7 @@ mod tests {
         for (output, length) in [(0, 62), (0, 64), (1, 0), (2, 0), (3, 62), (3, 64)] {
             let mut fake = Fake::new([0.0; 3], 0.9);
             fake.outputs[output].resize(length, 0.0);
-            let error = fake.find(&REGION, false).expect_err("an error");
+            let error = fake.find(&REGION).expect_err("an error");
             assert!(matches!(error, ModelError::Run { .. }), "{output} {length}: {error}");
         }
     }
@@ -325,8 +287,7 @@ mod tests {
         }
         let five = Fake::new([0.0; 3], 0.9).outputs.to_vec();
         let six = [five.as_slice(), &[vec![0.0]]].concat();
-        let find =
-            |outputs: &[Vec<f32>]| find(&Outputs(outputs.to_vec()), &half_white(), &REGION, false);
+        let find = |outputs: &[Vec<f32>]| find(&Outputs(outputs.to_vec()), &half_white(), &REGION);
         assert!(find(&five).is_ok());
         assert!(find(&five[..4]).is_err());
         assert!(find(&six).is_err());
@@ -339,7 +300,7 @@ mod tests {
             for output in 0..5 {
                 let mut fake = Fake::new([0.0; 3], 0.9);
                 *fake.outputs[output].last_mut().expect("a value") = value;
-                let error = fake.find(&REGION, false).expect_err("an error");
+                let error = fake.find(&REGION).expect_err("an error");
                 assert!(error.to_string().contains("not finite"), "{output} {value}: {error}");
             }
         }

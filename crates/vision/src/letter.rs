@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::engine::{Input, Model, ModelError, OnnxModel};
 use crate::landmarks::{
-    Hand, INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, RING_FINGER_BASE, WRIST,
+    Hand, Handedness, INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, RING_FINGER_BASE, WRIST,
 };
 
 /// Indices of the landmarks at each finger's base and tip, thumb first.
@@ -36,9 +36,13 @@ pub const NO_HAND_LIMIT: f32 = 0.5;
 ///    tip) in the photo, as unit vectors. U and H, D and G, K and P differ only there.
 /// 3. The landmark model's pooled features.
 ///
-/// A mirrored hand is mirrored here too, so that a left hand becomes a right one.
+/// The landmarks of a left hand are mirrored, so that they become a right one's. Its pooled features
+/// are those of a left hand: the classifier knows both.
 pub fn features(hand: &Hand) -> Vec<f32> {
-    let side = if hand.mirrored { -1.0 } else { 1.0 };
+    let side = match hand.handedness {
+        Handedness::Right => 1.0,
+        Handedness::Left => -1.0,
+    };
     let points = hand.landmarks.map(|[x, y, z]| [side * x, y, z]);
     let [wrist_x, wrist_y, wrist_z] = points[WRIST];
     let [base_x, base_y, _] = points[MIDDLE_FINGER_BASE];
@@ -182,19 +186,18 @@ impl Classifier {
 
 #[cfg(test)]
 mod tests {
+    use super::Handedness::{Left, Right};
     use super::*;
-    use crate::landmarks::Handedness;
     use crate::region::Region;
 
     /// A hand with these landmarks.
-    fn hand(landmarks: [[f32; 3]; LANDMARKS], mirrored: bool) -> Hand {
+    fn hand(landmarks: [[f32; 3]; LANDMARKS], handedness: Handedness) -> Hand {
         Hand {
             region: Region { center: [0.0, 0.0], size: 1.0, rotation: 0.0 },
             landmarks,
             presence: 1.0,
-            handedness: if mirrored { Handedness::Left } else { Handedness::Right },
+            handedness,
             handedness_score: 1.0,
-            mirrored,
             features: vec![0.25; 4],
         }
     }
@@ -215,23 +218,23 @@ mod tests {
 
     #[test]
     fn features_ignore_position_and_distance() {
-        let here = features(&hand(some_landmarks(), false));
+        let here = features(&hand(some_landmarks(), Right));
         let there = some_landmarks().map(|[x, y, z]| [3.0 * x + 100.0, 3.0 * y - 40.0, 3.0 * z]);
         assert_eq!(here.len(), GEOMETRY + 4);
-        near(&here, &features(&hand(there, false)));
+        near(&here, &features(&hand(there, Right)));
     }
 
     #[test]
-    fn features_of_a_mirrored_left_hand_are_a_right_one_s() {
-        let right = features(&hand(some_landmarks(), false));
+    fn left_hand_s_landmarks_become_a_right_one_s() {
+        let right = features(&hand(some_landmarks(), Right));
         let left = some_landmarks().map(|[x, y, z]| [-x, y, z]);
-        near(&right, &features(&hand(left, true)));
+        near(&right, &features(&hand(left, Left)));
     }
 
     #[test]
     fn rotation_changes_only_the_directions() {
-        let upright = features(&hand(some_landmarks(), false));
-        let turned = features(&hand(some_landmarks().map(|[x, y, z]| [-y, x, z]), false));
+        let upright = features(&hand(some_landmarks(), Right));
+        let turned = features(&hand(some_landmarks().map(|[x, y, z]| [-y, x, z]), Right));
         let points = 3 * LANDMARKS;
         near(&upright[..points], &turned[..points]);
         // A quarter turn clockwise: up becomes right.
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn features_of_a_hand_without_extent_are_finite() {
-        let values = features(&hand([[5.0, 5.0, 0.0]; LANDMARKS], false));
+        let values = features(&hand([[5.0, 5.0, 0.0]; LANDMARKS], Right));
         assert!(values.iter().all(|value| value.is_finite()));
     }
 
@@ -251,7 +254,7 @@ mod tests {
         let mut landmarks = some_landmarks();
         landmarks[MIDDLE_FINGER_BASE] = landmarks[WRIST];
         landmarks[MIDDLE_FINGER_BASE][1] -= 1e-3;
-        let values = features(&hand(landmarks, false));
+        let values = features(&hand(landmarks, Right));
         let max = values.iter().copied().map(f32::abs).fold(0.0, f32::max);
         assert_eq!(max, GEOMETRY_LIMIT);
     }

@@ -10,7 +10,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let pipeline = Pipeline::load(|name| std::fs::read(format!("models/{name}")))?;
 //! let decoded = decode(&std::fs::read("photo.jpg")?, Limits::DEFAULT)?;
-//! let found = pipeline.find_hand(&decoded.photo, &mut ())?;
+//! let found = pipeline.find_hand(&decoded.photo, None, &mut ())?;
 //! if let Some(hand) = found.hand
 //!     && let Some(letters) = pipeline.read_letter(&hand)?
 //! {
@@ -29,6 +29,7 @@
 //! | [`palm`] | photo → palms, each with the [`Region`](region::Region) of its hand |
 //! | [`landmarks`] | region → 21 landmarks, presence, handedness |
 //! | [`letter`] | hand → features → [`Letters`](letter::Letters) |
+//! | `trust` | hand, letters → how far to trust them: what ends the search |
 //! | [`pipeline`] | all models of one build as a value |
 //!
 //! Below them: [`region`] and `warp` sample a rotated square of a photo, [`engine`] runs models (tract,
@@ -56,4 +57,5 @@ pub mod palm;
 pub mod pipeline;
 pub mod region;
 pub mod search;
+mod trust;
 mod warp;

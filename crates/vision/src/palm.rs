@@ -112,7 +112,7 @@ pub fn detect(
     min_score: f32,
 ) -> Result<Vec<Palm>, ModelError> {
     let letterbox = Region::letterbox(photo, view.border);
-    let input = sample(photo, &letterbox, view.side, Border::Black, false);
+    let input = sample(photo, &letterbox, view.side, Border::Black);
     let outputs = model.run(Input::Pixels(input))?;
     let [boxes, scores] = outputs.as_slice() else {
         return Err(wrong_outputs());

@@ -13,7 +13,9 @@ use crate::engine::{Model, ModelError, OnnxModel};
 use crate::landmarks::{self, Hand};
 use crate::letter::{self, Classifier, ClassifierError, Letters};
 use crate::palm;
-use crate::search::{self, Found, Observer, Search};
+use crate::region::Region;
+use crate::search::{Candidate, Found, Observer, Passes, Search, Searcher};
+use crate::trust::trust;
 
 /// Names of the files of one build's models.
 pub mod files {
@@ -121,14 +123,30 @@ impl Pipeline {
 
     /// Searches a photo for a hand. The observer sees every pass; `&mut ()` ignores them.
     ///
+    /// `known` is a region where a hand was before, such as in a film's previous frame: with a hand
+    /// there, one pass is enough.
+    ///
     /// # Errors
     /// [`ModelError::Run`] if a model fails.
     pub fn find_hand(
         &self,
         photo: &Photo,
+        known: Option<Region>,
         observer: &mut (impl Observer + ?Sized),
     ) -> Result<Found, ModelError> {
-        search::find(&*self.palm, &*self.landmarks, photo, &self.search, observer)
+        let searcher = Searcher {
+            palm_model: &*self.palm,
+            landmark_model: &*self.landmarks,
+            photo,
+            search: &self.search,
+            observer,
+            passes: Passes::default(),
+            best_palm_score: 0.0,
+        };
+        searcher.find(known, &mut |candidate: &Candidate| {
+            let letters = self.letters.classify(letter::features(&candidate.hand))?;
+            Ok(trust(candidate, &letters))
+        })
     }
 
     /// Reads the letter that a hand shows. Returns `None` if the probability of

@@ -82,20 +82,14 @@ pub(crate) fn upright_rotation(from: [f32; 2], to: [f32; 2]) -> f32 {
 /// Samples a region into a model's input: `[side, side, 3]` values of 8 bits, RGB.
 ///
 /// Interpolates as MediaPipe does: bilinear, pixel centres at whole coordinates, the first sample at
-/// the region's corner, positions rounded to 1/32 of a pixel. `mirror` swaps left and right.
-pub fn sample(
-    photo: &Photo,
-    region: &Region,
-    side: usize,
-    border: Border,
-    mirror: bool,
-) -> Vec<u8> {
+/// the region's corner, positions rounded to 1/32 of a pixel.
+pub fn sample(photo: &Photo, region: &Region, side: usize, border: Border) -> Vec<u8> {
     let step = 1.0 / side as f32;
     let origin = region.to_photo([0.0, 0.0]);
     let to = |[x, y]: [f32; 2]| [x - origin[0], y - origin[1]];
     let across = to(region.to_photo([step, 0.0]));
     let down = to(region.to_photo([0.0, step]));
-    warp::sample(photo, &Grid { origin, across, down, side, mirror }, border)
+    warp::sample(photo, &Grid { origin, across, down, side }, border)
 }
 
 #[cfg(test)]
@@ -144,25 +138,22 @@ mod tests {
     fn samples_at_whole_coordinates_are_pixels() {
         let photo = gradient(40, 40);
         let region = Region { center: [20.0, 20.0], size: 10.0, rotation: 0.0 };
-        let samples = sample(&photo, &region, 10, Border::Black, false);
+        let samples = sample(&photo, &region, 10, Border::Black);
         let pixel = |row: usize, column: usize| {
             let at = (row * 10 + column) * 3;
             [0, 1, 2].map(|c| samples[at + c])
         };
         assert_eq!(pixel(0, 0), [15, 15, 7]);
         assert_eq!(pixel(3, 8), [23, 18, 7]);
-        // Mirrored around the region's middle, x = 20.
-        let mirrored = sample(&photo, &region, 10, Border::Black, true);
-        assert_eq!(mirrored[3], 24);
     }
 
     #[test]
     fn border_is_black_or_the_edge() {
         let photo = Photo::from_rgb(1, 1, vec![200, 100, 50]).expect("a photo");
         let region = Region { center: [0.0, 0.0], size: 1000.0, rotation: 1.0 };
-        let black = sample(&photo, &region, 4, Border::Black, false);
+        let black = sample(&photo, &region, 4, Border::Black);
         assert_eq!(&black[..3], &[0; 3]);
-        let edge = sample(&photo, &region, 4, Border::Replicate, false);
+        let edge = sample(&photo, &region, 4, Border::Replicate);
         assert!(edge.chunks(3).all(|pixel| pixel[0] == 200));
     }
 
@@ -172,7 +163,7 @@ mod tests {
         for size in [0.0, -5.0, 1e30, f32::INFINITY, f32::NAN] {
             let region = Region { center: [f32::MAX, size], size, rotation: size };
             for border in [Border::Black, Border::Replicate] {
-                assert_eq!(sample(&photo, &region, 4, border, true).len(), 48);
+                assert_eq!(sample(&photo, &region, 4, border).len(), 48);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The search for a hand: palm detection and landmarks together, attempt by attempt.
 //!
-//! [`find`] works through the attempts of a [`Search`]. Each attempt yields regions: palm detection's,
-//! or the whole photo. The landmark model looks at each region and reports a presence. The first
-//! candidate with [`Search::stop_presence`] ends the search; otherwise the one with the highest
-//! presence is the hand, if it has [`Search::min_presence`]. A left hand is then looked at once more,
-//! mirrored.
+//! [`Searcher::find`] works through the attempts of a [`Search`]. Each attempt yields regions: palm detection's,
+//! the whole photo, or one that the caller knows. The landmark model looks at each region, and a
+//! [`Judge`] says how far the result can be trusted. The first candidate with [`Search::stop_trust`]
+//! ends the search. A photo in which nothing looks like a hand ends it early: [`Search::give_up`].
+//! Otherwise the candidate with the highest trust is the hand, if it has [`Search::min_presence`].
 //!
 //! [`Search::default`] holds the attempts, their order and all thresholds. An [`Observer`] sees every
 //! pass, such as for a trace.
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use crate::decode::Photo;
 use crate::engine::{Model, ModelError};
-use crate::landmarks::{self, Hand, Handedness};
+use crate::landmarks::{self, Hand};
 use crate::palm::{self, Palm, View};
 use crate::region::Region;
 
@@ -47,13 +47,24 @@ pub struct Search {
     /// Presence from which a candidate in the whole photo is looked at again, closer: in the region
     /// that its landmarks give.
     pub retry_presence: f32,
-    /// Presence from which a candidate ends the search.
-    pub stop_presence: f32,
-    /// Lowest presence of a hand. If every candidate is below it, no hand is found.
+    /// Trust from which a candidate ends the search.
+    pub stop_trust: f32,
+    /// When to end a search that has seen nothing like a hand.
+    pub give_up: Vec<GiveUp>,
+    /// Lowest presence of a hand. A candidate below it is none.
     pub min_presence: f32,
-    /// True if a right hand, too, is looked at again in the region that its landmarks give. A left
-    /// hand always is, since the classifier needs it mirrored.
-    pub refine: bool,
+}
+
+/// When to end a search that has seen nothing like a hand: after so many attempts, if no candidate has
+/// the trust and no palm the score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GiveUp {
+    /// Number of attempts that are made first.
+    pub attempts: usize,
+    /// Trust, 0 to 1, that all candidates are below.
+    pub trust: f32,
+    /// Score, 0 to 1, that all palms are below.
+    pub palm_score: f32,
 }
 
 impl Default for Search {
@@ -66,18 +77,21 @@ impl Default for Search {
             attempts: vec![
                 Attempt::Palms(View { side: palm::SMALL_SIDE, border: 0.0 }),
                 Attempt::WholePhoto { rotation: 0.0 },
+                Attempt::Palms(palm::MEDIAPIPE),
                 Attempt::WholePhoto { rotation: -FRAC_PI_4 },
                 Attempt::WholePhoto { rotation: FRAC_PI_4 },
-                Attempt::Palms(palm::MEDIAPIPE),
                 Attempt::Palms(View { side: palm::SMALL_SIDE, border: 0.23 }),
             ],
             min_palm_score: 0.1,
             max_palms: 2,
             photo_border: 0.05,
             retry_presence: 0.1,
-            stop_presence: 0.98,
+            stop_trust: 0.98,
+            give_up: vec![
+                GiveUp { attempts: 2, trust: 0.02, palm_score: 0.2 },
+                GiveUp { attempts: 3, trust: 0.05, palm_score: 0.4 },
+            ],
             min_presence: 0.3,
-            refine: false,
         }
     }
 }
@@ -93,32 +107,30 @@ pub enum Pass {
         region: Region,
         /// The reason to look there.
         reason: Reason,
-        /// True if the model sees the region mirrored.
-        mirrored: bool,
     },
 }
 
 /// The reason why the landmark model looks at a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The caller knows it: a hand was there in the frame before.
+    Known,
     /// Palm detection found a palm there.
     Palm,
     /// The attempt is at the whole photo.
     WholePhoto,
     /// A candidate in the whole photo reached [`Search::retry_presence`]: look closer.
     Retry,
-    /// The hand is found; a closer look gives better landmarks, and a left hand is seen mirrored.
-    Refine,
 }
 
 impl Reason {
     /// Returns the reason's name in lower case, such as `whole_photo`.
     pub fn name(self) -> &'static str {
         match self {
+            Reason::Known => "known",
             Reason::Palm => "palm",
             Reason::WholePhoto => "whole_photo",
             Reason::Retry => "retry",
-            Reason::Refine => "refine",
         }
     }
 }
@@ -162,141 +174,188 @@ pub struct Passes {
 /// A region with what the landmark model reported for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// Score of the palm that gave the region, 0 to 1; 0 for the whole photo.
+    /// Score of the palm that gave the region, 0 to 1; 0 for any other region.
     pub palm_score: f32,
-    /// The landmark model's report. The model saw the region unmirrored, so a left hand is not
-    /// mirrored here.
+    /// The landmark model's report.
     pub hand: Hand,
+}
+
+/// Says how far a candidate can be trusted: the probability, 0 to 1, that it is a hand, rightly seen.
+///
+/// An error ends the search.
+pub trait Judge {
+    /// Returns the trust.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`] if a model fails.
+    fn trust(&mut self, candidate: &Candidate) -> Result<f32, ModelError>;
+}
+
+impl<F: FnMut(&Candidate) -> Result<f32, ModelError>> Judge for F {
+    fn trust(&mut self, candidate: &Candidate) -> Result<f32, ModelError> {
+        self(candidate)
+    }
 }
 
 /// The result of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// The hand, or `None` if no candidate has [`Search::min_presence`]. A left hand was seen
-    /// mirrored, as a right one.
+    /// The hand, or `None` if no candidate has [`Search::min_presence`].
     pub hand: Option<Hand>,
-    /// Score of the palm whose candidate has the highest presence, 0 to 1; 0 for the whole photo.
+    /// Trust in the hand, 0 to 1; 0 without one.
+    pub trust: f32,
+    /// Score of the palm that led to the hand, 0 to 1; 0 if none did.
     pub palm_score: f32,
     /// The passes that it took.
     pub passes: Passes,
 }
 
-/// Searches a photo for a hand.
-///
-/// # Errors
-/// [`ModelError::Run`] if a pass fails. The search ends there.
-pub fn find(
-    palm_model: &dyn Model,
-    landmark_model: &dyn Model,
-    photo: &Photo,
-    search: &Search,
-    observer: &mut (impl Observer + ?Sized),
-) -> Result<Found, ModelError> {
-    let mut best: Option<Candidate> = None;
-    let visit = |candidate: Candidate| {
-        let stop = candidate.hand.presence >= search.stop_presence;
-        if best.as_ref().is_none_or(|best| candidate.hand.presence > best.hand.presence) {
-            best = Some(candidate);
-        }
-        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let mut passes =
-        for_each_candidate(palm_model, landmark_model, photo, search, observer, visit)?;
-    let palm_score = best.as_ref().map_or(0.0, |best| best.palm_score);
-    let hand = best.map(|best| best.hand).filter(|hand| hand.presence >= search.min_presence);
-    let hand = match hand {
-        Some(hand) if hand.handedness == Handedness::Left || search.refine => {
-            passes.landmarks += 1;
-            Some(refine(landmark_model, photo, hand, observer)?)
-        }
-        hand => hand,
-    };
-    Ok(Found { hand, palm_score, passes })
+/// A search's models and photo, and what it has done so far.
+pub struct Searcher<'a, O: ?Sized> {
+    /// The palm detection model.
+    pub palm_model: &'a dyn Model,
+    /// The landmark model.
+    pub landmark_model: &'a dyn Model,
+    /// The photo.
+    pub photo: &'a Photo,
+    /// The settings.
+    pub search: &'a Search,
+    /// Sees every pass.
+    pub observer: &'a mut O,
+    /// The passes so far.
+    pub passes: Passes,
+    /// The best palm's score so far, 0 to 1.
+    pub best_palm_score: f32,
 }
 
-/// Makes one attempt after the other and visits every candidate, until `visit` breaks.
-///
-/// Only `attempts`, `min_palm_score`, `max_palms`, `photo_border` and `retry_presence` of the search
-/// matter here: to stop at a presence, and to choose a candidate, is up to `visit`.
-///
-/// # Errors
-/// [`ModelError::Run`] if a pass fails.
-pub fn for_each_candidate(
-    palm_model: &dyn Model,
-    landmark_model: &dyn Model,
-    photo: &Photo,
-    search: &Search,
-    observer: &mut (impl Observer + ?Sized),
-    mut visit: impl FnMut(Candidate) -> ControlFlow<()>,
-) -> Result<Passes, ModelError> {
-    let mut passes = Passes::default();
-    for attempt in &search.attempts {
-        let (mut palms, reason) = match *attempt {
+impl<O: Observer + ?Sized> Searcher<'_, O> {
+    /// Searches for a hand. `known` is a region where one was before: it is looked at first, and with
+    /// [`Search::stop_trust`] there the search takes one pass.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`] if a pass or the judge fails. The search ends there.
+    pub fn find(
+        mut self,
+        known: Option<Region>,
+        judge: &mut (impl Judge + ?Sized),
+    ) -> Result<Found, ModelError> {
+        let mut best: Option<(f32, Candidate)> = None;
+        let search = self.search;
+        let mut visit = |candidate: Candidate| {
+            if candidate.hand.presence < search.min_presence {
+                return Ok(ControlFlow::Continue(0.0));
+            }
+            let trust = judge.trust(&candidate)?;
+            if best.as_ref().is_none_or(|(most, _)| trust > *most) {
+                best = Some((trust, candidate));
+            }
+            let stop = trust >= search.stop_trust;
+            Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(trust) })
+        };
+        self.all_attempts(known, &mut visit)?;
+        let Searcher { passes, .. } = self;
+        Ok(match best {
+            None => Found { passes, ..Found::default() },
+            Some((trust, Candidate { palm_score, hand })) => {
+                Found { hand: Some(hand), trust, palm_score, passes }
+            }
+        })
+    }
+
+    /// Makes one attempt after the other, until a visit breaks or the search gives up.
+    fn all_attempts(
+        &mut self,
+        known: Option<Region>,
+        visit: &mut impl FnMut(Candidate) -> Result<ControlFlow<(), f32>, ModelError>,
+    ) -> Result<(), ModelError> {
+        if let Some(region) = known {
+            let hand = self.landmarks(region, Reason::Known)?;
+            if visit(Candidate { palm_score: 0.0, hand })?.is_break() {
+                return Ok(());
+            }
+        }
+        let mut most = 0.0_f32;
+        for (number, attempt) in self.search.attempts.iter().enumerate() {
+            let mut visit = |candidate| {
+                Ok(match visit(candidate)? {
+                    ControlFlow::Continue(trust) => {
+                        most = most.max(trust);
+                        ControlFlow::Continue(())
+                    }
+                    ControlFlow::Break(()) => ControlFlow::Break(()),
+                })
+            };
+            if self.attempt(attempt, &mut visit)?.is_break() {
+                return Ok(());
+            }
+            let hopeless = |limit: &GiveUp| {
+                number + 1 == limit.attempts
+                    && most < limit.trust
+                    && self.best_palm_score < limit.palm_score
+            };
+            if self.search.give_up.iter().any(hopeless) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one attempt and visits each of its candidates, until `visit` breaks.
+    ///
+    /// # Errors
+    /// [`ModelError::Run`] if a pass fails, and any error of `visit`.
+    pub fn attempt(
+        &mut self,
+        attempt: &Attempt,
+        visit: &mut impl FnMut(Candidate) -> Result<ControlFlow<()>, ModelError>,
+    ) -> Result<ControlFlow<()>, ModelError> {
+        match *attempt {
             Attempt::Palms(view) => {
-                passes.palm += 1;
-                observer.pass_started(&Pass::Palm(view));
-                let palms = palm::detect(palm_model, photo, view, search.min_palm_score)?;
-                observer.pass_ended(&Outcome::Palms(&palms));
-                (palms, Reason::Palm)
+                for Palm { score: palm_score, region } in self.palms(view)? {
+                    let hand = self.landmarks(region, Reason::Palm)?;
+                    if visit(Candidate { palm_score, hand })?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
             }
             Attempt::WholePhoto { rotation } => {
-                let region = Region { rotation, ..Region::letterbox(photo, search.photo_border) };
-                (vec![Palm { score: 0.0, region }], Reason::WholePhoto)
-            }
-        };
-        palms.truncate(search.max_palms);
-        for Palm { score: palm_score, region } in palms {
-            passes.landmarks += 1;
-            let hand = landmark_pass(landmark_model, photo, region, reason, false, observer)?;
-            let retry = reason == Reason::WholePhoto && hand.presence >= search.retry_presence;
-            let closer = retry.then(|| landmarks::region_of(&hand.landmarks));
-            if visit(Candidate { palm_score, hand }).is_break() {
-                return Ok(passes);
-            }
-            if let Some(region) = closer {
-                passes.landmarks += 1;
-                let hand =
-                    landmark_pass(landmark_model, photo, region, Reason::Retry, false, observer)?;
-                if visit(Candidate { palm_score, hand }).is_break() {
-                    return Ok(passes);
+                let border = self.search.photo_border;
+                let region = Region { rotation, ..Region::letterbox(self.photo, border) };
+                let hand = self.landmarks(region, Reason::WholePhoto)?;
+                let retry = hand.presence >= self.search.retry_presence;
+                let closer = landmarks::region_of(&hand.landmarks);
+                let done = visit(Candidate { palm_score: 0.0, hand })?;
+                if done.is_break() || !retry {
+                    return Ok(done);
                 }
+                let hand = self.landmarks(closer, Reason::Retry)?;
+                visit(Candidate { palm_score: 0.0, hand })
             }
         }
     }
-    Ok(passes)
-}
 
-/// Looks at a hand again in the region that its landmarks give; a left hand is seen mirrored.
-///
-/// Presence and handedness stay those of `first`, whose pass saw the hand unmirrored.
-///
-/// # Errors
-/// [`ModelError::Run`] if the pass fails.
-pub fn refine(
-    model: &dyn Model,
-    photo: &Photo,
-    first: Hand,
-    observer: &mut (impl Observer + ?Sized),
-) -> Result<Hand, ModelError> {
-    let region = landmarks::region_of(&first.landmarks);
-    let mirrored = first.handedness == Handedness::Left;
-    let second = landmark_pass(model, photo, region, Reason::Refine, mirrored, observer)?;
-    let Hand { presence, handedness, handedness_score, .. } = first;
-    Ok(Hand { presence, handedness, handedness_score, ..second })
-}
+    /// Runs palm detection on a view of the photo. Returns at most [`Search::max_palms`] palms.
+    fn palms(&mut self, view: View) -> Result<Vec<Palm>, ModelError> {
+        self.passes.palm += 1;
+        self.observer.pass_started(&Pass::Palm(view));
+        let min_score = self.search.min_palm_score;
+        let mut palms = palm::detect(self.palm_model, self.photo, view, min_score)?;
+        self.observer.pass_ended(&Outcome::Palms(&palms));
+        palms.truncate(self.search.max_palms);
+        let best = palms.first().map_or(0.0, |palm| palm.score);
+        self.best_palm_score = self.best_palm_score.max(best);
+        Ok(palms)
+    }
 
-fn landmark_pass(
-    model: &dyn Model,
-    photo: &Photo,
-    region: Region,
-    reason: Reason,
-    mirrored: bool,
-    observer: &mut (impl Observer + ?Sized),
-) -> Result<Hand, ModelError> {
-    observer.pass_started(&Pass::Landmarks { region, reason, mirrored });
-    let hand = landmarks::find(model, photo, &region, mirrored)?;
-    observer.pass_ended(&Outcome::Hand(&hand));
-    Ok(hand)
+    /// Runs the landmark model on a region.
+    fn landmarks(&mut self, region: Region, reason: Reason) -> Result<Hand, ModelError> {
+        self.passes.landmarks += 1;
+        self.observer.pass_started(&Pass::Landmarks { region, reason });
+        let hand = landmarks::find(self.landmark_model, self.photo, &region)?;
+        self.observer.pass_ended(&Outcome::Hand(&hand));
+        Ok(hand)
+    }
 }
 
 #[cfg(test)]
@@ -305,7 +364,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Input;
-    use crate::landmarks::LANDMARKS;
+    use crate::landmarks::{Handedness, LANDMARKS};
 
     /// A palm detector that finds a palm in the middle from its n-th run on.
     struct PalmFrom {
@@ -358,20 +417,52 @@ mod tests {
         }
     }
 
-    const RIGHT_HAND: Reports = Reports { presence: 0.98, right: 0.8 };
+    const CLEAR: Reports = Reports { presence: 0.98, right: 0.75 };
 
     fn photo() -> Photo {
         Photo::from_rgb(200, 100, vec![9; 200 * 100 * 3]).expect("a photo")
     }
 
+    /// Trusts a candidate as far as its presence.
+    fn presence(candidate: &Candidate) -> Result<f32, ModelError> {
+        Ok(candidate.hand.presence)
+    }
+
+    /// Searches with the palm detector that finds a palm from its n-th run on, and sees every pass.
+    fn find_observed(
+        palm_from: usize,
+        landmark_model: &dyn Model,
+        search: &Search,
+        known: Option<Region>,
+        observer: &mut dyn Observer,
+    ) -> Result<Found, ModelError> {
+        let palm_model = &PalmFrom::run(palm_from);
+        let (photo, passes) = (&photo(), Passes::default());
+        Searcher {
+            palm_model,
+            landmark_model,
+            photo,
+            search,
+            observer,
+            passes,
+            best_palm_score: 0.0,
+        }
+        .find(known, &mut presence)
+    }
+
     /// Searches with the palm detector that finds a palm from its n-th run on.
     fn find_with(palm_from: usize, landmarks: &Reports, search: &Search) -> Found {
-        find(&PalmFrom::run(palm_from), landmarks, &photo(), search, &mut ()).expect("a search")
+        find_observed(palm_from, landmarks, search, None, &mut ()).expect("a search")
+    }
+
+    /// The default search, which never gives up early.
+    fn patient() -> Search {
+        Search { give_up: Vec::new(), ..Search::default() }
     }
 
     /// The default search without its attempts at the whole photo.
     fn palms_only() -> Search {
-        let mut search = Search::default();
+        let mut search = patient();
         search.attempts.retain(|attempt| matches!(attempt, Attempt::Palms(_)));
         search
     }
@@ -388,9 +479,7 @@ mod tests {
             self.passes.push(*pass);
             self.events.push(match pass {
                 Pass::Palm(View { side, border }) => format!("palm {side} {border}"),
-                Pass::Landmarks { reason, mirrored, .. } => {
-                    format!("landmarks {} {mirrored}", reason.name())
-                }
+                Pass::Landmarks { reason, .. } => format!("landmarks {}", reason.name()),
             });
         }
 
@@ -404,45 +493,48 @@ mod tests {
 
     #[test]
     fn visible_hand_takes_one_pass_of_each_model() {
-        let found = find_with(1, &RIGHT_HAND, &Search::default());
-        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
-        let hand = found.hand.expect("a hand");
-        assert_eq!((hand.handedness, hand.handedness_score), (Handedness::Right, 0.8));
-        assert!(!hand.mirrored);
+        for (right, handedness) in [(0.75, Handedness::Right), (0.25, Handedness::Left)] {
+            let found = find_with(1, &Reports { right, ..CLEAR }, &Search::default());
+            assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
+            assert_eq!((found.trust, found.palm_score > 0.9), (0.98, true));
+            let hand = found.hand.expect("a hand");
+            assert_eq!((hand.handedness, hand.handedness_score), (handedness, 0.75));
+        }
     }
 
     #[test]
-    fn left_hand_is_refined_in_the_mirror_and_stays_left() {
-        let found = find_with(1, &Reports { right: 0.25, ..RIGHT_HAND }, &Search::default());
-        assert_eq!(found.passes, Passes { palm: 1, landmarks: 2 });
-        let hand = found.hand.expect("a hand");
-        // The mirrored pass alone would report a right hand.
-        assert_eq!((hand.handedness, hand.handedness_score), (Handedness::Left, 0.75));
-        assert!(hand.mirrored);
+    fn known_region_takes_one_pass() {
+        let known = Region { center: [80.0, 40.0], size: 60.0, rotation: 0.5 };
+        let mut recorder = Recorder::default();
+        let found = find_observed(1, &CLEAR, &Search::default(), Some(known), &mut recorder);
+        let found = found.expect("a search");
+        assert_eq!(found.passes, Passes { palm: 0, landmarks: 1 });
+        assert_eq!(found.hand.map(|hand| hand.region), Some(known));
+        assert_eq!(recorder.events[0], "landmarks known");
     }
 
     #[test]
-    fn right_hand_is_refined_unmirrored_on_request() {
-        let search = Search { refine: true, ..Search::default() };
-        let found = find_with(1, &RIGHT_HAND, &search);
-        assert_eq!(found.passes, Passes { palm: 1, landmarks: 2 });
-        let hand = found.hand.expect("a hand");
-        assert_eq!((hand.handedness, hand.mirrored), (Handedness::Right, false));
+    fn known_region_without_hand_is_followed_by_the_search() {
+        let known = Region { center: [80.0, 40.0], size: 60.0, rotation: 0.5 };
+        let nothing = Reports { presence: 0.1, right: 0.8 };
+        let found = find_observed(9, &nothing, &Search::default(), Some(known), &mut ());
+        let found = found.expect("a search");
+        assert!(found.hand.is_none() && found.passes.palm > 0 && found.passes.landmarks > 1);
     }
 
     #[test]
     fn palm_attempts_continue_until_a_palm_is_found() {
         let search = palms_only();
-        let found = find_with(3, &RIGHT_HAND, &search);
+        let found = find_with(3, &CLEAR, &search);
         assert_eq!((found.passes.palm, found.hand.is_some()), (3, true));
-        let found = find_with(99, &RIGHT_HAND, &search);
+        let found = find_with(99, &CLEAR, &search);
         assert_eq!(found.passes.palm as usize, search.attempts.len());
         assert_eq!((found.passes.landmarks, found.hand), (0, None));
     }
 
     #[test]
     fn whole_photo_is_searched_without_a_palm() {
-        let found = find_with(99, &RIGHT_HAND, &Search::default());
+        let found = find_with(99, &CLEAR, &Search::default());
         assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
         let hand = found.hand.expect("a hand");
         assert_eq!((hand.region.center, hand.region.size), ([100.0, 50.0], 220.0));
@@ -453,14 +545,13 @@ mod tests {
     fn whole_photo_is_retried_from_retry_presence_on() {
         let weak = Reports { presence: 0.2, right: 0.8 };
         for (retry_presence, landmarks) in [(0.1, 6), (0.2, 6), (0.3, 3)] {
-            let search = Search { retry_presence, ..Search::default() };
-            let found = find_with(99, &weak, &search);
+            let found = find_with(99, &weak, &Search { retry_presence, ..patient() });
             assert_eq!(found.passes, Passes { palm: 3, landmarks }, "{retry_presence}");
         }
     }
 
     #[test]
-    fn every_palm_is_searched_without_stop_presence() {
+    fn every_palm_is_searched_without_stop_trust() {
         let unsure = Reports { presence: 0.5, right: 0.8 };
         let found = find_with(1, &unsure, &palms_only());
         assert_eq!(found.passes, Passes { palm: 3, landmarks: 3 });
@@ -470,52 +561,72 @@ mod tests {
     #[test]
     fn palm_without_min_presence_is_no_hand() {
         let found = find_with(1, &Reports { presence: 0.1, right: 0.8 }, &Search::default());
-        assert_eq!(found.hand, None);
-        assert!(found.palm_score > 0.9);
+        assert_eq!((found.hand, found.trust, found.palm_score), (None, 0.0, 0.0));
     }
 
     #[test]
-    fn observer_sees_every_pass_in_order() {
-        let mut recorder = Recorder::default();
-        let weak_left = Reports { presence: 0.5, right: 0.25 };
-        let search = Search { stop_presence: 0.4, ..Search::default() };
-        find(&PalmFrom::run(1), &weak_left, &photo(), &search, &mut recorder).expect("a search");
-        let expected = [
-            ("palm 128 0", "1 palms"),
-            ("landmarks palm false", "0.5 Left"),
-            // The model reports the same for the mirrored region, which makes it a right hand there.
-            ("landmarks refine true", "0.5 Right"),
-        ];
-        let expected: Vec<_> = expected.iter().flat_map(|(start, end)| [*start, *end]).collect();
-        assert_eq!(recorder.events, expected);
+    fn photo_without_anything_like_a_hand_ends_the_search_early() {
+        let nothing = Reports { presence: 0.001, right: 0.8 };
+        let found = find_with(99, &nothing, &Search::default());
+        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
+        assert_eq!(find_with(99, &nothing, &patient()).passes, Passes { palm: 3, landmarks: 3 });
+    }
+
+    #[test]
+    fn search_goes_on_with_a_good_palm_or_some_trust() {
+        // A palm, but no hand in its region.
+        let nothing = Reports { presence: 0.001, right: 0.8 };
+        assert_eq!(find_with(1, &nothing, &Search::default()).passes.palm, 3);
+        // No palm, but something of a hand in the whole photo.
+        let weak = Reports { presence: 0.4, right: 0.8 };
+        assert_eq!(find_with(99, &weak, &Search::default()).passes.palm, 3);
+    }
+
+    #[test]
+    fn most_trusted_candidate_is_the_hand() {
+        let unsure = Reports { presence: 0.5, right: 0.8 };
+        let search = palms_only();
+        let mut trusts = [0.3, 0.9, 0.2].into_iter();
+        let (palm_model, photo, passes) = (&PalmFrom::run(1), &photo(), Passes::default());
+        let (landmark_model, search, observer) = (&unsure, &search, &mut ());
+        let searcher = Searcher {
+            palm_model,
+            landmark_model,
+            photo,
+            search,
+            observer,
+            passes,
+            best_palm_score: 0.0,
+        };
+        let found = searcher.find(None, &mut |_: &Candidate| Ok(trusts.next().expect("a trust")));
+        assert_eq!(found.expect("a search").trust, 0.9);
     }
 
     #[test]
     fn observer_sees_all_attempts_of_a_photo_without_hand() {
         let mut recorder = Recorder::default();
         let weak = Reports { presence: 0.2, right: 0.75 };
-        let palms = PalmFrom::run(2);
-        let found = find(&palms, &weak, &photo(), &Search::default(), &mut recorder);
-        let found = found.expect("a search");
+        let found = find_observed(2, &weak, &patient(), None, &mut recorder).expect("a search");
         let starts: Vec<_> = recorder.events.iter().step_by(2).map(String::as_str).collect();
         let expected = [
             "palm 128 0",
-            "landmarks whole_photo false",
-            "landmarks retry false",
-            "landmarks whole_photo false",
-            "landmarks retry false",
-            "landmarks whole_photo false",
-            "landmarks retry false",
+            "landmarks whole_photo",
+            "landmarks retry",
             "palm 192 0",
-            "landmarks palm false",
+            "landmarks palm",
+            "landmarks whole_photo",
+            "landmarks retry",
+            "landmarks whole_photo",
+            "landmarks retry",
             "palm 128 0.23",
-            "landmarks palm false",
+            "landmarks palm",
         ];
         assert_eq!(starts, expected);
         assert_eq!(recorder.events[1], "0 palms");
+        assert_eq!(recorder.events[3], "0.2 Right");
         assert_eq!(found.passes, Passes { palm: 3, landmarks: 8 });
         let rotations = recorder.passes.iter().filter_map(|pass| match pass {
-            Pass::Landmarks { region, reason: Reason::WholePhoto, .. } => Some(region.rotation),
+            Pass::Landmarks { region, reason: Reason::WholePhoto } => Some(region.rotation),
             _ => None,
         });
         assert_eq!(rotations.collect::<Vec<_>>(), [0.0, -FRAC_PI_4, FRAC_PI_4]);
@@ -524,27 +635,8 @@ mod tests {
     #[test]
     fn failed_pass_ends_the_search_without_an_end() {
         let mut recorder = Recorder::default();
-        let found = find(&PalmFrom::run(1), &Fails, &photo(), &Search::default(), &mut recorder);
+        let found = find_observed(1, &Fails, &Search::default(), None, &mut recorder);
         assert!(matches!(found, Err(ModelError::Run { .. })), "{found:?}");
-        assert_eq!(recorder.events, ["palm 128 0", "1 palms", "landmarks palm false"]);
-    }
-
-    #[test]
-    fn visitor_stops_the_attempts() {
-        let mut visits = 0;
-        let visit = |_: Candidate| {
-            visits += 1;
-            ControlFlow::Break(())
-        };
-        let passes = for_each_candidate(
-            &PalmFrom::run(1),
-            &RIGHT_HAND,
-            &photo(),
-            &Search::default(),
-            &mut (),
-            visit,
-        );
-        assert_eq!(passes.expect("a search"), Passes { palm: 1, landmarks: 1 });
-        assert_eq!(visits, 1);
+        assert_eq!(recorder.events, ["palm 128 0", "1 palms", "landmarks palm"]);
     }
 }

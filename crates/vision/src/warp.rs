@@ -44,8 +44,6 @@ pub struct Grid {
     pub down: [f32; 2],
     /// Number of rows, and of columns.
     pub side: usize,
-    /// True if columns are counted from the right: column `i` is `side - i` steps from the origin.
-    pub mirror: bool,
 }
 
 /// Samples a photo at a grid's points: `[side, side, 3]` values of 8 bits, RGB.
@@ -110,10 +108,6 @@ impl Batch {
     ) -> Batch {
         let columns: [f32; LANES] = std::array::from_fn(|i| (first + i) as f32);
         let columns = F32x4::load(&columns);
-        let columns = match grid.mirror {
-            true => F32x4::splat(grid.side as f32).add(columns.mul(F32x4::splat(-1.0))),
-            false => columns,
-        };
         let [x, y] = [0, 1].map(|axis| {
             let across = columns.mul(F32x4::splat(grid.across[axis]));
             let down = F32x4::splat(row as f32 * grid.down[axis]);
@@ -225,8 +219,8 @@ mod tests {
             let pixels: Vec<u8> = (0..3 * width * height).map(|_| random.u8(..)).collect();
             let mut pair = |size: f32| [0, 1].map(|_| size * (2.0 * random.f32() - 1.0));
             let (origin, across, down) = (pair(20.0), pair(1.0), pair(1.0));
-            let (mirror, black) = (random.bool(), random.bool());
-            let grid = Grid { origin, across, down, side: 1 + random.usize(..40), mirror };
+            let black = random.bool();
+            let grid = Grid { origin, across, down, side: 1 + random.usize(..40) };
             let border = if black { Border::Black } else { Border::Replicate };
             let photo = Photo::from_rgb(width, height, pixels.clone()).expect("a photo");
             let found = sample(&photo, &grid, border);
@@ -244,9 +238,9 @@ mod tests {
             let mut expected = Vec::new();
             for row in 0..grid.side {
                 for column in 0..grid.side {
-                    let column = if mirror { grid.side - column } else { column } as f32;
                     let [x, y] = [0, 1].map(|axis| {
-                        let at = origin[axis] + column * across[axis] + row as f32 * down[axis];
+                        let at =
+                            origin[axis] + column as f32 * across[axis] + row as f32 * down[axis];
                         (at * 32.0).round_ties_even() as i32
                     });
                     for colour in 0..3 {
