@@ -58,6 +58,13 @@ const GROUPS: &[Group] = &[
         needs: &[],
     },
     Group {
+        name: "input",
+        about: "odd photos, memory of decoding, and the fuzzing targets for a moment",
+        arguments: &["--workspace", "--test=odd_photos", "--test=memory", "--test=fuzz"],
+        environment: &[],
+        needs: &[],
+    },
+    Group {
         name: "commands",
         about: "generated files are up to date; unfit models are refused",
         arguments: &["--workspace", "--test", "commands"],
@@ -100,7 +107,6 @@ const GROUPS: &[Group] = &[
             "--skip=invalid_setting_is_reported_once_and_falls_back_to_default",
             "--skip=odd_retry_after_is_survived",
             "--skip=refused_spans_are_dropped_and_counted",
-            "--skip=request_timeout_is_kept_where_asked",
         ],
         environment: &[("TEST_WORLD", "spin-p2")],
         needs: &[],
