@@ -99,7 +99,6 @@ const GROUPS: &[Group] = &[
             "--skip=body_cut_off_is_a_problem_and_leaves_the_instance_alive",
             "--skip=body_larger_than_the_memory_is_refused_without_a_trap",
             "--skip=client_that_sends_all_of_an_oversized_body_reads_the_413",
-            "--skip=client_that_waits_for_leave_gets_the_413_instead",
             "--skip=disabled_tracing_sends_nothing_and_keeps_server_timing",
             "--skip=every_answer_has_its_line_and_every_span_counts_once",
             "--skip=hanging_collector_delays_no_request",
