@@ -319,6 +319,17 @@ mod tests {
         assert_eq!(refusal["description"], expected);
     }
 
+    #[test]
+    fn openapi_names_every_limit_of_a_photo() {
+        let openapi: Value = serde_json::from_str(OPENAPI).expect("JSON");
+        let refusal = &openapi["components"]["responses"]["UnprocessableContent"]["description"];
+        let refusal = refusal.as_str().expect("a description");
+        let limits = crate::settings::NAMES.into_iter().filter(|name| name.starts_with("max_"));
+        for limit in limits.filter(|name| *name != "max_body_bytes") {
+            assert!(refusal.contains(limit), "{limit}: {refusal}");
+        }
+    }
+
     /// Returns the headers of an answer with these settings, to a request of this origin.
     fn cors(settings: &[(&str, &str)], method: Method, origin: Option<&str>) -> HeaderMap {
         let lookup = |name: &str| {

@@ -4,6 +4,7 @@
 //! differs between hosts is the [`Host`], the request's body, and the way in which the entry runs
 //! [`Service::export`] after the response.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -55,6 +56,24 @@ pub fn setting_names() -> impl Iterator<Item = &'static str> {
     settings::NAMES.into_iter().chain(tracing::NAMES)
 }
 
+/// Returns the values of settings by their [names](setting_names): that of the host's variable, else that of
+/// the environment's variable, whose name is in capitals. A blank one counts as unset.
+pub fn setting_values(
+    variables: impl IntoIterator<Item = (&'static str, Option<String>)>,
+    environment: &[(String, String)],
+) -> BTreeMap<&'static str, String> {
+    let is_set = |value: &String| !value.trim().is_empty();
+    let value = |(name, variable): (&'static str, Option<String>)| {
+        let in_environment = || {
+            let name = name.to_ascii_uppercase();
+            let found = environment.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.clone()).filter(is_set)
+        };
+        Some((name, variable.filter(is_set).or_else(in_environment)?))
+    };
+    variables.into_iter().filter_map(value).collect()
+}
+
 /// True if a request is a prediction, which keeps its instance busy.
 pub fn is_prediction<B>(request: &Request<B>) -> bool {
     matches!(api::route(request.method(), request.uri().path()), Ok(Route::Predict))
@@ -65,7 +84,7 @@ impl Service {
     /// each invalid one, and one line about tracing.
     pub fn start(lookup: impl Fn(&str) -> Option<String>, host: Arc<dyn Host>) -> Service {
         let (settings, warnings) = Settings::read(&lookup);
-        let (tracing, more_warnings) = Tracing::read(api::NAME, &lookup);
+        let (tracing, more_warnings) = Tracing::read_on(&*host, api::NAME, &lookup);
         for warning in warnings.iter().chain(&more_warnings) {
             host.log(format_args!("warning: {warning}"));
         }
@@ -219,6 +238,28 @@ mod tests {
 
     fn body(response: &Response<Bytes>) -> Value {
         serde_json::from_slice(response.body()).expect("JSON")
+    }
+
+    #[test]
+    fn settings_are_variables_and_else_environment() {
+        let variables = [
+            ("max_pixels", Some("1".to_owned())),
+            ("max_side", Some(" ".to_owned())),
+            ("max_ratio", None),
+            ("user_id_header", None),
+            ("cors_allowed_origins", Some(String::new())),
+        ];
+        let environment =
+            [("MAX_PIXELS", "2"), ("MAX_SIDE", "3"), ("max_ratio", "4"), ("MAX_RATIO", "5")]
+                .into_iter()
+                .chain([("USER_ID_HEADER", " "), ("PATH", "/")])
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let values = setting_values(variables, &environment.collect::<Vec<_>>());
+        let expected = [("max_pixels", "1"), ("max_ratio", "5"), ("max_side", "3")];
+        assert_eq!(
+            values.into_iter().collect::<Vec<_>>(),
+            expected.map(|(n, v)| (n, v.to_owned()))
+        );
     }
 
     #[test]

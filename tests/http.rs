@@ -1,11 +1,15 @@
 //! The component as its users see it: HTTP against the development host.
 
+#[path = "../crates/vision/tests/files/mod.rs"]
+mod files;
+
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use files::worst::{self, Worst};
 use serde_json::{Value, json};
 use test_support::hostile;
 use test_support::raw::{Connection, Response, in_chunks};
@@ -804,6 +808,47 @@ fn hostile_requests_are_answered_within_128_mib() {
     }
     assert!(service.peak_instance_memory() <= MEMORY);
     assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
+}
+
+/// The photos that cost most, one of each kind. With `RUNS=5` and `--nocapture`, this prints the table of
+/// docs/benchmarks.md.
+#[test]
+fn photos_that_cost_most_are_answered_within_128_mib() {
+    const MEMORY: usize = 128 << 20;
+    /// Ten times the time of the slowest one: other tests run beside this one.
+    const TIME: Duration = Duration::from_secs(10);
+    let runs = std::env::var("RUNS").map_or(1, |runs| runs.parse().expect("a number"));
+    for make in worst::ALL {
+        let Worst { name, file, whole } = make();
+        // The memory of each kind, not of the one before.
+        let service = Service::start_with(&[], |options| {
+            options.limits.memory_per_instance = Some(MEMORY);
+        });
+        let mut times: Vec<(Duration, Answer)> = (0..runs)
+            .map(|_| {
+                let start = Instant::now();
+                let answer = service.predict("application/octet-stream", &file);
+                (start.elapsed(), answer)
+            })
+            .collect();
+        times.sort_by_key(|(time, _)| *time);
+        let (time, answer) = &times[runs / 2];
+        let peak = service.peak_instance_memory();
+        println!(
+            "| {name} | {:.1} | {} | {:.0} | {:.0} | {} | {:.0} |",
+            file.len() as f64 / 1e6,
+            answer.status,
+            times[0].0.as_secs_f64() * 1e3,
+            time.as_secs_f64() * 1e3,
+            times[0].1.header("server-timing"),
+            peak as f64 / 1e6,
+        );
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(answer.status == 200 || !whole && answer.status == 422, "{name}: {text}");
+        assert!(peak <= MEMORY && *time < TIME, "{name}: {peak} bytes, {time:?}");
+        let log = service.log();
+        assert!(!log.iter().any(|line| line.contains("instance")), "{name}: {log:?}");
+    }
 }
 
 /// The client gets no answer, since it has closed the connection: the trace shows what became of its

@@ -7,9 +7,9 @@ use host::collector::{Behaviour, Collector};
 use host::trace::Span;
 use http::StatusCode;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
-use test_support::root;
 use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
+use test_support::{root, target};
 
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
@@ -89,7 +89,7 @@ fn other_requests_have_traces_of_their_own() {
 fn component_without_models_traces_its_error() {
     let collector = collector();
     let service = service_at(&collector.endpoint(), &[], |options| {
-        let file = root().join("target/wasm32-wasip2/release/examples/spin.wasm");
+        let file = target().join("wasm32-wasip2/release/examples/spin.wasm");
         options.component = file;
     });
     assert_eq!(service.predict("image/png", &grey()).status, 500);

@@ -17,7 +17,7 @@ use wstd::http::Body;
 use wstd::http::request::try_from_incoming;
 use wstd::io::AsyncOutputStream;
 
-use hand_gesture_api::service::{Answer, Arrival, Service, setting_names};
+use hand_gesture_api::service::{Answer, Arrival, Service, setting_names, setting_values};
 
 use crate::models;
 
@@ -51,11 +51,6 @@ pub mod bindings {
         pub_export_macro: true,
     });
 }
-
-/// Default of the setting `trace_retry_budget`, in milliseconds. Each request has an instance of its own here,
-/// which lives until its spans are sent or given up. While a collector is away, an instance's memory for each
-/// request of so many seconds is the price.
-const TRACE_RETRY_BUDGET: (&str, &str) = ("trace_retry_budget", "5000");
 
 /// Made with the instance's first request.
 static SERVICE: OnceLock<Service> = OnceLock::new();
@@ -102,23 +97,9 @@ pub fn handle(
 /// Returns the service, made with the settings.
 fn service(variable: impl Fn(&str) -> Option<String>) -> &'static Service {
     SERVICE.get_or_init(|| {
-        let environment = wasip2::cli::environment::get_environment();
-        let mut values = Vec::new();
-        for name in setting_names() {
-            let in_environment = || {
-                let name = name.to_ascii_uppercase();
-                environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-            };
-            let by_default =
-                || (name == TRACE_RETRY_BUDGET.0).then(|| TRACE_RETRY_BUDGET.1.to_owned());
-            let variable = variable(name).filter(|value| !value.trim().is_empty());
-            if let Some(value) = variable.or_else(in_environment).or_else(by_default) {
-                values.push((name, value));
-            }
-        }
-        let lookup = |name: &str| {
-            values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-        };
+        let variables = setting_names().map(|name| (name, variable(name)));
+        let values = setting_values(variables, &wasip2::cli::environment::get_environment());
+        let lookup = |name: &str| values.get(name).cloned();
         Service::start(lookup, Arc::new(host::Wasi))
     })
 }

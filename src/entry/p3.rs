@@ -10,7 +10,9 @@ use bytes::Bytes;
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::{http_service, variables, wasip3, wit_bindgen};
 
-use hand_gesture_api::service::{Answer, Arrival, Service, is_prediction, setting_names};
+use hand_gesture_api::service::{
+    Answer, Arrival, Service, is_prediction, setting_names, setting_values,
+};
 
 use crate::models;
 
@@ -47,22 +49,13 @@ async fn service() -> &'static Service {
     if let Some(service) = SERVICE.get() {
         return service;
     }
-    let environment = wasip3::cli::environment::get_environment();
-    let mut values = Vec::new();
+    let mut given = Vec::new();
     for name in setting_names() {
         // A variable that the manifest leaves out is unset, too.
-        let variable = variables::get(name).await.ok().filter(|value| !value.trim().is_empty());
-        let in_environment = || {
-            let name = name.to_ascii_uppercase();
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-        };
-        if let Some(value) = variable.or_else(in_environment) {
-            values.push((name, value));
-        }
+        given.push((name, variables::get(name).await.ok()));
     }
-    let lookup = |name: &str| {
-        values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
-    };
+    let values = setting_values(given, &wasip3::cli::environment::get_environment());
+    let lookup = |name: &str| values.get(name).cloned();
     SERVICE.get_or_init(|| Service::start(lookup, Arc::new(host::Wasi)))
 }
 

@@ -8,26 +8,7 @@ mod p2;
 /// Spin's variables, as Spin's components of WASI 0.2 import them.
 mod variables {
     #![allow(missing_docs)]
-    wit_bindgen::generate!({
-        inline: "
-            package fermyon:spin@2.0.0;
-
-            interface variables {
-                get: func(name: string) -> result<string, error>;
-
-                variant error {
-                    invalid-name(string),
-                    undefined(string),
-                    provider(string),
-                    other(string),
-                }
-            }
-
-            world spin-variables {
-                import variables;
-            }
-        ",
-    });
+    wit_bindgen::generate!({ path: "wit/spin-variables.wit" });
     pub use fermyon::spin::variables::get;
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use host::{Collector, Limits, LogSink, Manifest, Options, Server};
+use host::{Collector, Limits, LogSink, Manifest, Options, Server, client};
 
 use self::process::Process;
 use crate::build::{Models, World};
@@ -18,6 +18,8 @@ use crate::{build, root};
 
 /// The photo that is sent: 416 × 416 or a little less.
 pub const PHOTO: &str = "tests/photos/v.jpg";
+/// A request that takes longer fails its measurement.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Measurements of one thing.
 const RUNS: usize = 40;
 /// Requests before them that are not measured.
@@ -176,14 +178,18 @@ fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)
         .header("content-type", "image/jpeg")
         .send(photo)
         .with_context(|| format!("POST {url}/predict"))?;
+    if !response.status().is_success() {
+        bail!("POST {url}/predict: {}", response.status());
+    }
     response.body_mut().read_to_vec()?;
     let time = start.elapsed().as_secs_f64() * 1000.0;
     let timing = response.headers().get("server-timing");
     Ok((time, timing.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()))
 }
 
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into()
+/// Returns a client of servers that are measured.
+pub fn agent() -> ureq::Agent {
+    client::agent(TIMEOUT)
 }
 
 /// Returns the median duration of sequential requests, in milliseconds.
@@ -462,15 +468,8 @@ impl Served {
     ) -> Result<Served> {
         let start = Instant::now();
         let mut process = process()?;
-        while predict(&agent(), &process.url(), photo).is_err() {
-            if let Some(status) = process.ended()? {
-                bail!("{name}: the process ended ({status})");
-            }
-            if start.elapsed() > Duration::from_secs(120) {
-                bail!("{name}: no answer within two minutes");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let (agent, url) = (agent(), process.url());
+        process.first_answer(|| predict(&agent, &url, photo).is_ok()).context(name.clone())?;
         let start_ms = Some(start.elapsed().as_secs_f64() * 1000.0);
         Ok(Served { name, url: process.url(), process: Some(process), start_ms })
     }

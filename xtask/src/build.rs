@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use sha2::{Digest, Sha256};
 
-use crate::{cargo, root};
+use crate::{cargo, root, target};
 
 /// The components' compilation target.
 pub const TARGET: &str = "wasm32-wasip2";
@@ -86,7 +86,7 @@ impl World {
     /// Returns the path of the compiled component, before the models are frozen into it.
     fn compiled(self) -> PathBuf {
         let file = format!("{}.wasm", self.name().replace('-', "_"));
-        root().join("target").join(TARGET).join("release/examples").join(file)
+        target().join(TARGET).join("release/examples").join(file)
     }
 }
 
@@ -238,7 +238,7 @@ pub fn run(worlds: &[World], models: &Models) -> Result<()> {
 
 /// Freezes the models into a compiled component, unless that is done.
 fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<()> {
-    let staged = Staged(root().join(format!("target/models-{}", std::process::id())));
+    let staged = Staged(target().join(format!("models-{}", std::process::id())));
     let folder = &staged.0;
     models.stage(folder)?;
     let wasm =
@@ -261,6 +261,8 @@ fn freeze(compiled: &Path, models: &Models, output: &Path) -> Result<()> {
         let [all, kept] = done
             .functions
             .context("the compiled component lacks the linker's relocation records")?;
+        // Cargo may build elsewhere.
+        std::fs::create_dir_all(output.parent().unwrap_or(output))?;
         std::fs::write(output, &done.component)?;
         std::fs::write(&stamp_path, &stamp)?;
         println!(
@@ -317,7 +319,7 @@ mod tests {
 
     #[test]
     fn staged_files_have_the_names_that_the_component_reads() {
-        let folder = root().join("target/tmp/staged-models");
+        let folder = target().join("tmp/staged-models");
         Models::default().stage(&folder).expect("staged");
         for name in files::ALL {
             assert!(folder.join(name).is_file(), "{name}");
@@ -329,7 +331,7 @@ mod tests {
     #[test]
     fn version_changes_with_the_models() {
         let version = |name: &str, models: &Models| {
-            let folder = root().join("target/tmp").join(name);
+            let folder = target().join("tmp").join(name);
             models.stage(&folder).expect("staged");
             std::fs::read_to_string(folder.join(files::VERSION)).expect("a version")
         };
@@ -352,7 +354,7 @@ mod tests {
             labels: Some("none.txt".into()),
             ..Models::default()
         };
-        let folder = root().join("target/tmp/missing-model");
+        let folder = target().join("tmp/missing-model");
         let error = models.stage(&folder).expect_err("a missing file");
         assert!(format!("{error:#}").contains("cannot read none.onnx"), "{error:#}");
     }

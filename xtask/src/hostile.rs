@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::bench::process::Process;
-use crate::bench::{PHOTO, at_connections};
+use crate::bench::{PHOTO, agent, at_connections};
 use crate::build::{Models, World};
 use crate::{build, example, root};
 
@@ -19,8 +19,6 @@ const INSTANCE_MEMORY: usize = 128 << 20;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Length of the load before it, by which the host has as many instances as it needs.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Longest start of the component.
-const START: Duration = Duration::from_secs(120);
 
 /// Arguments of `cargo xtask hostile`.
 #[derive(Debug, Args)]
@@ -66,7 +64,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let variables = [("otel_sdk_disabled".to_owned(), "true".to_owned())];
     let environment = [(host::options::MAX_INSTANCE_MEMORY, memory.as_str())];
     let mut server = Process::component(&variables, &environment)?;
-    wait_for(&mut server)?;
+    let (agent, health) = (agent(), format!("{}/health", server.url()));
+    server.first_answer(|| agent.get(&health).call().is_ok_and(|answer| answer.status() == 200))?;
     // The example is built before anything is measured.
     example("hostile")?;
     let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
@@ -84,20 +83,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("the server ended: {status}");
     }
     sent
-}
-
-fn wait_for(server: &mut Process) -> Result<()> {
-    let start = Instant::now();
-    while ureq::get(format!("{}/health", server.url())).call().is_err() {
-        if let Some(status) = server.ended()? {
-            bail!("the server ended: {status}");
-        }
-        if start.elapsed() > START {
-            bail!("the component did not start within {START:?}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 fn send(arguments: &Arguments, address: SocketAddr) -> Result<()> {

@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod figures;
+mod fuzz;
 mod generate;
 mod hostile;
 mod operators;
@@ -60,6 +61,11 @@ enum Command {
     /// the service's own failure. The component runs in a process of its own, each instance with 128 MiB
     /// of memory at most. A request depends on its number and the seed alone.
     Hostile(hostile::Arguments),
+    /// Look for inputs at which a parser panics, by libFuzzer: photos, forms, requests, headers, settings
+    ///
+    /// It needs a C++ compiler. The first run compiles the inference engine once more, which takes minutes. What
+    /// is found lies in target/fuzz; a finding becomes a test with its bytes.
+    Fuzz(fuzz::Arguments),
     /// Write the files that have their source elsewhere: settings, figures
     ///
     /// spin.toml, spin-p2.toml, the chart's values and schema, docs/configuration.md from the settings in code;
@@ -98,6 +104,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 
+/// Returns the folder of what is built; finished components lie where manifests name them.
+fn target() -> PathBuf {
+    host::target(root())
+}
+
 /// Returns the cargo that runs this, as a shell would run it in the repository's root.
 ///
 /// Cargo passes variables about the package to a program that it runs. Build scripts that read them
@@ -134,6 +145,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Operators(arguments) => operators::run(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Generate { check } => generate::run(check),
         Command::Features(Rest { arguments }) => features(&arguments),
         Command::Run { file, arguments: Rest { mut arguments } } => {
@@ -153,7 +165,7 @@ fn example(name: &str) -> Result<std::process::Command> {
     if !status.success() {
         bail!("the example `{name}` does not compile; see above");
     }
-    let mut example = std::process::Command::new(root().join("target/debug/examples").join(name));
+    let mut example = std::process::Command::new(target().join("debug/examples").join(name));
     example.current_dir(root());
     Ok(example)
 }
@@ -197,6 +209,7 @@ mod tests {
             (&["tools", "hammer"], "hammer"),
             (&["hostile", "--count", "many"], "--count"),
             (&["hostile", "--address", "here"], "--address"),
+            (&["fuzz", "everything"], "trace_context"),
         ] {
             let error = parse(arguments).expect_err("must be rejected");
             assert!(error.contains(message), "{arguments:?}: {error}");

@@ -1,7 +1,7 @@
 //! `cargo xtask operators`: the time of each operator of the models in the sandbox.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::build::{Models, TARGET};
 use crate::figures::{self, Recorded};
-use crate::{cargo, root};
+use crate::{cargo, root, target};
 
 /// Arguments of `cargo xtask operators`.
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("the example `operators` does not compile; see above");
     }
     // In a process of its own, whose output can be read.
-    let program = Path::new("target").join(TARGET).join("release/examples/operators.wasm");
+    let program = target().join(TARGET).join("release/examples/operators.wasm");
     let models = [arguments.models.palm_file(), arguments.models.landmark_file()];
     let mut child = Command::new(std::env::current_exe()?)
         .arg("run")

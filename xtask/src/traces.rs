@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use host::collector::{Collector, Export};
 use host::trace::{Span, tree};
 
-use crate::root;
+use crate::target;
 
 /// The address of a collector on this machine, by OTLP over HTTP.
 const COLLECTOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
@@ -125,8 +125,10 @@ fn jaeger_on_path() -> Option<PathBuf> {
 }
 
 fn start_jaeger(jaeger: &std::path::Path) -> Result<Child> {
-    println!("Starting {} (its log: target/jaeger.log)", jaeger.display());
-    let log = File::create(root().join("target/jaeger.log")).context("target/jaeger.log")?;
+    let log_file = target().join("jaeger.log");
+    let log_shown = log_file.display();
+    println!("Starting {} (its log: {log_shown})", jaeger.display());
+    let log = File::create(&log_file).with_context(|| log_shown.to_string())?;
     let mut command = Command::new(jaeger);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // Ctrl-C must reach this command alone: its last spans are sent before Jaeger may end.
@@ -136,7 +138,7 @@ fn start_jaeger(jaeger: &std::path::Path) -> Result<Child> {
     let start = Instant::now();
     while !collector_listens() {
         if let Some(status) = child.try_wait()? {
-            bail!("Jaeger ended ({status}): see target/jaeger.log");
+            bail!("Jaeger ended ({status}): see {log_shown}");
         }
         if start.elapsed() > JAEGER_START {
             child.kill()?;

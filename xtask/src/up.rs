@@ -10,7 +10,7 @@ use host::{LogSink, Manifest, Options, ResponseHook, Server, others};
 use crate::build::{Models, World};
 use crate::traces::{Traces, sampled_trace};
 use crate::versions::{LEAST_SPIN, LEAST_SPIN_P2};
-use crate::{build, root, tools};
+use crate::{build, root, target, tools};
 
 /// Arguments of `cargo xtask up`.
 #[derive(Debug, Args)]
@@ -182,7 +182,7 @@ fn without_spin(up: &Up) -> Result<()> {
     let component = up.world().component();
     let command = match up.host {
         With::Wasmcloud => {
-            let folder = root().join("target/wasmcloud");
+            let folder = target().join("wasmcloud");
             others::wasmcloud(&program, up.listen, &component, &environment, &folder)?
         }
         _ => others::wasmtime(&program, up.listen, &component, &environment),

@@ -18,7 +18,7 @@ use test_support::jaeger::Span;
 use test_support::older_clients::{self, Thrift};
 use test_support::process::{free_port, wait};
 use test_support::servers::{Proxy, Search, write_password};
-use test_support::{folder, output, root, versions};
+use test_support::{folder, output, root, target, versions};
 
 /// Suffixes of the namespaces of each part.
 const PARTS: [&str; 4] = ["", "-logins", "-before", "-behind"];
@@ -43,7 +43,7 @@ fn operator(program: &str, arguments: &[&str]) -> (i32, String) {
 
 /// Runs a command with another kubeconfig.
 fn operator_with(kubeconfig: &Path, program: &str, arguments: &[&str]) -> (i32, String) {
-    let tools = root().join("target/tools");
+    let tools = target().join("tools");
     let path = std::env::var("PATH").expect("PATH");
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root()).env("KUBECONFIG", kubeconfig);
@@ -872,7 +872,7 @@ fn api_server_accepts_every_manifest() {
             let text = std::fs::read_to_string(&rendered).expect("rendered.yaml");
             let text = text.replace("namespace: tracing", "namespace: manifests");
             let text = text.replace("namespace: asl", "namespace: manifests");
-            let file = root().join("target/tmp/manifests.yaml");
+            let file = target().join("tmp/manifests.yaml");
             std::fs::write(&file, text).expect("written");
             let file = file.display().to_string();
             run(

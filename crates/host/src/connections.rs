@@ -151,11 +151,9 @@ impl Application {
                 }
                 Response::from_parts(head, body)
             }
-            // An instance that computes does not learn that a request is overdue: it is ended.
-            Ok(Err(error))
-                if error.is::<ExpirationError>()
-                    || error.is::<TrapOrPanicError>() && self.is_overdue(start) =>
-            {
+            // An instance that computes, or waits as those of WASI 0.2 do, does not learn that a request is
+            // overdue: it is ended, and the error is that of its end.
+            Ok(Err(error)) if error.is::<ExpirationError>() || self.is_overdue(start) => {
                 self.log.host(format_args!("{called}: 504, no answer within the request timeout"));
                 plain(StatusCode::GATEWAY_TIMEOUT, "")
             }

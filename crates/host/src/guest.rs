@@ -48,26 +48,7 @@ use bindings::spin::variables::variables;
 /// The same interface as components of WASI 0.2 import it.
 mod bindings_p2 {
     #![allow(missing_docs)]
-    wasmtime::component::bindgen!({
-        inline: "
-            package fermyon:spin@2.0.0;
-
-            interface variables {
-                get: func(name: string) -> result<string, error>;
-
-                variant error {
-                    invalid-name(string),
-                    undefined(string),
-                    provider(string),
-                    other(string),
-                }
-            }
-
-            world spin-variables {
-                import variables;
-            }
-        ",
-    });
+    wasmtime::component::bindgen!({ path: "../../wit/spin-variables.wit" });
 }
 use bindings_p2::fermyon::spin::variables as variables_p2;
 

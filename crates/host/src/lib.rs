@@ -24,8 +24,8 @@
 //! | `registers` | clears vector registers on threads that run guests |
 //!
 //! Beside the server: [`freezing`] freezes models into the component at build time, [`command`] runs a
-//! component with a `main` in the same sandbox, [`collector`] collects spans, [`trace`] prints them, and
-//! [`others`] has the commands that serve a component on hosts that others wrote.
+//! component with a `main` in the same sandbox, [`collector`] collects spans, [`trace`] prints them, [`others`]
+//! has the commands that serve a component on hosts that others wrote, and [`client`] calls a server.
 //!
 //! # Use
 //!
@@ -40,6 +40,7 @@
 //! # }
 //! ```
 
+pub mod client;
 pub mod collector;
 pub mod command;
 mod connections;
@@ -60,9 +61,36 @@ mod spin_headers;
 pub mod trace;
 pub mod variables;
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
 pub use collector::Collector;
 pub use freezing::freeze_models;
 pub use log::{LogLine, LogSink};
 pub use manifest::Manifest;
 pub use options::{Limits, Options, ResponseHook};
 pub use serve::{Server, Startup};
+
+/// Returns the folder in which cargo builds a workspace: `CARGO_TARGET_DIR` of the environment, else `target` in
+/// the workspace's root.
+pub fn target(root: &Path) -> PathBuf {
+    target_in(root, std::env::var_os("CARGO_TARGET_DIR"))
+}
+
+fn target_in(root: &Path, set: Option<OsString>) -> PathBuf {
+    root.join(set.filter(|folder| !folder.is_empty()).unwrap_or_else(|| "target".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_is_cargos() {
+        let target = |set: &str| target_in(Path::new("/w"), Some(set.into()));
+        assert_eq!(target_in(Path::new("/w"), None), Path::new("/w/target"));
+        assert_eq!(target(""), Path::new("/w/target"));
+        assert_eq!(target("built"), Path::new("/w/built"));
+        assert_eq!(target("/elsewhere"), Path::new("/elsewhere"));
+    }
+}

@@ -28,6 +28,7 @@ pub struct Fake {
     /// The time of each request, and its body.
     requests: Mutex<Vec<(Duration, Bytes)>>,
     log: Mutex<Vec<String>>,
+    one_request: bool,
     /// Bytes taken of endless answers.
     taken: Arc<AtomicUsize>,
 }
@@ -67,8 +68,14 @@ impl Fake {
             answers: Mutex::new(answers.into_iter().collect()),
             requests: Mutex::default(),
             log: Mutex::default(),
+            one_request: false,
             taken: Arc::default(),
         }
+    }
+
+    /// The host with instances of one request each.
+    pub fn of_one_request(self) -> Fake {
+        Fake { one_request: true, ..self }
     }
 
     /// The times of all requests, in whole milliseconds.
@@ -170,6 +177,10 @@ impl Host for Fake {
                 response.header(name, value)
             });
         Ok(response.body(body).expect("a response"))
+    }
+
+    fn has_one_request(&self) -> bool {
+        self.one_request
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {

@@ -33,6 +33,11 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// Every [`SendError`].
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, SendError>;
 
+    /// True if an instance has one request in its life, as in WASI 0.2. Others are reused.
+    fn has_one_request(&self) -> bool {
+        false
+    }
+
     /// Writes a line to the log.
     fn log(&self, line: fmt::Arguments<'_>);
 }

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
 
+use crate::Host;
 use crate::setting::{
     Choice, Choices, Flag, Form, Number, Relation, Setting, Text, Values, Whole, list, names,
     unquoted,
@@ -171,8 +172,13 @@ const RETRY_BUDGET: Setting<Whole> = Setting::new(
     "trace_retry_budget",
     milliseconds(90_000),
     EXPORT,
-    "Time after a request in which its spans are sent again while the collector does not take them.",
+    "Time after a request in which its spans are sent again while the collector does not take them. \
+     The default is 5000 in components for WASI 0.2, where each request has an instance of its own.",
 );
+/// The setting as hosts read it whose instances have one request each: an instance waits for a collector that
+/// is away, so the memory of one for each request of so many seconds is the price.
+const RETRY_BUDGET_OF_ONE_REQUEST: Setting<Whole> =
+    Setting { kind: milliseconds(5_000), ..RETRY_BUDGET };
 const QUEUE_SIZE: Setting<Whole> = Setting::new(
     "otel_bsp_max_queue_size",
     Whole { default: 2048, min: 1, max: 1_000_000, unit: "spans" },
@@ -364,35 +370,57 @@ impl Tracing {
         service_name: &str,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> (Tracing, Vec<String>) {
-        let mut reader = Reader(Values::new(lookup));
+        Tracing::read_with(&RETRY_BUDGET, service_name, lookup)
+    }
+
+    /// Reads the settings as [`Tracing::read`] does, with the defaults that a host needs.
+    pub fn read_on(
+        host: &dyn Host,
+        service_name: &str,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> (Tracing, Vec<String>) {
+        let retry_budget =
+            if host.has_one_request() { &RETRY_BUDGET_OF_ONE_REQUEST } else { &RETRY_BUDGET };
+        Tracing::read_with(retry_budget, service_name, lookup)
+    }
+
+    fn read_with(
+        retry_budget: &'static Setting<Whole>,
+        service_name: &str,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> (Tracing, Vec<String>) {
+        let mut reader = Reader { values: Values::new(lookup), retry_budget };
         let tracing = reader.tracing(service_name);
-        (tracing, reader.0.into_warnings())
+        (tracing, reader.values.into_warnings())
     }
 }
 
-struct Reader<L>(Values<L>);
+struct Reader<L> {
+    values: Values<L>,
+    retry_budget: &'static Setting<Whole>,
+}
 
 impl<L: Fn(&str) -> Option<String>> Reader<L> {
     fn tracing(&mut self, service_name: &str) -> Tracing {
         for old in [&AGENT_HOST, &AGENT_PORT, &JAEGER_ENDPOINT] {
             if let Relation::ReplacedBy(successor) = old.relation
-                && self.0.text(old).is_some()
+                && self.values.text(old).is_some()
             {
                 let reason = format!(
                     "it is not used any more (Jaeger's agent and its protocol are gone): set \
                      {successor}"
                 );
-                self.0.warn(old, reason);
+                self.values.warn(old, reason);
             }
         }
-        if self.0.flag(&SDK_DISABLED) == Some(true) {
+        if self.values.flag(&SDK_DISABLED) == Some(true) {
             return Tracing::Off { reason: "otel_sdk_disabled is true" };
         }
-        let enabled = self.0.flag(&ENABLE_TRACING);
+        let enabled = self.values.flag(&ENABLE_TRACING);
         if enabled == Some(false) {
             return Tracing::Off { reason: "enable_tracing is false" };
         }
-        if !self.0.choices(&EXPORTER).contains(&"otlp") {
+        if !self.values.choices(&EXPORTER).contains(&"otlp") {
             return Tracing::Off { reason: "otel_traces_exporter is none" };
         }
         let endpoint = match self.endpoint() {
@@ -421,40 +449,40 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             "b3" | "b3multi" => Some(Propagator::B3),
             _ => None,
         };
-        let propagators = self.0.choices(&PROPAGATORS).iter().filter_map(propagator).collect();
+        let propagators = self.values.choices(&PROPAGATORS).iter().filter_map(propagator).collect();
         let (headers, headers_setting) = self.headers();
         let mut resource = self.resource_attributes();
         let export_timeout = self.milliseconds(&EXPORT_TIMEOUT);
-        let attempt_timeout = match self.0.first_set([&TRACES_TIMEOUT, &OTLP_TIMEOUT]) {
+        let attempt_timeout = match self.values.first_set([&TRACES_TIMEOUT, &OTLP_TIMEOUT]) {
             Some(timeout) => self.milliseconds(timeout).min(export_timeout),
             None => export_timeout,
         };
         // Read for its warning alone.
         self.milliseconds(&SCHEDULE_DELAY);
-        let queue_size = self.0.whole(&QUEUE_SIZE);
+        let queue_size = self.values.whole(&QUEUE_SIZE);
         Settings {
             headers,
             headers_setting,
             gzip: self.preferred([&TRACES_COMPRESSION, &COMPRESSION], Values::choice) == "gzip",
             attempt_timeout,
-            retry_budget: self.milliseconds(&RETRY_BUDGET),
+            retry_budget: self.milliseconds(self.retry_budget),
             queue_size,
-            batch_size: self.0.whole(&BATCH_SIZE).min(queue_size),
+            batch_size: self.values.whole(&BATCH_SIZE).min(queue_size),
             sampler,
             sampler_name,
             service_name: self
-                .0
+                .values
                 .text(&SERVICE_NAME)
                 .or(resource.remove("service.name"))
                 .unwrap_or(service_name.to_owned()),
             service_instance_id: resource
                 .remove("service.instance.id")
-                .or(self.0.text(&INSTANCE_ID)),
+                .or(self.values.text(&INSTANCE_ID)),
             faas_name: resource.remove("faas.name").unwrap_or(service_name.to_owned()),
             resource,
             propagators,
-            excluded_routes: self.0.list(&EXCLUDED_ROUTES),
-            allowed_host: self.0.text(&ALLOWED_HOST).unwrap_or_default(),
+            excluded_routes: self.values.list(&EXCLUDED_ROUTES),
+            allowed_host: self.values.text(&ALLOWED_HOST).unwrap_or_default(),
             endpoint,
             endpoint_setting,
         }
@@ -466,25 +494,25 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         settings: [&'static Setting<K>; 2],
         read: impl Fn(&mut Values<L>, &Setting<K>) -> T,
     ) -> T {
-        let setting = self.0.first_set(settings).unwrap_or(settings[1]);
-        read(&mut self.0, setting)
+        let setting = self.values.first_set(settings).unwrap_or(settings[1]);
+        read(&mut self.values, setting)
     }
 
     fn milliseconds(&mut self, setting: &Setting<Whole>) -> Duration {
-        Duration::from_millis(self.0.whole(setting) as u64)
+        Duration::from_millis(self.values.whole(setting) as u64)
     }
 
     /// Returns the endpoint, and the name of the setting that it comes from.
     fn endpoint(&mut self) -> Option<(Uri, &'static str)> {
         for setting in [&TRACES_ENDPOINT, &ENDPOINT] {
-            let Some(value) = self.0.text(setting) else { continue };
+            let Some(value) = self.values.text(setting) else { continue };
             let is_base = setting.name == ENDPOINT.name;
             let uri =
                 endpoint(&value).and_then(|uri| if is_base { for_traces(&uri) } else { Ok(uri) });
             let uri = match uri {
                 Ok(uri) => uri,
                 Err(reason) => {
-                    self.0.warn(setting, format!("{reason}; it is ignored"));
+                    self.values.warn(setting, format!("{reason}; it is ignored"));
                     continue;
                 }
             };
@@ -493,14 +521,14 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                     "{OTLP_GRPC_PORT} is the port of OTLP over gRPC; spans are sent over HTTP, whose \
                      port is {OTLP_HTTP_PORT}"
                 );
-                self.0.warn(setting, reason);
+                self.values.warn(setting, reason);
             }
             if let Some(reason) = odd_path(&value, &uri, is_base) {
-                self.0.warn(setting, reason);
+                self.values.warn(setting, reason);
             }
             return Some((uri, setting.name));
         }
-        let host = self.0.text(&COLLECTOR_HOST)?;
+        let host = self.values.text(&COLLECTOR_HOST)?;
         let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let inside = inside.unwrap_or(&host);
         let is_ipv6 = inside.parse::<Ipv6Addr>().is_ok();
@@ -514,7 +542,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                      For a port other than {OTLP_HTTP_PORT} or a URL set {}",
                     ENDPOINT.name
                 );
-                self.0.warn(&COLLECTOR_HOST, reason);
+                self.values.warn(&COLLECTOR_HOST, reason);
                 None
             }
         }
@@ -525,8 +553,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     /// a value.
     fn headers(&mut self) -> (HeaderMap, &'static str) {
         let settings = [&TRACES_HEADERS, &HEADERS];
-        let setting = self.0.first_set(settings).unwrap_or(settings[1]);
-        let text = self.0.text(setting).unwrap_or_default();
+        let setting = self.values.first_set(settings).unwrap_or(settings[1]);
+        let text = self.values.text(setting).unwrap_or_default();
         let mut headers = HeaderMap::new();
         let (mut malformed, mut reserved) = (Vec::new(), Vec::new());
         for (place, entry) in text.split(',').enumerate() {
@@ -555,27 +583,27 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             };
             let places = places.join(", ");
             let reason = format!("{entries} {places} between the commas {are} left out: {reason}");
-            self.0.warn(setting, reason);
+            self.values.warn(setting, reason);
         }
         (headers, setting.name)
     }
 
     fn resource_attributes(&mut self) -> BTreeMap<String, String> {
-        let value = self.0.text(&RESOURCE_ATTRIBUTES).unwrap_or_default();
+        let value = self.values.text(&RESOURCE_ATTRIBUTES).unwrap_or_default();
         // OpenTelemetry discards all of it, as half of what describes a service misleads.
         pairs(&value).map(|pairs| pairs.into_iter().collect()).unwrap_or_else(|| {
             let found = RESOURCE_ATTRIBUTES.shown(&value);
             let reason = format!(
                 "expected key=value pairs with commas between, found {found}; it is ignored"
             );
-            self.0.warn(&RESOURCE_ATTRIBUTES, reason);
+            self.values.warn(&RESOURCE_ATTRIBUTES, reason);
             BTreeMap::new()
         })
     }
 
     /// Returns the sampler, and its name with its argument.
     fn sampler(&mut self) -> (Sampler, String) {
-        let name = self.0.choice(&SAMPLER);
+        let name = self.values.choice(&SAMPLER);
         let (parent_based, decision) = match name.strip_prefix("parentbased_") {
             Some(decision) => (true, decision),
             None => (false, name),
@@ -584,7 +612,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             "always_on" => (Sampler::AlwaysOn, name.to_owned()),
             "always_off" => (Sampler::AlwaysOff, name.to_owned()),
             _ => {
-                let ratio = self.0.number(&SAMPLER_ARG);
+                let ratio = self.values.number(&SAMPLER_ARG);
                 (Sampler::TraceIdRatioBased(ratio), format!("{name} {ratio}"))
             }
         };
@@ -710,6 +738,7 @@ pub(crate) fn shown(uri: &Uri) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::Fake;
 
     fn read(values: &[(&str, &str)]) -> (Tracing, Vec<String>) {
         Tracing::read("test-service", |name| {
@@ -1020,6 +1049,31 @@ mod tests {
         assert_eq!(settings.resource["deployment.environment.name"], "a,b");
         let settings = on(&[COLLECTOR, ("jaeger_hostname", "pod-1")]);
         assert_eq!(settings.service_instance_id.as_deref(), Some("pod-1"));
+    }
+
+    #[test]
+    fn retry_budget_is_shorter_where_an_instance_has_one_request() {
+        let (many, one) = (Fake::new([]), Fake::new([]).of_one_request());
+        let seconds = |host: &Fake, value: Option<&str>| {
+            let lookup = |name: &str| match name {
+                "jaeger_collector_host" => Some("collector".to_owned()),
+                "trace_retry_budget" => value.map(str::to_owned),
+                _ => None,
+            };
+            let (Tracing::On(settings), warnings) = Tracing::read_on(host, "test", lookup) else {
+                panic!("off")
+            };
+            (settings.retry_budget.as_secs(), warnings.len())
+        };
+        for (value, many_requests, one_request) in [
+            (None, (90, 0), (5, 0)),
+            (Some(" "), (90, 0), (5, 0)),
+            (Some("20000"), (20, 0), (20, 0)),
+            (Some("long"), (90, 1), (5, 1)),
+        ] {
+            assert_eq!(seconds(&many, value), many_requests, "{value:?}");
+            assert_eq!(seconds(&one, value), one_request, "{value:?}");
+        }
     }
 
     #[test]

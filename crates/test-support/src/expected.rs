@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn different_text_is_an_error() {
-        let file = crate::root().join("target/tmp/expected.txt");
+        let file = crate::target().join("tmp/expected.txt");
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
         std::fs::write(&file, "a\nb\n").expect("written");
         assert_eq!(compare(&file, "a\nb\n"), Ok(()));

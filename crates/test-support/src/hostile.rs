@@ -4,9 +4,6 @@
 //! it again. A server is well if every request gets an answer that it meant to give: a bare 500 is that
 //! of an instance that trapped.
 
-mod mutations;
-mod seeds;
-
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
@@ -16,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use fuzz::mutations::mutate;
+use fuzz::seeds::{self, Seed};
 
-use self::mutations::mutate;
-use self::seeds::Seed;
 use crate::raw::{Connection, Response, in_chunks};
 
 /// One request of so many has a body over the default limit of 10 MiB.

@@ -8,11 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .build()
-        .into()
+    host::client::agent(TIMEOUT)
 }
 
 /// Returns the value of `Authorization` for a login.

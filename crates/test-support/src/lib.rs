@@ -39,9 +39,14 @@ pub fn root() -> &'static Path {
     crates.and_then(Path::parent).expect("crates/test-support lies in the repository")
 }
 
+/// Returns the folder of what is built; finished components lie where manifests name them.
+pub fn target() -> PathBuf {
+    host::target(root())
+}
+
 /// Returns an empty folder for one test, `target/tmp/NAME`.
 pub fn folder(name: &str) -> PathBuf {
-    let folder = root().join("target/tmp").join(name);
+    let folder = target().join("tmp").join(name);
     _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
@@ -57,7 +62,7 @@ pub fn tool(name: &str) -> PathBuf {
     if let (true, Some(path)) = (of_jaeger, std::env::var_os("JAEGER")) {
         return Path::new(&path).with_file_name(name);
     }
-    let path = root().join("target/tools").join(name);
+    let path = target().join("tools").join(name);
     assert!(path.exists(), "{} is missing: run `cargo xtask tools {name}`", path.display());
     path
 }

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use crate::http::{get, post};
 use crate::process::{Process, free_port, wait};
-use crate::{output, root};
+use crate::{output, target};
 
 /// Returns a server's jars as the value of `-cp`.
 fn jars(name: &str) -> String {
-    let folder = root().join("target/tools/storage").join(name);
+    let folder = target().join("tools/storage").join(name);
     assert!(folder.exists(), "{} is missing: run `cargo xtask tools storage`", folder.display());
     format!("{}/*", folder.display())
 }

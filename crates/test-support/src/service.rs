@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use host::client::{agent, first_answer};
 use host::variables::Values;
 use host::{LogSink, Manifest, Options, Server, others};
 use serde_json::Value;
 
-use crate::process::{Process, free_port, wait};
-use crate::{folder, root};
+use crate::process::{Process, free_port};
+use crate::{folder, root, target};
 
 /// A request that takes longer fails its test.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -39,8 +40,10 @@ pub fn plain_png(width: u32, height: u32, color: [u8; 3]) -> Vec<u8> {
 /// `spin-p2`.
 const WORLD: &str = "TEST_WORLD";
 
-/// Seconds after which another host must serve. It compiles the component first.
-const START: u64 = 300;
+/// Time after which another host must serve. It compiles the component first.
+const START: Duration = Duration::from_secs(300);
+/// Interval at which it is asked.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Returns the manifest of the world that the tests are for.
 fn manifest() -> &'static str {
@@ -159,7 +162,7 @@ impl Service {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let folder = folder(&format!("other-host-{}", address.port()));
         let program = |name: &str| {
-            let program = root().join("target/tools/hosts").join(name);
+            let program = target().join("tools/hosts").join(name);
             assert!(program.exists(), "{name} is missing: run `cargo xtask tools hosts`");
             program
         };
@@ -173,16 +176,15 @@ impl Service {
             }
         };
         let mut process = Process::start(&mut command, &folder.join("log"));
-        let agent = agent();
+        let agent = agent(TIMEOUT);
         let health = format!("http://{address}/health");
-        wait(
+        first_answer(
             START,
-            || format!("{host:?} does not serve"),
-            || {
-                assert!(!process.ended(), "{host:?} has ended: {}", process.log());
-                agent.get(&health).call().is_ok_and(|answer| answer.status() == 200)
-            },
-        );
+            INTERVAL,
+            || agent.get(&health).call().is_ok_and(|answer| answer.status() == 200),
+            || process.ended().then(|| process.log()),
+        )
+        .unwrap_or_else(|error| panic!("{host:?}: {error}"));
         Service { running: Running::Other(process), address, log: Arc::default() }
     }
 
@@ -237,7 +239,7 @@ impl Service {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Answer {
-        let agent = agent();
+        let agent = agent(TIMEOUT);
         let url = format!("http://{}{path}", self.address);
         let mut request = ureq::http::Request::builder().method(method).uri(url);
         for (name, value) in headers {
@@ -272,13 +274,4 @@ impl Drop for Service {
             runtime.block_on(server.stop());
         }
     }
-}
-
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .allow_non_standard_methods(true)
-        .timeout_global(Some(TIMEOUT))
-        .build()
-        .into()
 }

@@ -39,6 +39,10 @@ impl Host for Wasi {
         }))
     }
 
+    fn has_one_request(&self) -> bool {
+        true
+    }
+
     fn log(&self, line: fmt::Arguments<'_>) {
         eprintln!("{line}");
     }

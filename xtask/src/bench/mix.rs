@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use host::Collector;
 
 use super::photos::{Kind, Photo};
@@ -33,6 +33,9 @@ impl Answers {
             .header("content-type", photo.media_type)
             .send(&photo.bytes)
             .with_context(|| format!("POST {url}/predict"))?;
+        if !response.status().is_success() {
+            bail!("POST {url}/predict: {}", response.status());
+        }
         let body = response.body_mut().read_to_vec()?;
         self.times.push(start.elapsed().as_secs_f64() * 1000.0);
         let answer: serde_json::Value = serde_json::from_slice(&body)?;

@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use host::client::first_answer;
 
+/// Longest start.
+const START: Duration = Duration::from_secs(120);
+/// Interval at which a server that starts is asked.
+const POLL: Duration = Duration::from_millis(2);
 /// Interval between two readings of the memory.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -56,6 +61,12 @@ impl Process {
     /// Returns the URL that it listens on.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Waits until it answers, asked every few milliseconds: its start is measured.
+    pub fn first_answer(&mut self, answers: impl FnMut() -> bool) -> Result<()> {
+        let ended = || self.child.try_wait().ok().flatten().map(|status| status.to_string());
+        Ok(first_answer(START, POLL, answers, ended)?)
     }
 
     /// Returns its status if it has ended.

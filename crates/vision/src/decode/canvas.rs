@@ -44,7 +44,7 @@ impl Canvas {
         y: usize,
         first: usize,
         step: usize,
-        pixels: impl Iterator<Item = [u8; 3]>,
+        mut pixels: impl Iterator<Item = [u8; 3]>,
     ) {
         if y >= self.height {
             return;
@@ -56,6 +56,29 @@ impl Canvas {
                 let row = &mut values.as_chunks_mut::<3>().0[row..][..self.width];
                 for (x, pixel) in columns.zip(pixels) {
                     row[x] = pixel;
+                }
+            }
+            Values::Sums(sums) if step == 1 => {
+                // A square's pixels together, since a sum in memory waits for the one before.
+                let side = 1 << self.shift;
+                let mut left = self.width.saturating_sub(first);
+                let mut count = (side - first % side).min(left);
+                let row = &mut sums.as_chunks_mut::<3>().0[row..];
+                for sum in row.iter_mut().skip(first >> self.shift) {
+                    let mut square = [0; 3];
+                    for pixel in pixels.by_ref().take(count) {
+                        for (sum, value) in square.iter_mut().zip(pixel) {
+                            *sum += u16::from(value);
+                        }
+                    }
+                    for (sum, added) in sum.iter_mut().zip(square) {
+                        *sum += added;
+                    }
+                    left -= count;
+                    if left == 0 {
+                        break;
+                    }
+                    count = side.min(left);
                 }
             }
             Values::Sums(sums) => {

@@ -33,10 +33,15 @@ const MAX_SEGMENTS: usize = 1000;
 /// Largest cost of all scans, in visits to a coefficient.
 ///
 /// A scan visits every coefficient of its band, in every block, even where the file has no data: a
-/// small file of many scans would decode for hours. 50 megapixels in one scan with the usual
-/// subsampling, 4:2:0, cost 80 million. Progressive photos cost four to six visits a pixel. A visit takes
-/// 12 ns at worst, measured in the sandbox with `examples/worst.rs`.
-const MAX_VISITS: u64 = 82_000_000;
+/// small file of many scans would decode for hours. Progressive photos cost four to six visits a pixel. A
+/// visit takes some 10 ns at worst: docs/benchmarks.md, "The photos that cost most".
+const MAX_VISITS: u64 = 68_000_000;
+
+/// Largest cost of a sequential picture whose data is all there.
+///
+/// 50 megapixels in one scan with the usual subsampling, 4:2:0, cost 80 million. A value has two bits of data
+/// at least, so that a body of 10 MiB has half as many; but the decoder makes up values where data is missing.
+const MAX_VISITS_OF_DATA: u64 = 80_000_000;
 
 /// Cost of a block in a scan beside its coefficients, in visits to a coefficient. Estimated.
 const VISITS_OF_BLOCK: u64 = 4;
@@ -314,6 +319,12 @@ impl<'a> Outline<'a> {
         Ok(rows)
     }
 
+    /// True if the data of each scan of a sequential picture gives all rows.
+    fn has_all_data(&self) -> bool {
+        let rows = |scan| extent::of(self, scan).map_or(0, |extent| extent.rows);
+        (0..self.scans.len()).all(|scan| rows(scan) == self.frame.height)
+    }
+
     /// True if the scans give a progressive picture: the mean of every block, and all coefficients of
     /// the first component to their last bit but one.
     fn shows_the_picture(&self) -> bool {
@@ -345,7 +356,11 @@ impl<'a> Outline<'a> {
         });
         let visits = visits.sum::<u64>();
         if visits > MAX_VISITS {
-            limit = share(MAX_VISITS, visits);
+            if frame.progressive || visits > MAX_VISITS_OF_DATA {
+                limit = share(MAX_VISITS, visits);
+            } else if !self.has_all_data() {
+                return Err(incomplete());
+            }
         }
 
         // A plane of scaled samples for each component, and a result as large as the planes would be

@@ -15,9 +15,9 @@ use super::{
 
 /// Largest size of a picture's rows before compression, in bytes.
 ///
-/// Each byte is inflated and filtered, which is most of the time that a PNG takes: 50 megapixels of
-/// RGB have 150 million. Rows are decoded one by one, so memory is no matter.
-const MAX_RAW: u64 = 160_000_000;
+/// Each byte is inflated and filtered, which is most of the time that a PNG takes: 48 megapixels of
+/// RGB, 8064 × 6048, have 146 million. Rows are decoded one by one, so memory is no matter.
+const MAX_RAW: u64 = 147_000_000;
 
 const SIGNATURE: usize = 8;
 /// Length, type and checksum of a chunk.

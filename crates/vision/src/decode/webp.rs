@@ -21,10 +21,14 @@ use super::{
 /// Largest number of pixels of a lossy WebP without transparency.
 ///
 /// A pixel takes 1.6 bytes while the data, at most 10 MiB, is there twice, and the decoder asks for up to
-/// 16 MiB where a length is wrong: 62 MB. Then 1.5 bytes beside the canvas, 36 MB at most.
-const MAX_LOSSY: u64 = 16_000_000;
+/// 16 MiB where a length is wrong: 57 MB. Then 1.5 bytes beside the canvas, 36 MB at most. Time is what the
+/// limit is for: phones' 12 megapixels, 4096 × 3072, are within it.
+const MAX_LOSSY: u64 = 12_600_000;
 
-/// Largest number of pixels of a lossless or transparent WebP.
+/// Largest number of pixels of a lossy and transparent WebP, which is two pictures.
+const MAX_TRANSPARENT: u64 = 6_500_000;
+
+/// Largest number of pixels of a lossless WebP.
 ///
 /// A pixel takes 4 bytes in the decoder and up to one for its predictions, beside a copy of the data: 50 MB.
 /// The rest of [`super::MEMORY`] is for its code tables.
@@ -91,7 +95,8 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     limits.check(canvas_size)?;
     match coded {
         Coded::Lossy { alpha: None, .. } => check_pixels_of("WebP", canvas_size, MAX_LOSSY)?,
-        _ => check_pixels_of("lossless or transparent WebP", canvas_size, MAX_LOSSLESS)?,
+        Coded::Lossy { .. } => check_pixels_of("transparent WebP", canvas_size, MAX_TRANSPARENT)?,
+        Coded::Lossless { .. } => check_pixels_of("lossless WebP", canvas_size, MAX_LOSSLESS)?,
     }
     let (width, height) = (size.0 as usize, size.1 as usize);
     let (left, top) = (offset.0 as usize, offset.1 as usize);

@@ -22,9 +22,10 @@ pub struct Worst {
 pub type Make = fn() -> Worst;
 
 /// All of them.
-pub const ALL: [Make; 11] = [
+pub const ALL: [Make; 12] = [
     jpeg_without_data,
     jpeg_full_of_data,
+    jpeg_of_short_codes,
     jpeg_of_four_inks,
     progressive_jpeg,
     png_of_48_megapixels,
@@ -84,6 +85,11 @@ pub fn jpeg_without_data() -> Worst {
     Worst { name: "JPEG without subsampling, largest, no data", file, whole: true }
 }
 
+/// The largest one with the usual subsampling, whose data is missing.
+pub fn jpeg_of_48_megapixels_without_data() -> Vec<u8> {
+    jpeg(7000, 7000, 0xc0, &[0x22, 0x11, 0x11], &[(&[1, 2, 3], SEQUENTIAL)], &[])
+}
+
 /// The data has codes of one to eight bits.
 pub fn jpeg_full_of_data() -> Worst {
     let mut file = jpeg(7000, 7000, 0xc0, &[0x22, 0x11, 0x11], &[], &[]);
@@ -101,6 +107,28 @@ pub fn jpeg_full_of_data() -> Worst {
     file.extend(noise.take(length));
     file.extend([0xff, 0xd9]);
     Worst { name: "JPEG, 4:2:0, 49 megapixels, 10 MiB of data", file, whole: true }
+}
+
+/// As many values as a body has bits for: each block has 34 of two bits.
+pub fn jpeg_of_short_codes() -> Worst {
+    let mut file = jpeg(7000, 7000, 0xc0, &[0x22, 0x11, 0x11], &[], &[]);
+    file.truncate(file.len() - 2);
+    // AC: the code 0 for a value, which has one bit, and 10 for a block's end.
+    let counts = [&[1, 1], &[0; 14][..]].concat();
+    file.extend(segment(0xc4, &[&[0x10], &counts[..], &[1, 0]].concat()));
+    file.extend(segment(0xda, &[3, 1, 0, 2, 0, 3, 0, 0, 63, 0]));
+    let mut bits = Bits::default();
+    let blocks = 6 * 7000usize.div_ceil(16).pow(2);
+    for _ in 0..blocks {
+        for _ in 0..1 + 34 * 2 {
+            bits.number(0, 1);
+        }
+        bits.code(0b10, 2);
+    }
+    // Here the highest bit of a byte is the first.
+    file.extend(bits.bytes.into_iter().map(u8::reverse_bits));
+    file.extend([0xff, 0xd9]);
+    Worst { name: "JPEG, 4:2:0, 49 megapixels, 10 MiB of short codes", file, whole: true }
 }
 
 /// Just below the size at which scaling begins.
@@ -124,8 +152,8 @@ pub fn progressive_jpeg() -> Worst {
 
 pub fn png_of_48_megapixels() -> Worst {
     // Each row with the filter that costs most, Paeth's.
-    let data = zlib_of_zeros(6000, 1 + 3 * 8000, 4);
-    let file = png(&[png_header(8000, 6000, 8, 2, false), chunk(b"IDAT", &data)]);
+    let data = zlib_of_zeros(6048, 1 + 3 * 8064, 4);
+    let file = png(&[png_header(8064, 6048, 8, 2, false), chunk(b"IDAT", &data)]);
     Worst { name: "PNG, 48 megapixels", file, whole: true }
 }
 
@@ -141,23 +169,23 @@ pub fn interlaced_png() -> Worst {
 
 /// Many short rows.
 pub fn strip_png() -> Worst {
-    let (width, height) = (1640usize, 32_768usize - 2300);
+    let (width, height) = (1640usize, 29_870usize);
     let data = zlib_of_zeros(height, 1 + 3 * width, 4);
     let header = png_header(width as u32, height as u32, 8, 2, false);
     let file = png(&[header, chunk(b"IDAT", &data)]);
-    Worst { name: "PNG, a strip of 50 megapixels", file, whole: true }
+    Worst { name: "PNG, a strip of 49 megapixels", file, whole: true }
 }
 
 pub fn lossy_webp() -> Worst {
-    let file = webp(&[riff_chunk(b"VP8 ", &vp8_grey(2879, 5557))]);
-    Worst { name: "WebP, lossy, 16 megapixels", file, whole: true }
+    let file = webp(&[riff_chunk(b"VP8 ", &vp8_grey(2879, 4376))]);
+    Worst { name: "WebP, lossy, 12.6 megapixels", file, whole: true }
 }
 
 /// The data ends before the picture does: all of it is read.
 pub fn lossy_webp_full_of_data() -> Worst {
-    let noise = vp8_noise(2879, 5557, BODY - 80_000);
+    let noise = vp8_noise(2879, 4376, BODY - 80_000);
     let file = webp(&[riff_chunk(b"VP8 ", &noise)]);
-    Worst { name: "WebP, lossy, 16 megapixels, 10 MiB of data", file, whole: false }
+    Worst { name: "WebP, lossy, 12.6 megapixels, 10 MiB of data", file, whole: false }
 }
 
 /// With the predictor that costs most, and a bit for each of three colours.
@@ -196,7 +224,7 @@ pub fn lossless_webp() -> Worst {
 }
 
 pub fn transparent_webp() -> Worst {
-    let (width, height) = (2828u16, 2828u16);
+    let (width, height) = (2549u16, 2549u16);
     let (w, h) = (width.into(), height.into());
     // Compressed, with the filter that costs most, the gradient.
     let alpha = [&[0b1101], &lossless(w, h)[..]].concat();
@@ -204,7 +232,7 @@ pub fn transparent_webp() -> Worst {
     picture.resize(BODY - alpha.len() - 200, 0);
     let chunks = [vp8x(ALPHA, w, h), riff_chunk(b"ALPH", &alpha), riff_chunk(b"VP8 ", &picture)];
     Worst {
-        name: "WebP, lossy and transparent, 8 megapixels, 10 MiB",
+        name: "WebP, lossy and transparent, 6.5 megapixels, 10 MiB",
         file: webp(&chunks),
         whole: true,
     }

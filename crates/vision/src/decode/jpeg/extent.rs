@@ -37,7 +37,7 @@ pub(super) fn of(outline: &Outline<'_>, scan: usize) -> Option<Extent> {
     };
     let tables = Tables::read(before.iter().filter(|s| s.marker == DHT).map(|s| s.payload));
     let mut blocks = Blocks {
-        bits: Bits { data: scan.data, at: 0, byte: 0, left: 0 },
+        bits: Bits { data: scan.data, at: 0, buffer: 0, left: 0 },
         band: scan.band,
         refines: scan.high > 0,
         run: 0,
@@ -89,7 +89,7 @@ pub(super) fn of(outline: &Outline<'_>, scan: usize) -> Option<Extent> {
             }
         }
         row += 1;
-        bytes = blocks.bits.at;
+        bytes = blocks.bits.position();
     }
     let of_pixels = (row * rows_of_pixels).min(height);
     // Data that goes on is that of another picture, or none.
@@ -100,9 +100,37 @@ pub(super) fn of(outline: &Outline<'_>, scan: usize) -> Option<Extent> {
     Some(Extent { rows: of_pixels as u16, complete, ends, bytes })
 }
 
+/// Bits by which a code is looked up. Longer codes are rare.
+const LOOKUP: u32 = 8;
+
+/// A Huffman table.
+struct Table {
+    code: Code,
+    /// The symbol of each sequence of [`LOOKUP`] bits that begins with its code, after the code's length; 0 if that
+    /// is longer.
+    lookup: [(u8, u16); 1 << LOOKUP],
+}
+
+impl Table {
+    fn new(code: Code) -> Table {
+        let mut lookup = [(0, 0); 1 << LOOKUP];
+        for (bits, entry) in lookup.iter_mut().enumerate() {
+            let mut length = 0;
+            let next = || {
+                length += 1;
+                (length <= LOOKUP).then(|| bits >> (LOOKUP - length) & 1 == 1)
+            };
+            if let Some(symbol) = code.symbol(next) {
+                *entry = (length as u8, symbol);
+            }
+        }
+        Table { code, lookup }
+    }
+}
+
 /// The Huffman tables in effect, by class (DC, AC) and number.
 #[derive(Default)]
-struct Tables([[Option<Code>; 4]; 2]);
+struct Tables([[Option<Table>; 4]; 2]);
 
 impl Tables {
     /// Reads the tables of segments (T.81, B.2.4.2), of which later ones replace earlier ones.
@@ -117,18 +145,18 @@ impl Tables {
                 if let Some(table) = class.and_then(|class| class.get_mut(usize::from(place & 15)))
                 {
                     let symbols = symbols.iter().map(|symbol| u16::from(*symbol)).collect();
-                    *table = Some(Code::Many(counts.map(u16::from), symbols));
+                    *table = Some(Table::new(Code::Many(counts.map(u16::from), symbols)));
                 }
             }
         }
         tables
     }
 
-    fn dc(&self, number: u8) -> Option<&Code> {
+    fn dc(&self, number: u8) -> Option<&Table> {
         self.0[0].get(usize::from(number))?.as_ref()
     }
 
-    fn ac(&self, number: u8) -> Option<&Code> {
+    fn ac(&self, number: u8) -> Option<&Table> {
         self.0[1].get(usize::from(number))?.as_ref()
     }
 }
@@ -146,13 +174,13 @@ struct Blocks<'a> {
 
 impl Blocks<'_> {
     /// Skips a block. `None` where the data ends before it.
-    fn skip(&mut self, dc: Option<&Code>, ac: Option<&Code>) -> Option<()> {
+    fn skip(&mut self, dc: Option<&Table>, ac: Option<&Table>) -> Option<()> {
         let (first, last) = (u32::from(self.band.0), u32::from(self.band.1));
         if first == 0 {
             if self.refines {
                 self.bits.bit()?;
             } else {
-                let length = dc?.symbol(|| self.bits.bit())?;
+                let length = self.bits.symbol(dc?)?;
                 self.bits.skip(length.into())?;
             }
         }
@@ -162,7 +190,7 @@ impl Blocks<'_> {
             return Some(());
         }
         while at <= last {
-            let symbol = ac?.symbol(|| self.bits.bit())?;
+            let symbol = self.bits.symbol(ac?)?;
             let (zeros, length) = (u32::from(symbol) >> 4, u32::from(symbol) & 15);
             match (zeros, length) {
                 (15, 0) => at += 16,
@@ -193,26 +221,73 @@ impl Blocks<'_> {
 /// Bits of a scan's data, without the zeros that follow each 0xff. They end at a marker.
 struct Bits<'a> {
     data: &'a [u8],
+    /// The next byte that is not in the buffer.
     at: usize,
-    byte: u8,
+    /// The bits that were read and not taken, the last one lowest.
+    buffer: u32,
     left: u32,
 }
 
 impl Bits<'_> {
-    fn bit(&mut self) -> Option<bool> {
-        if self.left == 0 {
-            self.byte = *self.data.get(self.at)?;
-            if self.byte == 0xff {
-                if self.data.get(self.at + 1) != Some(&0) {
-                    return None;
-                }
-                self.at += 1;
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.data.get(self.at)?;
+        if byte == 0xff {
+            if self.data.get(self.at + 1) != Some(&0) {
+                return None;
             }
             self.at += 1;
-            self.left = 8;
         }
-        self.left -= 1;
-        Some(self.byte >> self.left & 1 == 1)
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// Reads as many bits, 16 at most, into the buffer. `None` if there are not so many.
+    fn fill(&mut self, count: u32) -> Option<()> {
+        while self.left < count {
+            self.buffer = self.buffer << 8 | u32::from(self.byte()?);
+            self.left += 8;
+        }
+        Some(())
+    }
+
+    /// Returns the next bits, 16 at most, as a number.
+    fn take(&mut self, count: u32) -> Option<u32> {
+        self.fill(count)?;
+        self.left -= count;
+        Some(self.buffer >> self.left & ((1 << count) - 1))
+    }
+
+    fn bit(&mut self) -> Option<bool> {
+        Some(self.take(1)? == 1)
+    }
+
+    fn symbol(&mut self, table: &Table) -> Option<u16> {
+        if self.fill(LOOKUP).is_some() {
+            let bits = self.buffer >> (self.left - LOOKUP) & ((1 << LOOKUP) - 1);
+            let (length, symbol) = table.lookup[bits as usize];
+            if length > 0 {
+                self.left -= u32::from(length);
+                return Some(symbol);
+            }
+        }
+        table.code.symbol(|| self.bit())
+    }
+
+    fn skip(&mut self, count: u32) -> Option<()> {
+        for _ in 0..count / 16 {
+            self.take(16)?;
+        }
+        self.take(count % 16)?;
+        Some(())
+    }
+
+    /// Returns the position behind the byte of the last bit that was taken.
+    fn position(&self) -> usize {
+        let mut at = self.at;
+        for _ in 0..self.left / 8 {
+            at -= if self.data[..at].ends_with(&[0xff, 0]) { 2 } else { 1 };
+        }
+        at
     }
 
     /// True if no byte is left, or half a stuffed one.
@@ -220,23 +295,8 @@ impl Bits<'_> {
         matches!(self.data.get(self.at..), None | Some([] | [0xff]))
     }
 
-    /// Returns the next bits as a number.
-    fn take(&mut self, count: u32) -> Option<u32> {
-        let mut number = 0;
-        for _ in 0..count {
-            number = 2 * number + u32::from(self.bit()?);
-        }
-        Some(number)
-    }
-
-    fn skip(&mut self, count: u32) -> Option<()> {
-        for _ in 0..count {
-            self.bit()?;
-        }
-        Some(())
-    }
-
     fn restart(&mut self) -> Option<()> {
+        self.at = self.position();
         self.left = 0;
         match self.data.get(self.at..)? {
             [0xff, 0xd0..=0xd7, ..] => {

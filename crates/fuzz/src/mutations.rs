@@ -265,7 +265,7 @@ fn mend_checksums(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hostile::seeds;
+    use crate::seeds;
 
     fn whole(bytes: &[u8]) -> Vec<Range<usize>> {
         units(bytes).into_iter().map(|unit| unit.whole).collect()
