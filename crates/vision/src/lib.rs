@@ -52,6 +52,7 @@ pub mod decode;
 pub mod engine;
 pub mod landmarks;
 pub mod letter;
+pub mod movement;
 pub mod palm;
 pub mod pipeline;
 pub mod region;
