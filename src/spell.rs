@@ -14,6 +14,7 @@ use vision::landmarks::LANDMARKS;
 use vision::movement::{self, recognize};
 
 use crate::api;
+use crate::predict::decimal;
 use crate::problem::Problem;
 
 /// Most bytes of a body: those of [`MAX_FRAMES`] frames as JSON, with all digits.
@@ -130,7 +131,7 @@ pub fn spell(body: &[u8], span: &Span) -> Result<Response<Bytes>, Problem> {
     }
     let mut spelled = letter_of(aspect, &frames);
     span.set("spelling.moved", spelled.moved);
-    span.set("spelling.confidence", f64::from(spelled.confidence));
+    span.set("spelling.confidence", decimal(spelled.confidence));
     if let Some(letter) = &spelled.letter {
         span.set("spelling.letter", letter.clone());
     }
