@@ -595,6 +595,8 @@ fn parts_of_the_scripts_compute_what_they_say() {
         ("show('A', 1000); show('', 3000); show('B', 1000)", "A B"),
         ("show('', 3000); show('A', 1000); show('', 9000)", "A "),
         ("show('A', 600); show('B', 600); show('A', 600)", ""),
+        ("show('A', 400); show(null, 200); show('A', 400)", "A"),
+        ("show('A', 400); show(null, 600); show('A', 600)", ""),
         ("show('A', 3000, true)", ""),
         ("show('A', 1000); speller.delete(); show('A', 2000)", ""),
         ("show('I', 1000); show('I', 500, true); speller.drawn('J', now); show('I', 3000)", "J"),

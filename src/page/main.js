@@ -199,6 +199,10 @@ async function startCamera() {
     photos += 1;
     document.body.classList.remove("busy");
     video.srcObject = stream;
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      stopCamera();
+      announce("The camera has gone.");
+    });
     await video.play();
   } catch (error) {
     stopCamera();
@@ -240,7 +244,7 @@ function showCamera(runs) {
   frame.classList.toggle("full", runs);
   frame.classList.toggle("mirrored", runs && by("mirror").getAttribute("aria-pressed") === "true");
   by("camera").textContent = runs ? "Stop the camera" : "Start the camera";
-  by("camera").setAttribute("aria-pressed", runs);
+  by("camera").classList.toggle("on", runs);
   ring(0);
 }
 

@@ -4,6 +4,8 @@
 export const TIMES = {
   /** A letter is held so long before it is appended. */
   hold: 800,
+  /** An answer that is not sure is overlooked, unless there is no other for so long. */
+  unsure: 400,
   /** Without a hand for so long, a space is appended. */
   pause: 1200,
   /** Without a hand for so long, the same letter may follow again. */
@@ -34,6 +36,8 @@ export class Speller {
   #answers = 0;
   #taken = false;
   #seen = null;
+  /** The time of the last answer that was sure. */
+  #sure = -Infinity;
   /** The letter that was appended last by holding it, while the hand is still there. */
   #held = null;
 
@@ -44,6 +48,8 @@ export class Speller {
   see(time, { hand, letter, moving }) {
     if (!hand) return this.#unseen(time);
     this.#seen = time;
+    if (letter) this.#sure = time;
+    else if (time - this.#sure < TIMES.unsure) return null;
     if (letter !== this.#letter || moving) {
       if (letter !== this.#letter) this.#taken = false;
       this.#letter = letter;
