@@ -341,7 +341,10 @@ async function read(time, answer, [width, height]) {
   const body = motion.ended();
   if (body) {
     const { answer: spelled } = await send("spell", { method: "POST", body: JSON.stringify(body) });
-    if (spelled.moved) spelt(speller.drawn(spelled.letter, time));
+    if (spelled.moved) {
+      motion.reset();
+      spelt(speller.drawn(spelled.letter, time));
+    }
   }
   const letter = unsure ? null : prediction;
   spelt(speller.see(time, { hand: Boolean(hand), letter, moving: motion.moving() }));

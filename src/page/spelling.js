@@ -11,7 +11,7 @@ export const TIMES = {
   /** Without a hand for so long, the same letter may follow again. */
   release: 250,
   /** Frames are kept for so long: a movement takes less. */
-  kept: 2500,
+  kept: 4000,
   /** A hand has stopped when it was still for so long. */
   stop: 280,
 };
@@ -19,8 +19,11 @@ export const TIMES = {
 const HELD_ANSWERS = 3;
 /** A tip that moves so many palms in a second moves the hand; letters are not held meanwhile. */
 const SPEED = 1.2;
-/** A movement that is worth asking about is so many palms long. */
+/** A movement that is worth asking about is so many palms long, and its last stroke. */
 const LENGTH = 1.2;
+const STROKE = 0.3;
+/** Fewest frames of a movement, as the service has it. */
+const MIN_FRAMES = 6;
 /** Letters that the hand shows before it draws one. */
 const BEFORE = { J: ["I", "J", "Y"], Z: ["D", "G", "L", "X", "Z"] };
 
@@ -127,37 +130,33 @@ export class Motion {
     this.#frames = this.#frames.filter((frame) => time - frame.time <= TIMES.kept);
   }
 
-  /** Forgets all frames: the hand is gone. */
+  /** Forgets all frames: the hand is gone, or has drawn a letter. */
   reset() {
     this.#frames = [];
+    this.#asked = 0;
   }
 
   /** True if a fingertip moves. */
   moving() {
-    const recent = this.#last(TIMES.stop);
+    let recent = this.#last(TIMES.stop);
+    // With few answers a second, the last two tell.
+    if (recent.length < 2) recent = this.#last(TIMES.hold).slice(-2);
     if (recent.length < 2) return false;
     const seconds = (recent.at(-1).time - recent[0].time) / 1000;
     return seconds > 0 && Math.max(...TIPS.map((tip) => travelled(recent, tip))) / seconds > SPEED;
   }
 
   /**
-   * Returns the body of a request to `/spell` once a movement has ended that may be a letter, and `null`
-   * at all other times. Each movement is asked about once.
+   * Returns the body of a request to `/spell` once a hand stops after a movement that may end a letter, and
+   * `null` at all other times. Hands also stop at the corners of a Z, so all frames are sent each time.
    */
   ended() {
-    const now = this.#frames.at(-1)?.time;
-    const since = this.#frames.filter((frame) => frame.time > this.#asked);
-    if (since.length < 6 || this.moving()) return null;
-    const length = Math.max(...TIPS.map((tip) => span(since, tip)));
-    if (length < LENGTH / 2 || Math.max(...TIPS.map((tip) => travelled(since, tip))) < LENGTH) return null;
-    this.#asked = now;
-    const frames = since.map(({ time, landmarks, letter, confidence }) => ({
-      time,
-      landmarks,
-      letter,
-      confidence,
-    }));
-    return { aspect: since[0].aspect, frames };
+    const since = this.#frames.filter((frame) => frame.time >= this.#asked);
+    if (this.#frames.length < MIN_FRAMES || since.length < 2 || this.moving()) return null;
+    if (!TIPS.some((tip) => travelled(since, tip) > STROKE && travelled(this.#frames, tip) > LENGTH)) return null;
+    this.#asked = since.at(-1).time;
+    const { aspect } = since[0];
+    return { aspect, frames: this.#frames.map(({ aspect: _, ...frame }) => frame) };
   }
 
   #last(duration) {
@@ -178,11 +177,6 @@ export function travelled(frames, tip) {
     }
   }
   return sum;
-}
-
-/** Returns how far a tip was from where it began, at most, in palms. */
-function span(frames, tip) {
-  return Math.max(...frames.map((frame) => distance(frames[0], tip, frame, tip) / palm(frame)));
 }
 
 function palm(frame) {

@@ -87,6 +87,8 @@ impl Browser {
         let attach = json!({"targetId": page["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", attach);
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
+        // A page without the focus may not use the clipboard.
+        browser.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true}));
         for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }

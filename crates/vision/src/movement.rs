@@ -26,6 +26,8 @@ const MIN_FRAMES: usize = 6;
 /// A tip that stays this near to where it was stands still, in palms. Landmarks of a still hand tremble
 /// by some hundredths.
 const STILL: f32 = 0.12;
+/// Points of a path that are this near to each other are smoothed, in palms.
+const NEAR: f32 = 0.15;
 /// Least depth of a J and least width of a Z, in palms.
 const MIN_SIZE: f32 = 0.6;
 /// Least likeness of a letter. Below it are most of the other movements that have some likeness.
@@ -141,10 +143,12 @@ fn share(flags: &[bool]) -> f32 {
     flags.iter().filter(|flag| **flag).count() as f32 / flags.len().max(1) as f32
 }
 
-/// Returns the path with each point replaced by the mean of it and its neighbours.
+/// Returns the path with each point replaced by the mean of it and its neighbours that are near. Those that
+/// are far show no trembling but speed, or few frames a second.
 fn smooth(path: &[Point]) -> Vec<Point> {
     let mean = |i: usize| {
-        let near = &path[i.saturating_sub(1)..(i + 2).min(path.len())];
+        let around = &path[i.saturating_sub(1)..(i + 2).min(path.len())];
+        let near: Vec<_> = around.iter().filter(|p| length(**p, path[i]) < NEAR).collect();
         [0, 1].map(|axis| near.iter().map(|point| point[axis]).sum::<f32>() / near.len() as f32)
     };
     (0..path.len()).map(mean).collect()
@@ -467,8 +471,8 @@ mod tests {
             let shape = if seed % 2 == 0 { LITTLE } else { INDEX };
             found += usize::from(recognize(&drawn(shape, &path, 5, 0.01, seed)).is_some());
         }
-        // Measured: 36.
-        assert!(found <= 45, "{found} of 1000");
+        // Measured: 24.
+        assert!(found <= 30, "{found} of 1000");
     }
 
     #[test]
