@@ -394,8 +394,9 @@ fn pages_fit_a_phone_and_have_names_for_all_controls() {
             } else {
                 browser.wait("document.querySelectorAll('article').length > 3");
             }
-            let overflow = browser.run("document.documentElement.scrollWidth - innerWidth");
-            assert!(overflow.as_f64().expect("pixels") <= 0.0, "{path} {width}: {overflow}");
+            // A phone zooms out from a page that is too wide: its own width is no measure.
+            let wide = browser.run("document.documentElement.scrollWidth").as_f64();
+            assert!(wide.expect("pixels") <= f64::from(width), "{path} {width}: {wide:?}");
             let low = browser.run(
                 "[...document.querySelectorAll('button, label.button')]
                    .filter((button) => button.checkVisibility() && button.getBoundingClientRect().height < 44)

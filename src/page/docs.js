@@ -34,8 +34,12 @@ function typeOf(schema) {
   if (oneOf) return oneOf.map((part) => typeOf(resolved(part))).join(" or ");
   const name = [type ?? "any"].flat().join(" or ");
   const { minItems, maxItems, minimum, maximum } = schema;
-  const range = (least, most) =>
-    [least, most].every((value) => value === undefined) ? "" : least === most ? ` of ${least}` : ` ${least ?? ""}–${most ?? ""}`;
+  const range = (least, most) => {
+    if (least === undefined && most === undefined) return "";
+    if (least === most) return ` of ${least}`;
+    if (most === undefined) return ` from ${least}`;
+    return least === undefined ? ` of up to ${most}` : ` of ${least} to ${most}`;
+  };
   if (type === "array") return `array${range(minItems, maxItems)}, each ${typeOf(resolved(items))}`;
   return name + range(minimum, maximum);
 }
