@@ -339,16 +339,24 @@ async function read(time, answer, [width, height]) {
     motion.reset();
   }
   const body = motion.ended();
-  if (body) {
-    const { answer: spelled } = await send("spell", { method: "POST", body: JSON.stringify(body) });
-    if (spelled.moved) {
-      motion.reset();
-      spelt(speller.drawn(spelled.letter, time));
-    }
+  const drawn = body && (await askedFor(body));
+  if (drawn?.moved) {
+    motion.reset();
+    spelt(speller.drawn(drawn.letter, time));
   }
   const letter = unsure ? null : prediction;
   spelt(speller.see(time, { hand: Boolean(hand), letter, moving: motion.moving() }));
   ring(speller.progress(time));
+}
+
+/** Returns what the service reads in some frames. A movement that it refuses is none. */
+async function askedFor(body) {
+  try {
+    return (await send("spell", { method: "POST", body: JSON.stringify(body) })).answer;
+  } catch (error) {
+    if (error instanceof Problem) return null;
+    throw error;
+  }
 }
 
 /** Shows the text, and tells what was appended or deleted. */
