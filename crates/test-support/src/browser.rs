@@ -289,6 +289,8 @@ impl Browser {
         let metrics =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone});
         self.call("Emulation.setDeviceMetricsOverride", metrics);
+        // They would cover a part of the picture.
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true}));
         self.call("Emulation.setTouchEmulationEnabled", json!({"enabled": phone}));
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
