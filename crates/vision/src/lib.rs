@@ -29,6 +29,7 @@
 //! | [`palm`] | photo → palms, each with the [`Region`](region::Region) of its hand |
 //! | [`landmarks`] | region → 21 landmarks, presence, handedness |
 //! | [`letter`] | hand → features → [`Letters`](letter::Letters) |
+//! | [`movement`] | hands over time → the letter that was drawn, J or Z; a rule, no model |
 //! | [`pipeline`] | all models of one build as a value |
 //!
 //! Below them: [`region`] and `warp` sample a rotated square of a photo, [`engine`] runs models (tract,

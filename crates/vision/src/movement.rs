@@ -4,7 +4,7 @@
 //! a side and up. Z is drawn by the tip of the index finger: a stroke to a side, a diagonal down and back,
 //! a stroke to the first side. Either side is taken, for left hands and mirrored photos. The hand has to
 //! point with that finger alone. Lengths are in units of the palm, so the distance to the camera does not
-//! matter, and the speed does not either.
+//! matter, and the speed does not either within some seconds.
 
 use crate::landmarks::{INDEX_FINGER_BASE, LANDMARKS, MIDDLE_FINGER_BASE, RING_FINGER_BASE, WRIST};
 
@@ -26,6 +26,8 @@ const MIN_FRAMES: usize = 6;
 /// A tip that stays this near to where it was stands still, in palms. Landmarks of a still hand tremble
 /// by some hundredths.
 const STILL: f32 = 0.12;
+/// Longest time in which a letter is drawn, in milliseconds. Signers take one second.
+const MAX_DURATION: f64 = 4000.0;
 /// Points of a path that are this near to each other are smoothed, in palms.
 const NEAR: f32 = 0.15;
 /// Least depth of a J and least width of a Z, in palms.
@@ -98,7 +100,9 @@ pub fn recognize(frames: &[Frame]) -> Option<Movement> {
         });
         let path = smooth(&path.collect::<Vec<Point>>());
         let moved = until_still(&path);
+        let took = |start: usize| frames[moved - 1].time - frames[start].time;
         let confidence = (0..moved.saturating_sub(MIN_FRAMES - 1))
+            .filter(|start| took(*start) <= MAX_DURATION)
             .filter_map(|start| {
                 let shown = share(&pointing[start..moved]);
                 let stroke = resample(&path[start..moved])?;
@@ -447,6 +451,14 @@ mod tests {
         for shape in [open, fist, LITTLE, [true, true, false, false]] {
             assert_eq!(letter(&drawn(shape, &z(1.5, 1.2), 5, 0.01, 1)), None, "{shape:?}");
         }
+    }
+
+    #[test]
+    fn letter_is_drawn_within_some_seconds() {
+        let mut frames = drawn(LITTLE, &j(1.5, 0.8), 5, 0.01, 1);
+        assert_eq!(letter(&frames), Some(Letter::J));
+        frames.iter_mut().for_each(|frame| frame.time *= 10.0);
+        assert_eq!(letter(&frames), None);
     }
 
     /// Steps in random directions, slow and fast ones.
