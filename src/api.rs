@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::page::{self, File};
 use crate::problem::Problem;
 use crate::settings::{Origins, Settings};
 
@@ -40,12 +41,18 @@ const MAX_AGE: &str = "3600";
 pub enum Route {
     /// `POST /predict`
     Predict,
+    /// `POST /spell`
+    Spell,
     /// `GET /health`
     Health,
     /// `GET /openapi.json`
     OpenApi,
     /// `GET /`
     Index,
+    /// `GET /docs`
+    Docs,
+    /// `GET` of a file that a page loads.
+    File(&'static File),
     /// `OPTIONS` of any path.
     Options {
         /// The methods of that path, as in `Allow`.
@@ -100,13 +107,20 @@ pub struct Entry {
     pub description: &'static str,
 }
 
-/// All routes, in the order in which `GET /` lists them. Each path has one row.
-pub const ROUTES: [Entry; 4] = [
+/// All routes, in the order in which `GET /` lists them. Each path has one row. The files that pages load
+/// are routes too, and are not listed: [`page::FILES`].
+pub const ROUTES: [Entry; 6] = [
     Entry {
         verb: Verb::Post,
         path: "/predict",
         route: Route::Predict,
         description: "A photo in, an ASL letter out",
+    },
+    Entry {
+        verb: Verb::Post,
+        path: "/spell",
+        route: Route::Spell,
+        description: "Frames of a hand in, a letter out: J and Z by their movement",
     },
     Entry {
         verb: Verb::Get,
@@ -120,11 +134,22 @@ pub const ROUTES: [Entry; 4] = [
         route: Route::OpenApi,
         description: "OpenAPI 3.1 description",
     },
+    Entry {
+        verb: Verb::Get,
+        path: "/docs",
+        route: Route::Docs,
+        description: "This description to read and to try, for a browser",
+    },
     Entry { verb: Verb::Get, path: "/", route: Route::Index, description: "This page" },
 ];
 
 fn entry(path: &str) -> Option<Entry> {
-    ROUTES.into_iter().find(|entry| entry.path == path)
+    let of_a_file = |file: &'static File| {
+        let File { path, .. } = *file;
+        Entry { verb: Verb::Get, path, route: Route::File(file), description: "" }
+    };
+    let mut files = page::FILES.iter().map(of_a_file);
+    ROUTES.into_iter().find(|entry| entry.path == path).or_else(|| files.find(|e| e.path == path))
 }
 
 /// Returns a path as this service knows it, if it does.
@@ -146,11 +171,20 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     }
 }
 
-/// Returns the answer of `GET /`.
-pub fn index() -> Response<Bytes> {
-    let routes = ROUTES.map(|Entry { verb, path, description, .. }| {
+impl Route {
+    /// True if the route is there only where the setting `page` is on.
+    pub fn is_of_the_page(self) -> bool {
+        matches!(self, Route::Docs | Route::File(_))
+    }
+}
+
+/// Returns the answer of `GET /` as JSON. Routes of the page are listed if it is on.
+pub fn index(page: bool) -> Response<Bytes> {
+    let listed = ROUTES.into_iter().filter(|entry| page || !entry.route.is_of_the_page());
+    let routes = listed.map(|Entry { verb, path, description, .. }| {
         json!({"method": verb.name(), "path": path, "description": description})
     });
+    let routes: Vec<_> = routes.collect();
     json_response(&json!({"name": NAME, "version": VERSION, "routes": routes}))
 }
 
@@ -195,7 +229,8 @@ pub fn finish(
     response: Response<Bytes>,
 ) -> Response<Bytes> {
     let mut response = response;
-    if response.status() != StatusCode::NO_CONTENT {
+    // A 304 may only have the length of what it stands for.
+    if ![StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status()) {
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
@@ -272,6 +307,9 @@ mod tests {
                 Err(Problem::Method { allow }) => assert_eq!(allow, expected),
                 other => panic!("{other:?}"),
             }
+        }
+        for file in &page::FILES {
+            assert_eq!(route(&Method::GET, file.path).ok(), Some(Route::File(file)));
         }
         assert!(matches!(route(&Method::OPTIONS, "/x"), Err(Problem::NotFound)));
         assert!(matches!(route(&Method::GET, "/health/"), Err(Problem::NotFound)));

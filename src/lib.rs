@@ -2,7 +2,8 @@
 //!
 //! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo, in a [`form`] or not) →
 //! [`predict`] (letter, by [`vision`]) → [`response`]. [`problem`] turns every error into a response,
-//! [`settings`] holds the service's settings, [`media`] says what is taken for a photo. All of it is plain
+//! [`settings`] holds the service's settings, [`media`] says what is taken for a photo, [`spell`] reads letters
+//! that are movements, [`page`] is what a browser shows. All of it is plain
 //! Rust, tested without a host.
 //!
 //! The entries, in `src/entry`, are programs of their own, built for WebAssembly alone: one thin file for
@@ -16,8 +17,10 @@ pub mod body;
 mod fake;
 pub mod form;
 pub mod media;
+pub mod page;
 pub mod predict;
 pub mod problem;
 pub mod response;
 pub mod service;
 pub mod settings;
+pub mod spell;

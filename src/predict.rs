@@ -175,7 +175,7 @@ impl Observer for PassSpans<'_> {
 }
 
 /// Returns the number that the JSON shows: 0.9 as an f32 is 0.8999999761581421 as an f64.
-fn decimal(number: f32) -> f64 {
+pub(crate) fn decimal(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }
 

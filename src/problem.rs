@@ -14,6 +14,7 @@ use vision::decode::{DecodeError, Format};
 
 use crate::form::FormError;
 use crate::media::{self, Content};
+use crate::spell::FramesError;
 
 /// The reason why a request is not served.
 #[derive(Debug, Error)]
@@ -65,6 +66,10 @@ pub enum Problem {
     /// 415 for a HEIC photo, else 422: the photo cannot be decoded.
     #[error("{}", detail(.0))]
     Decode(#[from] DecodeError),
+    /// 400 for what is not JSON, 413 for a body over the limit, else 422: the frames of `POST /spell` cannot
+    /// be read.
+    #[error(transparent)]
+    Frames(#[from] FramesError),
     /// 500: the service itself failed. The client does not learn the reason.
     #[error("The service failed. Try again; its log names the reason.")]
     Internal(String),
@@ -132,15 +137,19 @@ impl Problem {
     /// Returns the response's status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Form(_) | Problem::CutOff { .. } => StatusCode::BAD_REQUEST,
+            Problem::Form(_) | Problem::CutOff { .. } | Problem::Frames(FramesError::Syntax(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Problem::TooLarge { .. } | Problem::NoMemory => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::TooLarge { .. }
+            | Problem::NoMemory
+            | Problem::Frames(FramesError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::MediaType(_)
             | Problem::ContentEncoding(_)
             | Problem::NoPhoto(_)
             | Problem::Decode(DecodeError::Heic) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Problem::Decode(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::Decode(_) | Problem::Frames(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -158,6 +167,7 @@ impl Problem {
             Problem::ContentEncoding(_) => "content_encoding",
             Problem::NoPhoto(_) => "no_photo",
             Problem::Decode(error) => error.kind(),
+            Problem::Frames(error) => error.kind(),
             Problem::Internal(_) => "internal",
         }
     }
@@ -381,6 +391,25 @@ mod tests {
                 422,
                 "broken",
                 "The JPEG data cannot be decoded: marker 0. Save it again as an ordinary JPEG.",
+            ),
+            (
+                Problem::Frames(FramesError::Syntax("expected value at line 1 column 1".into())),
+                400,
+                "json",
+                "The body is not JSON: expected value at line 1 column 1. Send an object with frames; \
+                 /openapi.json describes it.",
+            ),
+            (
+                Problem::Frames(FramesError::TooLarge { limit: 1000 }),
+                413,
+                "too_large",
+                "The body is larger than 1000 bytes. Send fewer frames.",
+            ),
+            (
+                Problem::Frames(FramesError::Range { index: 3, what: "a landmark" }),
+                422,
+                "frames",
+                "Frame 3: a landmark is out of range. /openapi.json has the ranges.",
             ),
             (
                 Problem::Internal("the model at /models failed".into()),

@@ -19,9 +19,11 @@ use vision::pipeline::Pipeline;
 
 use crate::api::{self, Route};
 use crate::body::{BodyKind, Incoming, Rest};
+use crate::page;
 use crate::predict::predict;
 use crate::problem::Problem;
 use crate::settings::{self, Settings};
+use crate::spell::{self, FramesError, spell};
 
 /// The settings and the tracing of one instance. Neither changes while it lives.
 #[derive(Debug)]
@@ -156,8 +158,21 @@ impl Service {
     where
         B: BodyExt<Data = Bytes> + Unpin,
     {
+        let page = self.settings.page;
         match api::route(&head.method, head.uri.path())? {
-            Route::Index => Ok(api::index()),
+            route if route.is_of_the_page() && !page => Err(Problem::NotFound),
+            Route::Index if page && page::is_preferred(&head.headers) => {
+                Ok(page::index(&head.headers, &self.settings))
+            }
+            Route::Index => {
+                let mut response = api::index(page);
+                if page {
+                    page::vary(&mut response);
+                }
+                Ok(response)
+            }
+            Route::Docs => Ok(page::docs(&head.headers, &self.settings)),
+            Route::File(file) => Ok(page::file(&head.headers, file)),
             Route::Health => {
                 let span = span.child("health_check");
                 span.set("health.status", "ok");
@@ -166,6 +181,17 @@ impl Service {
             }
             Route::OpenApi => Ok(api::openapi()),
             Route::Options { allow } => Ok(api::options(allow)),
+            Route::Spell => {
+                let limit = spell::MAX_BYTES.min(self.settings.max_body_bytes);
+                let frames = body.read(limit).await.map_err(|problem| match problem {
+                    Problem::TooLarge { limit } => FramesError::TooLarge { limit }.into(),
+                    other => other,
+                })?;
+                let span = span.child("spelling");
+                let spelled = spell(&frames, &span);
+                span.set("operation.success", spelled.is_ok());
+                spelled.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
+            }
             Route::Predict => {
                 let limit = self.settings.max_body_bytes;
                 let kind = BodyKind::of(&head.headers, limit)?;

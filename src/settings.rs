@@ -4,9 +4,9 @@
 //! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Settings::read`],
 //! and run `cargo xtask generate`, which writes it into the manifest, the chart and the documentation.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Uri};
 
-use telemetry::setting::{Form, Number, Setting, Text, Values, Whole, names};
+use telemetry::setting::{Flag, Form, Number, Setting, Text, Values, Whole, names};
 use vision::decode::Limits;
 
 const GROUP: &str = "Service";
@@ -61,9 +61,22 @@ const USER_ID_HEADER: Setting<Text> = Setting::new(
     GROUP,
     "The request header whose value traces record as `prediction.user_id`. Personal data.",
 );
+const PAGE: Setting<Flag> = Setting::new(
+    "page",
+    Flag { unset: "`true`" },
+    GROUP,
+    "`false` turns the pages off: `GET /` answers browsers with JSON, too, and there is no `/docs`.",
+);
+const JAEGER_UI_URL: Setting<Text> = Setting::new(
+    "jaeger_ui_url",
+    Text { form: Form::Url, unset: "" },
+    GROUP,
+    "Where people reach Jaeger's UI, such as `http://localhost:16686`. The page then links each \
+     answer to its trace.",
+);
 
 /// All settings of the service.
-pub const TABLE: [Setting; 7] = [
+pub const TABLE: [Setting; 9] = [
     LOW_CONFIDENCE_THRESHOLD.any(),
     MAX_BODY_BYTES.any(),
     MAX_PIXELS.any(),
@@ -71,6 +84,8 @@ pub const TABLE: [Setting; 7] = [
     MAX_RATIO.any(),
     CORS_ALLOWED_ORIGINS.any(),
     USER_ID_HEADER.any(),
+    PAGE.any(),
+    JAEGER_UI_URL.any(),
 ];
 
 /// The names of all settings of the service.
@@ -97,6 +112,10 @@ pub struct Settings {
     pub cors_allowed_origins: Origins,
     /// The request header that names the user, for traces. Personal data.
     pub user_id_header: Option<HeaderName>,
+    /// True if browsers get pages.
+    pub page: bool,
+    /// The URL of Jaeger's UI, without a slash at its end.
+    pub jaeger_ui_url: Option<String>,
 }
 
 /// The origins whose pages a browser lets use the service.
@@ -127,6 +146,8 @@ impl Settings {
             max_ratio: values.whole(&MAX_RATIO) as u32,
             cors_allowed_origins: cors_allowed_origins(&mut values),
             user_id_header: user_id_header(&mut values),
+            page: values.flag(&PAGE).unwrap_or(true),
+            jaeger_ui_url: jaeger_ui_url(&mut values),
         };
         (settings, values.into_warnings())
     }
@@ -198,6 +219,23 @@ fn user_id_header<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Opti
     name
 }
 
+/// Returns the URL, which becomes a link: only `http` and `https` are taken.
+fn jaeger_ui_url<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Option<String> {
+    let value = values.text(&JAEGER_UI_URL)?;
+    let is_url = value.parse::<Uri>().is_ok_and(|uri| {
+        let is_web = |scheme: &str| ["http", "https"].contains(&scheme);
+        uri.scheme_str().is_some_and(is_web) && uri.query().is_none()
+    });
+    if !is_url {
+        // It may hold a password.
+        let reason =
+            "expected a URL such as http://localhost:16686, without a query; it is ignored";
+        values.warn(&JAEGER_UI_URL, reason);
+        return None;
+    }
+    Some(value.trim_end_matches('/').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +257,8 @@ mod tests {
             max_ratio: 20,
             cors_allowed_origins: Origins::These(Vec::new()),
             user_id_header: None,
+            page: true,
+            jaeger_ui_url: None,
         };
         assert_eq!(read(&[]), (default, vec![]));
         assert_eq!(
@@ -306,6 +346,7 @@ mod tests {
             ("max_side", "0"),
             ("max_ratio", "1.5"),
             ("user_id_header", "not a name"),
+            ("page", "perhaps"),
         ] {
             let (settings, warnings) = read(&[(name, value)]);
             assert_eq!(settings, Settings::default(), "{name}={value}");
@@ -313,6 +354,34 @@ mod tests {
             assert!(warnings[0].contains(name) && warnings[0].contains(value), "{warnings:?}");
         }
     }
+
+    #[test]
+    fn page_is_on_unless_it_is_turned_off() {
+        let page = |value: &str| read(&[("page", value)]).0.page;
+        assert!(page("") && page("true") && page("TRUE") && !page("false"));
+    }
+
+    #[test]
+    fn link_to_jaeger_is_a_url_of_the_web() {
+        for (url, kept) in [
+            ("http://localhost:16686", "http://localhost:16686"),
+            ("https://jaeger.example/ui/", "https://jaeger.example/ui"),
+            ("HTTPS://Jaeger.Example", "HTTPS://Jaeger.Example"),
+        ] {
+            let (settings, warnings) = read(&[("jaeger_ui_url", url)]);
+            assert_eq!(settings.jaeger_ui_url.as_deref(), Some(kept), "{url}");
+            assert_eq!(warnings, Vec::<String>::new());
+        }
+        for url in
+            ["localhost:16686", "javascript:alert(1)", "ftp://a", "/jaeger", "http://a?b=hunter2"]
+        {
+            let (settings, warnings) = read(&[("jaeger_ui_url", url)]);
+            assert_eq!(settings.jaeger_ui_url, None, "{url}");
+            let [warning] = warnings.try_into().expect("one warning");
+            assert!(warning.contains("jaeger_ui_url") && !warning.contains("hunter2"), "{warning}");
+        }
+    }
+
     #[test]
     fn user_id_is_read_from_the_header_of_the_setting() {
         let (settings, _) = read(&[("user_id_header", "X-User")]);

@@ -909,6 +909,172 @@ fn invalid_setting_is_reported_once_and_falls_back_to_default() {
     assert_eq!(body["low_confidence"], true);
 }
 
+/// What a browser sends with a request for a page.
+const BROWSER: [(&str, &str); 1] =
+    [("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
+
+#[test]
+fn browser_gets_a_page_and_others_get_json() {
+    let service = Service::start(&[]);
+    let page = service.send("GET", "/", &BROWSER, None);
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.body.starts_with(b"<!doctype html>"));
+    for accept in ["*/*", "application/json", "text/html, application/json", "nonsense"] {
+        let answer = service.send("GET", "/", &[("accept", accept)], None);
+        assert_eq!(answer.header("content-type"), "application/json", "{accept}");
+        // Caches must not give one the answer of the other.
+        assert_eq!(answer.header("vary"), "Accept", "{accept}");
+    }
+    assert_eq!(page.header("vary"), "Accept");
+    let docs = service.get("/docs");
+    assert_eq!(docs.header("content-type"), "text/html; charset=utf-8");
+    let answer = service.send("POST", "/docs", &[], Some(b""));
+    assert_problem(&answer, 405);
+    assert_eq!(answer.header("allow"), "GET, HEAD, OPTIONS");
+}
+
+#[test]
+fn pages_load_nothing_from_elsewhere_and_little_at_all() {
+    let service = Service::start(&[]);
+    let mut all = Vec::new();
+    let files = hand_gesture_api::page::FILES.iter().map(|file| file.path);
+    for path in ["/", "/docs"].into_iter().chain(files) {
+        let answer = service.send("GET", path, &BROWSER, None);
+        assert_eq!(answer.status, 200, "{path}");
+        let policy = answer.header("content-security-policy");
+        let directives: Vec<Vec<&str>> =
+            policy.split(';').map(|directive| directive.split_whitespace().collect()).collect();
+        let sources = |name: &str| {
+            let found = directives.iter().find(|directive| directive[0] == name);
+            found.map(|directive| directive[1..].to_vec()).unwrap_or_default()
+        };
+        assert_eq!(sources("default-src"), ["'none'"], "{path}");
+        for name in ["script-src", "style-src", "connect-src"] {
+            assert_eq!(sources(name), ["'self'"], "{path}: {name}");
+        }
+        assert_eq!(sources("frame-ancestors"), ["'none'"], "{path}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{path}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-cache", "{path}");
+
+        let head = service.send("HEAD", path, &BROWSER, None);
+        assert!(head.status == 200 && head.body.is_empty(), "{path}");
+        assert_eq!(head.header("etag"), answer.header("etag"), "{path}");
+
+        let known = [BROWSER[0], ("if-none-match", answer.header("etag"))];
+        let again = service.send("GET", path, &known, None);
+        assert!(again.status == 304 && again.body.is_empty(), "{path}: {}", again.status);
+        assert_eq!(again.header("etag"), answer.header("etag"), "{path}");
+        assert_eq!(again.header("vary"), answer.header("vary"), "{path}");
+        all.push((path, answer.body));
+    }
+    let sizes: Vec<(&str, usize)> = all.iter().map(|(path, body)| (*path, gzipped(body))).collect();
+    // Measured: 18 kB.
+    let whole: usize = sizes.iter().map(|(_, size)| size).sum();
+    assert!(whole <= 60_000, "{whole} bytes: {sizes:?}");
+}
+
+fn gzipped(bytes: &[u8]) -> usize {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory").len()
+}
+
+#[test]
+fn pages_are_off_by_a_setting() {
+    let service = Service::start(&[("page", "false")]);
+    let answer = service.send("GET", "/", &BROWSER, None);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("vary"), "");
+    assert!(!String::from_utf8_lossy(&answer.body).contains("/docs"));
+    let files = hand_gesture_api::page::FILES.iter().map(|file| file.path);
+    for path in files.chain(["/docs"]) {
+        assert_problem(&service.send("GET", path, &BROWSER, None), 404);
+    }
+    assert_eq!(service.get("/openapi.json").status, 200);
+}
+
+/// Returns frames of a hand that points with one finger, whose tip draws a path: the body of `/spell`.
+fn frames(finger: usize, path: &[[f64; 2]], letter: &str) -> Value {
+    let fingers = [(5, 8), (9, 12), (13, 16), (17, 20)];
+    let frames: Vec<Value> = path
+        .iter()
+        .enumerate()
+        .map(|(i, [x, y])| {
+            let mut landmarks = [[*x, *y, 0.0]; 21];
+            for (other, (base, tip)) in fingers.into_iter().enumerate() {
+                let side = x + 0.02 * other as f64;
+                landmarks[base] = [side, y - 0.1, 0.0];
+                landmarks[tip] = [side, y - if other == finger { 0.2 } else { 0.08 }, 0.0];
+            }
+            json!({"time": i * 50, "landmarks": landmarks, "letter": letter, "confidence": 0.8})
+        })
+        .collect();
+    json!({"aspect": 1, "frames": frames})
+}
+
+/// Returns points along a path of straight lines.
+fn along(corners: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let line = |pair: &[[f64; 2]]| {
+        let (from, to) = (pair[0], pair[1]);
+        (0..10)
+            .map(|i| [0, 1].map(|axis| from[axis] + (to[axis] - from[axis]) * f64::from(i) / 10.0))
+            .collect::<Vec<_>>()
+    };
+    corners.windows(2).flat_map(line).chain(corners.last().copied()).collect()
+}
+
+#[test]
+fn drawn_and_still_letters_are_spelled() {
+    let service = Service::start(&[]);
+    let spell = |body: &Value| {
+        let json = [("content-type", "application/json")];
+        let answer = service.send("POST", "/spell", &json, Some(body.to_string().as_bytes()));
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    };
+    let z = along(&[[0.3, 0.4], [0.5, 0.4], [0.3, 0.55], [0.5, 0.55]]);
+    let spelled = spell(&frames(0, &z, "D"));
+    assert_eq!((&spelled["letter"], &spelled["moved"]), (&json!("Z"), &json!(true)), "{spelled}");
+    let hook = (0..=10).map(|i| {
+        let angle = std::f64::consts::PI * f64::from(i) / 10.0;
+        [0.34 - 0.04 * angle.cos(), 0.5 + 0.05 * angle.sin()]
+    });
+    let j: Vec<_> = along(&[[0.3, 0.4], [0.3, 0.49]]).into_iter().chain(hook).collect();
+    let spelled = spell(&frames(3, &j, "I"));
+    assert_eq!((&spelled["letter"], &spelled["moved"]), (&json!("J"), &json!(true)), "{spelled}");
+    // The same path by the other finger, and no path at all.
+    assert_eq!(spell(&frames(3, &z, "I"))["letter"], "I");
+    let still = spell(&frames(0, &[[0.3, 0.4]; 20], "D"));
+    assert_eq!((&still["letter"], &still["moved"]), (&json!("D"), &json!(false)));
+    assert!((still["confidence"].as_f64().expect("a number") - 0.8).abs() < 1e-4, "{still}");
+}
+
+#[test]
+fn frames_that_cannot_be_read_are_refused() {
+    let service = Service::start(&[]);
+    let many: Vec<[f64; 2]> = vec![[0.3, 0.4]; 301];
+    let huge = format!("{{\"frames\": [{}]}}", " ".repeat(600 << 10));
+    for (body, status, words) in [
+        ("", 400, "The body is not JSON"),
+        ("{\"frames\": ", 400, "The body is not JSON"),
+        ("\u{7f}ELF", 400, "The body is not JSON"),
+        ("{\"frames\": []}", 422, "There are 0 frames. Send 1 to 300."),
+        ("{\"frames\": [{\"time\": 1}]}", 422, "missing field `landmarks`"),
+        (&frames(0, &many, "D").to_string()[..], 422, "There are 301 frames."),
+        (&huge, 413, "The body is larger than 524288 bytes. Send fewer frames."),
+    ] {
+        let answer = service.send("POST", "/spell", &[], Some(body.as_bytes()));
+        assert_problem(&answer, status);
+        assert!(detail(&answer).contains(words), "{}", detail(&answer));
+    }
+    assert_problem(&service.get("/spell"), 405);
+    let small = Service::start(&[("max_body_bytes", "10")]);
+    assert_problem(&small.send("POST", "/spell", &[], Some(&[b' '; 11])), 413);
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
 /// Returns the schema of an answer from the service's own description.
 fn schema_of(openapi: &Value, method: &str, path: &str, answer: &Answer) -> Value {
     let pointer = |text: &str| text.replace('~', "~0").replace('/', "~1");
@@ -941,6 +1107,7 @@ fn answers_match_the_openapi_description() {
 
     let grey = plain_png(64, 64, [128; 3]);
     let jpeg = photo("v.jpg");
+    let spell = |body: &str| service.send("POST", "/spell", &[], Some(body.as_bytes()));
     let answers = [
         ("get", "/", service.get("/")),
         ("get", "/health", service.get("/health")),
@@ -953,6 +1120,12 @@ fn answers_match_the_openapi_description() {
         ("post", "/predict", service.predict("text/plain", b"x")),
         ("post", "/predict", service.predict("image/jpeg", b"x")),
         ("post", "/predict", service.get("/predict")),
+        ("post", "/spell", spell(&frames(0, &[[0.3, 0.4]], "D").to_string())),
+        ("post", "/spell", spell("{")),
+        ("post", "/spell", spell("{}")),
+        ("post", "/spell", small.send("POST", "/spell", &[], Some(&[b' '; 1001]))),
+        ("post", "/spell", service.get("/spell")),
+        ("get", "/docs", service.send("POST", "/docs", &[], Some(b"x"))),
         ("get", "/health", service.send("POST", "/health", &[], Some(b"x"))),
         ("get", "/nothing", service.get("/nothing")),
     ];

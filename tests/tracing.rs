@@ -6,6 +6,7 @@ use std::time::Duration;
 use host::collector::{Behaviour, Collector};
 use host::trace::Span;
 use http::StatusCode;
+use serde_json::json;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
@@ -67,6 +68,14 @@ fn other_requests_have_traces_of_their_own() {
                 assert_eq!(answer.json()["trace_id"], trace_id(&answer));
             }
             "health" => _ = service.get("/health"),
+            "spell" => {
+                let landmarks = [[0.5; 3]; 21];
+                let frame =
+                    |time: u32| json!({"time": time, "landmarks": landmarks, "letter": "D"});
+                let frames = json!({"frames": [frame(0), frame(40)]}).to_string();
+                let answer = service.send("POST", "/spell", &[], Some(frames.as_bytes()));
+                assert_eq!(answer.json()["trace_id"], trace_id(&answer));
+            }
             "wrong-type" => _ = service.predict("text/plain", b"hello"),
             "no-such-route" => _ = service.send("BREW", "/coffee", &[], None),
             other => panic!("{other}"),
@@ -80,6 +89,7 @@ fn other_requests_have_traces_of_their_own() {
     trace(NO_HAND, "no-hand");
     trace(BROKEN, "broken-image");
     trace(HEALTH, "health");
+    trace(2, "spell");
     trace(1, "wrong-type");
     trace(1, "no-such-route");
 }

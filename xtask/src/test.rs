@@ -119,6 +119,14 @@ const GROUPS: &[Group] = &[
         needs: &[Need::Hosts],
     },
     Group {
+        name: "page",
+        about: "the pages in a real browser: files, camera, keyboard, phone",
+        // One at a time: a browser and a camera keep two cores busy.
+        arguments: &["--workspace", "--test", "page", "--", "--test-threads=1"],
+        environment: &[],
+        needs: &[Need::Program("chromium", "--version", "Debian's chromium")],
+    },
+    Group {
         name: "jaeger",
         about: "the component's traces, found in Jaeger",
         arguments: &["--workspace", "--test", "jaeger"],

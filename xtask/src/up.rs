@@ -77,11 +77,22 @@ fn build(up: &Up) -> Result<()> {
     build::run(&[up.world()], &up.models)
 }
 
+/// Lets the page link to the UI that shows the traces, unless the variables say where it is.
+fn link_to_jaeger(traces: &Traces, variables: &mut Vec<(String, String)>) {
+    const NAME: &str = "jaeger_ui_url";
+    let is_set = variables.iter().any(|(name, _)| name == NAME)
+        || std::env::var_os("SPIN_VARIABLE_JAEGER_UI_URL").is_some();
+    if let (false, Some(ui)) = (is_set, traces.ui()) {
+        variables.push((NAME.into(), ui));
+    }
+}
+
 /// Serves with the development host.
 fn with_host(up: &Up) -> Result<()> {
     build(up)?;
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
+    link_to_jaeger(&traces, &mut variables);
     let manifest = Manifest::read(&up.world().manifest())?;
     let mut options = Options::from_manifest(&manifest, &variables, |name| std::env::var(name))?;
     options.listen = up.listen;
@@ -108,7 +119,8 @@ fn with_host(up: &Up) -> Result<()> {
         };
         println!(
             "\nServing {url} on this project's development host (in production: `spin build && spin \
-             up`).\n{traces}\n\n    {curl}\n\nCtrl-C stops it.",
+             up`).\nA browser gets a page there, to try a photo or a camera.\n{traces}\n\n    \
+             {curl}\n\nCtrl-C stops it.",
             url = server.url(),
             traces = traces.about(),
             curl = curl(&server.url()),

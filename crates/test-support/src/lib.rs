@@ -9,6 +9,7 @@
 //! | [`expected`] | comparison with files in git, which `UPDATE_EXPECTED=1` rewrites |
 //! | [`service`] | the component under the development host |
 //! | [`traces`] | the component with a collector beside it, traces as text |
+//! | [`browser`] | a headless Chromium |
 //! | [`bad_collector`] | a collector that misbehaves |
 //! | [`charts`] | the Helm charts, rendered |
 //! | [`jaeger`] | Jaeger with a configuration, spans for it, searches |
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub mod bad_collector;
+pub mod browser;
 pub mod charts;
 pub mod expected;
 pub mod hostile;

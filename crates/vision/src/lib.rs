@@ -30,6 +30,7 @@
 //! | [`landmarks`] | region → 21 landmarks, presence, handedness |
 //! | [`letter`] | hand → features → [`Letters`](letter::Letters) |
 //! | `trust` | hand, letters → how far to trust them: what ends the search |
+//! | [`movement`] | hands over time → the letter that was drawn, J or Z; a rule, no model |
 //! | [`pipeline`] | all models of one build as a value |
 //!
 //! Below them: [`region`] and `warp` sample a rotated square of a photo, [`engine`] runs models (tract,
@@ -53,6 +54,7 @@ pub mod decode;
 pub mod engine;
 pub mod landmarks;
 pub mod letter;
+pub mod movement;
 pub mod palm;
 pub mod pipeline;
 pub mod region;

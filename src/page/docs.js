@@ -1,0 +1,261 @@
+// The routes of /openapi.json to read and to try.
+import { failure } from "./hand.js";
+
+/** Depth to which a schema's properties are shown. */
+const DEPTH = 6;
+
+/** Makes an element with attributes and children; children that are text stay text. */
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "text") element.textContent = value;
+    else if (value !== undefined) element.setAttribute(key, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+let openapi = {};
+
+/** Follows references. */
+function resolved(part) {
+  let found = part ?? {};
+  while (found.$ref) {
+    found = found.$ref.slice(2).split("/").reduce((at, key) => at[key], openapi);
+  }
+  return found;
+}
+
+/** Returns a schema's type in words. */
+function typeOf(schema) {
+  const { type, enum: choices, const: constant, oneOf, items } = schema;
+  if (constant !== undefined) return JSON.stringify(constant);
+  if (choices) return choices.map((choice) => JSON.stringify(choice)).join(" or ");
+  if (oneOf) return oneOf.map((part) => typeOf(resolved(part))).join(" or ");
+  const name = [type ?? "any"].flat().join(" or ");
+  const { minItems, maxItems, minimum, maximum } = schema;
+  const range = (least, most) => {
+    if (least === undefined && most === undefined) return "";
+    if (least === most) return ` of ${least}`;
+    if (most === undefined) return ` from ${least}`;
+    return least === undefined ? ` of up to ${most}` : ` of ${least} to ${most}`;
+  };
+  if (type === "array") return `array${range(minItems, maxItems)}, each ${typeOf(resolved(items))}`;
+  return name + range(minimum, maximum);
+}
+
+/** Returns rows of a schema's properties, nested ones by their path. */
+function rows(schema, path = "", depth = 0) {
+  const { properties, required = [], items, oneOf } = resolved(schema);
+  if (depth > DEPTH) return [];
+  if (oneOf) return oneOf.flatMap((part) => rows(part, path, depth + 1));
+  if (items) return rows(items, `${path}[]`, depth + 1);
+  return Object.entries(properties ?? {}).flatMap(([name, part]) => {
+    const property = resolved(part);
+    const full = path ? `${path}.${name}` : name;
+    const head = make("th", { scope: "row" }, make("code", { text: full }));
+    if (!required.includes(name)) head.append(make("span", { class: "small", text: " optional" }));
+    const about = make("td", {}, make("span", { class: "small", text: typeOf(property) }));
+    if (property.description) about.append(make("br"), property.description);
+    return [make("tr", {}, head, about), ...rows(property, full, depth + 1)];
+  });
+}
+
+function schemaTable(schema, caption) {
+  const found = rows(schema);
+  if (found.length === 0) return null;
+  return make("details", {}, make("summary", { text: caption }),
+    make("table", { class: "plain" }, make("caption", { class: "quiet", text: caption }), make("tbody", {}, ...found)));
+}
+
+/** Returns an example of a schema. */
+function example(schema) {
+  const { default: fallback, const: constant, enum: choices, type, properties, required = [], items, minItems, minimum } =
+    resolved(schema);
+  if (fallback !== undefined) return fallback;
+  if (constant !== undefined) return constant;
+  if (choices) return choices[0];
+  switch ([type].flat()[0]) {
+    case "object":
+      return Object.fromEntries(
+        Object.entries(properties ?? {})
+          .filter(([name]) => required.includes(name))
+          .map(([name, part]) => [name, example(part)]),
+      );
+    case "array":
+      return Array.from({ length: minItems ?? 1 }, () => example(items));
+    case "number":
+    case "integer":
+      return Math.max(minimum ?? 0, 0);
+    case "boolean":
+      return true;
+    default:
+      return "";
+  }
+}
+
+/** Returns the media type that the form sends, and how. */
+function bodyOf(operation) {
+  const content = resolved(operation.requestBody).content;
+  if (!content) return null;
+  const json = content["application/json"];
+  if (json) return { type: "application/json", text: JSON.stringify(example(json.schema)), schema: json.schema };
+  return { type: Object.keys(content)[0], types: Object.keys(content).filter((type) => !type.startsWith("multipart/")) };
+}
+
+/** Returns the lines that send a request from elsewhere. */
+function lines(method, url, body) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const short = body?.text && body.text.length > 200 ? null : body?.text;
+  const file = body && (body.text === undefined ? "photo.jpg" : "frames.json");
+  const curl = ["curl", method === "GET" ? null : `--request ${method}`];
+  const python = ["from urllib.request import Request, urlopen", ""];
+  const script = [];
+  if (body) {
+    curl.push(`--header ${quoted(`Content-Type: ${body.type}`)}`);
+    curl.push(short ? `--data ${quoted(short)}` : `--data-binary @${file}`);
+    python.push(short ? `body = ${JSON.stringify(short)}.encode()` : `body = open("${file}", "rb").read()`);
+    script.push(
+      body.text === undefined
+        ? "const body = document.querySelector('input[type=file]').files[0];"
+        : `const body = ${short ? quoted(short) : "JSON.stringify({ frames })"};`,
+    );
+  }
+  curl.push(quoted(url));
+  const headers = body ? `, data=body, headers={"Content-Type": "${body.type}"}` : "";
+  python.push(`request = Request("${url}", method="${method}"${headers})`, "print(urlopen(request).read().decode())");
+  script.push(
+    `const response = await fetch("${url}"${body ? `, {\n  method: "${method}",\n  headers: { "Content-Type": "${body.type}" },\n  body,\n}` : ""});`,
+    "console.log(response.status, await response.text());",
+  );
+  return { curl: curl.filter(Boolean).join(" "), Python: python.join("\n"), JavaScript: script.join("\n") };
+}
+
+function codes(method, url, body) {
+  return Object.entries(lines(method, url, body)).map(([name, text]) => {
+    const copy = make("button", { type: "button", text: "Copy", "aria-label": `Copy the lines for ${name}` });
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard?.writeText(text);
+      copy.textContent = "Copied";
+    });
+    const details = make("details", {}, make("summary", { text: name }), make("pre", { tabindex: "0" }, make("code", { text })));
+    if (navigator.clipboard) details.append(copy);
+    if (name === "curl") details.open = true;
+    return details;
+  });
+}
+
+/** Returns a form that sends a request, and shows the answer. */
+function form(method, path, operation, body) {
+  const id = operation.operationId;
+  const fields = make("div", { class: "buttons" });
+  const parameters = (operation.parameters ?? []).map(resolved).filter((parameter) => parameter.in === "query");
+  const inputs = parameters.map(({ name, description }) => {
+    const input = make("input", { type: "text", id: `${id}-${name}`, name });
+    fields.append(make("label", { for: input.id, text: `${name}${description ? `: ${description}` : ""}` }), input);
+    return input;
+  });
+  let file = null;
+  let text = null;
+  if (body?.text !== undefined) {
+    text = make("textarea", { id: `${id}-body`, spellcheck: "false" });
+    text.value = body.text;
+    fields.append(make("label", { for: text.id, text: "Body" }), text);
+  } else if (body) {
+    file = make("input", { type: "file", id: `${id}-file`, accept: body.types.join(",") });
+    fields.append(make("label", { for: file.id, text: "Photo" }), file);
+  }
+  const button = make("button", { type: "submit", text: "Send" });
+  fields.append(button);
+  const output = make("div", { role: "status" });
+  const element = make("form", { "aria-label": `Try ${method} ${path}` }, fields, output);
+  element.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const query = new URLSearchParams(
+      inputs.filter(({ value }) => value).map(({ name, value }) => [name, value]),
+    ).toString();
+    button.disabled = true;
+    const start = performance.now();
+    try {
+      const response = await fetch(`.${path}${query && `?${query}`}`, {
+        method,
+        headers: { Accept: "application/json" },
+        body: text ? text.value : file?.files[0],
+      });
+      const answer = await response.text();
+      const ms = performance.now() - start;
+      output.replaceChildren(
+        make("p", {}, make("strong", { text: `${response.status} ${response.statusText}` }), ` in ${ms.toFixed(0)} ms`),
+        make("pre", { tabindex: "0", text: pretty(answer) }),
+      );
+    } catch (error) {
+      output.replaceChildren(make("p", { class: "notice", text: failure(error) }));
+    } finally {
+      button.disabled = false;
+    }
+  });
+  return element;
+}
+
+/** Returns JSON with line ends, and everything else as it is. */
+function pretty(text) {
+  try {
+    // Short lists stay on one line: a landmark is one.
+    return JSON.stringify(JSON.parse(text), null, 2).replace(/\[[^[\]{}]*\]/g, (list) => list.replace(/\s+/g, " "));
+  } catch {
+    return text;
+  }
+}
+
+function route(path, method, operation) {
+  const body = bodyOf(operation);
+  const url = new URL(`.${path}`, location.href).href;
+  const responses = Object.entries(operation.responses).map(([status, response]) => {
+    const { description, content } = resolved(response);
+    const about = make("td", {}, description);
+    if (content) about.append(make("br"), make("span", { class: "small", text: Object.keys(content).join(", ") }));
+    return make("tr", {}, make("th", { scope: "row", text: status }), about);
+  });
+  const ok = resolved(operation.responses["200"]);
+  const about = resolved(operation.requestBody).description;
+  return make("article", { id: operation.operationId },
+    make("h2", {}, make("span", { class: "method", text: `${method} ` }), make("code", { text: path })),
+    make("p", { text: operation.summary }),
+    operation.description ? make("p", { class: "small", text: operation.description }) : null,
+    about ? make("p", { class: "small", text: about }) : null,
+    body?.schema ? schemaTable(body.schema, "Fields of the request") : null,
+    schemaTable(ok.content?.["application/json"]?.schema, "Fields of the answer"),
+    make("h3", { text: "Answers" }),
+    make("table", { class: "plain" }, make("caption", { class: "quiet", text: "Answers" }), make("tbody", {}, ...responses)),
+    make("h3", { text: "From elsewhere" }),
+    ...codes(method, url, body),
+    make("h3", { text: "Try it" }),
+    form(method, path, operation, body));
+}
+
+async function show() {
+  const main = document.getElementById("routes");
+  try {
+    openapi = await (await fetch("openapi.json")).json();
+  } catch (error) {
+    const offline = document.getElementById("offline");
+    offline.textContent = failure(error);
+    offline.hidden = false;
+    return;
+  } finally {
+    main.removeAttribute("aria-busy");
+  }
+  const { title, version, description } = openapi.info;
+  document.getElementById("title").textContent = `${title} ${version}`;
+  const order = ["/predict", "/spell"];
+  const rank = (path) => (order.indexOf(path) + 1 || order.length + 1);
+  const paths = Object.entries(openapi.paths).sort(([a], [b]) => rank(a) - rank(b));
+  main.append(
+    make("p", { text: `${description} Errors are application/problem+json, and their detail says what to do.` }),
+    ...paths.flatMap(([path, operations]) =>
+      Object.entries(operations).map(([method, operation]) => route(path, method.toUpperCase(), operation)),
+    ),
+  );
+}
+
+show();

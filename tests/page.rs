@@ -1,0 +1,655 @@
+//! The pages in a real browser, a headless Chromium: `GET /` with photos and a camera, and `GET /docs`.
+//!
+//! The camera is a film made of the photos in `tests/photos`. `UPDATE_EXPECTED=1` writes the picture of the
+//! README anew; what a page looks like is not compared.
+
+use std::fs::{read, write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use image::RgbImage;
+use image::imageops::{FilterType, overlay, resize};
+use serde_json::{Value, json};
+use test_support::browser::Browser;
+use test_support::service::{Service, photo, plain_png};
+use test_support::traces;
+use test_support::{folder, root};
+
+fn url(service: &Service, path: &str) -> String {
+    format!("http://{}{path}", service.address())
+}
+
+fn photo_path(name: &str) -> PathBuf {
+    root().join("tests/photos").join(name)
+}
+
+/// Opens the page in a browser of its own.
+fn open(name: &str, service: &Service, more: &[String]) -> Browser {
+    let mut browser = Browser::start(name, more);
+    browser.screen(1100, 900, false, false);
+    browser.open(&url(service, "/"));
+    browser
+}
+
+/// Waits until the page shows an answer with this sentence's beginning.
+fn wait_for(browser: &mut Browser, sentence: &str) {
+    browser
+        .wait(&format!("document.querySelector('#sentence').innerText.startsWith({sentence:?})"));
+    browser.wait("!document.body.classList.contains('busy')");
+}
+
+fn letter(browser: &mut Browser) -> String {
+    browser.text("#letter")
+}
+
+/// Asserts that nothing went wrong in the page.
+fn assert_no_errors(browser: &mut Browser) {
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+/// A picture that the page can be given as a file.
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    write(&path, bytes).expect("written");
+    path
+}
+
+#[test]
+fn chosen_pasted_and_dropped_photos_are_answered() {
+    let service = Service::start(&[]);
+    let mut browser = open("page-photos", &service, &[]);
+    assert_eq!(browser.text("h1"), "ASL letters from photos of hands");
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "V, ");
+    assert_eq!(letter(&mut browser), "V");
+    // Five bars, a box, bones and 21 points, over the photo.
+    assert_eq!(browser.run("document.querySelectorAll('#top tr').length"), 5);
+    assert_eq!(browser.text("#top tr th"), "V");
+    assert_eq!(
+        browser.run("document.querySelector('#overlay').getAttribute('viewBox')"),
+        "0 0 402 402"
+    );
+    let points =
+        "document.querySelector('#overlay .points').getAttribute('d').split('M').length - 1";
+    assert_eq!(browser.run(points), 21);
+    assert!(browser.text("#hand").contains("Right hand"), "{}", browser.text("#hand"));
+    // The waterfall: the round trip, the network, and the four stages of Server-Timing.
+    let stages =
+        browser.run("[...document.querySelectorAll('#stages th')].map((th) => th.innerText)");
+    let expected = [
+        "Round trip",
+        "Network and host",
+        "Decode the photo",
+        "Find the hand",
+        "Read the letter",
+        "Write the answer",
+    ];
+    assert_eq!(stages, json!(expected));
+    // Traces are off: there is no id, and no link.
+    assert_eq!(browser.run("document.querySelector('#trace').hidden"), true);
+    // A screen reader is told.
+    assert!(browser.text("#status").trim().starts_with("V, "));
+
+    browser.drop_file("#frame", &photo_path("b.jpg"));
+    wait_for(&mut browser, "B, ");
+    let origin = url(&service, "");
+    let permissions = json!(["clipboardReadWrite", "clipboardSanitizedWrite"]);
+    browser.call("Browser.grantPermissions", json!({"origin": origin, "permissions": permissions}));
+    // The clipboard has pictures as PNG alone: the photo that is shown, drawn anew.
+    browser.choose("#file", &photo_path("l.jpg"));
+    wait_for(&mut browser, "L, ");
+    browser.run(
+        "(async () => {
+           const photo = document.querySelector('#photo');
+           const canvas = document.createElement('canvas');
+           [canvas.width, canvas.height] = [photo.naturalWidth, photo.naturalHeight];
+           canvas.getContext('2d').drawImage(photo, 0, 0);
+           const png = await new Promise((done) => canvas.toBlob(done, 'image/png'));
+           await navigator.clipboard.write([new ClipboardItem({ 'image/png': png })]);
+         })()",
+    );
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "V, ");
+    browser.paste();
+    wait_for(&mut browser, "L, ");
+    // Text is no photo.
+    browser.run("navigator.clipboard.writeText('hello')");
+    browser.paste();
+    browser.wait("document.querySelector('#status').innerText.includes('holds no photo')");
+    assert_no_errors(&mut browser);
+}
+
+#[test]
+fn no_hand_and_not_sure_are_told_apart() {
+    let folder = folder("page-pictures");
+    let grey = file(&folder, "grey.png", &plain_png(320, 240, [128; 3]));
+    let unsure = Service::start(&[("low_confidence_threshold", "1")]);
+    let mut browser = open("page-unsure", &unsure, &[]);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "Not sure: perhaps V (");
+    assert_eq!(browser.run("document.querySelector('#verdict').dataset.state"), "unsure");
+    browser.choose("#file", &grey);
+    wait_for(&mut browser, "No hand was found.");
+    assert_eq!(browser.run("document.querySelector('#verdict').dataset.state"), "none");
+    assert_eq!(browser.run("document.querySelector('#overlay').childElementCount"), 0);
+    assert_eq!(browser.run("document.querySelector('#details').hidden"), true);
+    assert_no_errors(&mut browser);
+}
+
+#[test]
+fn trace_is_linked_where_jaeger_is_known() {
+    let collector = traces::collector();
+    for (ui, linked) in [("https://jaeger.example/ui/", true), ("", false)] {
+        let service = traces::service(&collector, &[("jaeger_ui_url", ui)]);
+        let mut browser = open("page-trace", &service, &[]);
+        browser.choose("#file", &photo_path("v.jpg"));
+        wait_for(&mut browser, "V, ");
+        let id = browser.text("#trace-id");
+        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        traces::wait_until(
+            || collector.spans().iter().any(|span| span.trace_id == id),
+            || format!("no span of {id}"),
+        );
+        let link = browser.run("document.querySelector('#trace-link').hidden ? '' : document.querySelector('#trace-link').href");
+        let expected =
+            if linked { format!("https://jaeger.example/ui/trace/{id}") } else { String::new() };
+        assert_eq!(link, expected);
+        assert_no_errors(&mut browser);
+    }
+}
+
+#[test]
+fn problems_are_shown_in_the_services_words() {
+    let folder = folder("page-problems");
+    let service = Service::start(&[("max_body_bytes", "5000")]);
+    let mut browser = open("page-problem", &service, &[]);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "The body is larger than 5000 bytes. Send a smaller photo.");
+    assert_eq!(browser.run("document.querySelector('#verdict').dataset.state"), "bad");
+    assert!(browser.text("#status").contains("Send a smaller photo."));
+    browser.choose("#file", &file(&folder, "notes.txt", b"hello"));
+    wait_for(&mut browser, "The photo's format is not supported.");
+    browser.choose("#file", &file(&folder, "photo.gif", b"GIF89a\x01\0\x01\0"));
+    wait_for(&mut browser, "The request holds a GIF picture instead of a photo");
+    assert_eq!(browser.run("document.querySelector('#offline').hidden"), true);
+    assert_no_errors(&mut browser);
+}
+
+#[test]
+fn stopped_service_is_named_until_it_answers_again() {
+    let service = Service::start(&[]);
+    let address = service.address();
+    let mut browser = open("page-stopped", &service, &[]);
+    drop(service);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "The service does not answer at http://127.0.0.1:");
+    assert!(browser.text("#offline").contains("does not answer"), "an alert");
+    let _service = Service::start_with(&[], |options| options.listen = address);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "V, ");
+    assert_eq!(browser.run("document.querySelector('#offline').hidden"), true);
+    assert_no_errors(&mut browser);
+}
+
+/// Returns the option that makes the camera show a film: a picture each 1/30 second, again and again.
+fn camera(folder: &Path, pictures: &[RgbImage]) -> Vec<String> {
+    let mut film = Vec::new();
+    for picture in pictures {
+        let (width, height) = (picture.width() as u16, picture.height() as u16);
+        jpeg_encoder::Encoder::new(&mut film, 90)
+            .encode(picture, width, height, jpeg_encoder::ColorType::Rgb)
+            .expect("an encoder");
+    }
+    let film = file(folder, "film.mjpeg", &film);
+    vec![format!("--use-file-for-fake-video-capture={}", film.display())]
+}
+
+/// Returns a camera's picture of 640 × 480: grey, with a photo's centre at a place, if there is a photo.
+fn scene(photo: Option<&RgbImage>, [x, y]: [i64; 2]) -> RgbImage {
+    let mut scene = RgbImage::from_pixel(640, 480, image::Rgb([128; 3]));
+    if let Some(photo) = photo {
+        overlay(
+            &mut scene,
+            photo,
+            x - i64::from(photo.width()) / 2,
+            y - i64::from(photo.height()) / 2,
+        );
+    }
+    scene
+}
+
+/// Returns a photo, scaled to some height.
+fn still(name: &str, height: u32) -> RgbImage {
+    let picture = vision::decode::decode(&photo(name), u64::MAX).expect("a photo").photo;
+    let (width, old) = (picture.width() as u32, picture.height() as u32);
+    let picture = RgbImage::from_raw(width, old, picture.pixels().to_vec()).expect("a picture");
+    resize(&picture, width * height / old, height, FilterType::Triangle)
+}
+
+/// The pictures of so many seconds.
+fn seconds(count: f32, picture: &RgbImage) -> Vec<RgbImage> {
+    vec![picture.clone(); (count * 30.0) as usize]
+}
+
+#[test]
+fn camera_spells_held_letters_and_runs_by_keyboard_alone() {
+    let folder = folder("page-camera-film");
+    let mut film = Vec::new();
+    for name in ["v.jpg", "l.jpg", "b.jpg"] {
+        film.extend(seconds(2.5, &scene(Some(&still(name, 400)), [320, 240])));
+    }
+    film.extend(seconds(3.0, &scene(None, [0, 0])));
+    let service = Service::start(&[]);
+    let mut browser = open("page-camera", &service, &camera(&folder, &film));
+
+    // From the top: the link, both file inputs, the camera. The focus can be seen.
+    let focus = "document.activeElement.id";
+    for expected in ["", "file", "camera"] {
+        browser.press("Tab");
+        assert_eq!(browser.run(focus), expected);
+        let outline = "(document.activeElement.nextElementSibling?.matches('label') \
+                          ? document.activeElement.nextElementSibling : document.activeElement)";
+        let style = browser.run(&format!("getComputedStyle({outline}).outlineStyle"));
+        assert_ne!(style, "none", "{expected}");
+        if expected == "file" {
+            let intercept = |enabled| json!({ "enabled": enabled });
+            browser.call("Page.setInterceptFileChooserDialog", intercept(true));
+            browser.press(" ");
+            browser.event("Page.fileChooserOpened");
+            browser.call("Page.setInterceptFileChooserDialog", intercept(false));
+        }
+    }
+    browser.press("Enter");
+    browser.wait("!document.querySelector('#video').hidden");
+    assert_eq!(browser.text("#camera"), "Stop the camera");
+    // The picture is mirrored, as people expect it; what is sent is not.
+    assert_eq!(
+        browser.run("document.querySelector('#frame').classList.contains('mirrored')"),
+        true
+    );
+    browser.wait("document.querySelector('#text').innerText.includes('VLB ')");
+    assert!(browser.text("#pace").contains("answers a second, round trip"));
+    let sizes = "document.querySelector('#overlay').getAttribute('viewBox')";
+    assert_eq!(browser.run(sizes), "0 0 640 480");
+    // Deleting by key: the text gets shorter while the camera goes on.
+    browser.press("Tab");
+    assert_eq!(browser.run(focus), "mirror");
+    browser.press(" ");
+    assert_eq!(
+        browser.run("document.querySelector('#frame').classList.contains('mirrored')"),
+        false
+    );
+    for expected in ["space", "delete"] {
+        browser.press("Tab");
+        assert_eq!(browser.run(focus), expected);
+    }
+    // The camera stops; what is spelled stays.
+    browser.press("Escape");
+    browser.wait("document.querySelector('#video').hidden");
+    assert_eq!(browser.text("#camera"), "Start the camera");
+    let text = browser.text("#text");
+    browser.press("Enter");
+    assert_eq!(browser.text("#text"), text[..text.len() - 1]);
+    browser.press("Backspace");
+    assert_eq!(browser.text("#text"), text[..text.len() - 2]);
+    assert!(browser.text("#status").contains("Deleted"));
+    assert_no_errors(&mut browser);
+}
+
+/// Returns the number of photos that the page has sent.
+fn sent(browser: &mut Browser) -> usize {
+    let events = browser.events("Network.requestWillBeSent");
+    let predict = |event: &&Value| {
+        event["request"]["url"].as_str().is_some_and(|url| url.contains("/predict"))
+    };
+    events.iter().filter(predict).count()
+}
+
+#[test]
+fn camera_pauses_while_the_tab_is_hidden_and_waits_for_a_stopped_service() {
+    let folder = folder("page-pause-film");
+    let film = seconds(1.0, &scene(Some(&still("v.jpg", 400)), [320, 240]));
+    let service = Service::start(&[]);
+    let address = service.address();
+    let mut browser = open("page-pause", &service, &camera(&folder, &film));
+    browser.click("#camera");
+    wait_for(&mut browser, "V, ");
+    let hide = |hidden: bool| {
+        format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});
+             document.dispatchEvent(new Event('visibilitychange')); true"
+        )
+    };
+    browser.run(&hide(true));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let before = sent(&mut browser);
+    assert!(before > 0);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(sent(&mut browser), before, "nothing is sent");
+    browser.run(&hide(false));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(sent(&mut browser) > before, "it goes on");
+    drop(service);
+    wait_for(&mut browser, "The service does not answer");
+    let _service = Service::start_with(&[], |options| options.listen = address);
+    wait_for(&mut browser, "V, ");
+    assert_eq!(browser.run("document.querySelector('#offline').hidden"), true);
+    assert_no_errors(&mut browser);
+}
+
+/// J and Z as a camera sees them: stills of the hand that are moved along the letter's path.
+#[test]
+fn camera_spells_j_and_z_by_their_movement() {
+    let folder = folder("page-movement-film");
+    let mut film = Vec::new();
+    let ease = |part: f32| part * part * (3.0 - 2.0 * part);
+    let at = |corners: &[[f32; 2]], part: f32| {
+        let place = part * (corners.len() - 1) as f32;
+        let from = (place as usize).min(corners.len() - 2);
+        let along = ease(place - from as f32);
+        [0, 1].map(|axis| {
+            let (a, b) = (corners[from][axis], corners[from + 1][axis]);
+            (a + along * (b - a)) as i64
+        })
+    };
+    let j: Vec<[f32; 2]> = [[250.0, 160.0], [250.0, 250.0]]
+        .into_iter()
+        .chain((1..=8).map(|i| {
+            let angle = std::f32::consts::PI * i as f32 / 8.0;
+            [250.0 + 40.0 * (1.0 - angle.cos()), 250.0 + 60.0 * angle.sin()]
+        }))
+        .collect();
+    let z = vec![[230.0, 180.0], [400.0, 180.0], [230.0, 310.0], [400.0, 310.0]];
+    for (name, path, duration) in [("i.jpg", j, 60), ("d.jpg", z, 75)] {
+        let hand = still(name, 260);
+        film.extend(seconds(0.5, &scene(Some(&hand), at(&path, 0.0))));
+        for i in 0..=duration {
+            let part = i as f32 / duration as f32;
+            film.push(scene(Some(&hand), at(&path, part)));
+        }
+        film.extend(seconds(0.7, &scene(Some(&hand), at(&path, 1.0))));
+        film.extend(seconds(2.0, &scene(None, [0, 0])));
+    }
+    let service = Service::start(&[]);
+    let mut browser = open("page-movement", &service, &camera(&folder, &film));
+    browser.click("#camera");
+    browser.wait("document.querySelector('#text').innerText.includes('J')");
+    browser.wait("document.querySelector('#text').innerText.includes('Z')");
+    assert_no_errors(&mut browser);
+}
+
+/// Sizes of a phone and of a small one, and twice the text's size on a screen.
+#[test]
+fn pages_fit_a_phone_and_have_names_for_all_controls() {
+    let service = Service::start(&[]);
+    let mut browser = Browser::start("page-phone", &[]);
+    let shots = folder("page-shots");
+    for path in ["/", "/docs"] {
+        for (width, dark) in [(320, false), (390, true), (1100, false), (1100, true)] {
+            browser.screen(width, 844, width < 500, dark);
+            browser.open(&url(&service, path));
+            if path == "/" {
+                browser.choose("#file", &photo_path("v.jpg"));
+                wait_for(&mut browser, "V, ");
+            } else {
+                browser.wait("document.querySelectorAll('article').length > 3");
+            }
+            // A phone zooms out from a page that is too wide: its own width is no measure.
+            let wide = browser.run("document.documentElement.scrollWidth").as_f64();
+            assert!(wide.expect("pixels") <= f64::from(width), "{path} {width}: {wide:?}");
+            let low = browser.run(
+                "[...document.querySelectorAll('button, label.button')]
+                   .filter((button) => button.checkVisibility() && button.getBoundingClientRect().height < 44)
+                   .map((button) => button.innerText)",
+            );
+            assert_eq!(low, json!([]), "{path} {width}: too low for a thumb");
+            let name =
+                format!("{}-{width}-{}.png", &path[1..], if dark { "dark" } else { "light" });
+            write(shots.join(name), browser.screenshot()).expect("written");
+            // On a phone there is a button for the phone's own camera.
+            let shot = browser.run("document.querySelector('.shoot')?.checkVisibility() ?? null");
+            assert_eq!(shot, if path == "/" { json!(width < 500) } else { Value::Null });
+        }
+        let tree = browser.call("Accessibility.getFullAXTree", json!({}));
+        let nodes = tree["nodes"].as_array().expect("nodes");
+        let mut controls = 0;
+        for node in nodes.iter().filter(|node| node["ignored"] == false) {
+            let role = node["role"]["value"].as_str().unwrap_or_default();
+            if ["button", "link", "textbox", "form", "image", "table", "region"].contains(&role) {
+                controls += 1;
+                assert_ne!(node["name"]["value"], "", "{path}: {node}");
+            }
+        }
+        assert!(controls > 5, "{controls}");
+        assert_eq!(browser.run("document.documentElement.lang"), "en");
+        assert_eq!(browser.run("document.querySelectorAll('h1').length"), 1);
+        let labelled = "[...document.querySelectorAll('input, textarea')].every((input) => input.labels.length > 0)";
+        assert_eq!(browser.run(labelled), true, "{path}");
+        assert_no_errors(&mut browser);
+    }
+}
+
+/// Text and lines can be told from their ground, in light and dark (WCAG 2.2: 4.5 for text).
+#[test]
+fn colours_have_contrast() {
+    let service = Service::start(&[]);
+    let mut browser = Browser::start("page-colours", &[]);
+    for dark in [false, true] {
+        browser.screen(1100, 900, false, dark);
+        browser.open(&url(&service, "/"));
+        let worst = browser.run(
+            "(() => {
+               const style = getComputedStyle(document.documentElement);
+               const probe = document.body.appendChild(document.createElement('i'));
+               const light = (name) => {
+                 probe.style.color = style.getPropertyValue(name);
+                 const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3);
+                 const [r, g, b] = parts.map((part) => {
+                   const value = part / 255;
+                   return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+                 });
+                 return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+               };
+               const ratio = (a, b) => {
+                 const [x, y] = [light(a), light(b)].sort((p, q) => q - p);
+                 return (x + 0.05) / (y + 0.05);
+               };
+               const texts = ['--ink', '--soft', '--accent', '--sure', '--unsure', '--bad'];
+               const all = texts.flatMap((text) => ['--ground', '--card'].map((ground) => ratio(text, ground)));
+               return Math.min(...all, ratio('--on-accent', '--accent'));
+             })()",
+        );
+        assert!(worst.as_f64().expect("a ratio") >= 4.5, "{dark}: {worst}");
+    }
+}
+
+#[test]
+fn docs_list_all_routes_and_try_them() {
+    let service = Service::start(&[]);
+    let mut browser = Browser::start("page-docs", &[]);
+    browser.screen(1100, 900, false, false);
+    browser.open(&url(&service, "/docs"));
+    browser.wait("document.querySelectorAll('article').length > 3");
+    let shown =
+        browser.run("[...document.querySelectorAll('article h2')].map((h) => h.innerText).sort()");
+    let mut listed: Vec<String> = service.get("/").json()["routes"]
+        .as_array()
+        .expect("routes")
+        .iter()
+        .map(|route| format!("{} {}", route["method"], route["path"]).replace('"', ""))
+        .collect();
+    listed.sort();
+    assert_eq!(shown, json!(listed));
+
+    browser.click("#health button[type=submit]");
+    browser.wait("document.querySelector('#health [role=status]').innerText.includes('\"tracing\": \"disabled\"')");
+    browser.choose("#predict input[type=file]", &photo_path("v.jpg"));
+    browser.click("#predict button[type=submit]");
+    browser.wait("document.querySelector('#predict [role=status]').innerText.includes('\"prediction\": \"V\"')");
+    // The example of frames is one that the service takes.
+    browser.click("#spell button[type=submit]");
+    browser.wait(
+        "document.querySelector('#spell [role=status]').innerText.includes('\"moved\": false')",
+    );
+    browser.run("document.querySelector('#spell textarea').value = '{'; true");
+    browser.click("#spell button[type=submit]");
+    browser.wait(
+        "document.querySelector('#spell [role=status]').innerText.includes('The body is not JSON')",
+    );
+    assert_no_errors(&mut browser);
+
+    // The lines run as they stand, each in a folder with a photo.
+    let folder = folder("page-docs-lines");
+    file(&folder, "photo.jpg", &photo("v.jpg"));
+    for (index, program, arguments) in [(0, "sh", "-c"), (1, "python3", "-c")] {
+        let code = browser.run(&format!(
+            "document.querySelectorAll('#predict details:has(pre) code')[{index}].textContent"
+        ));
+        let code = code.as_str().expect("lines");
+        if Command::new(if index == 0 { "curl" } else { program })
+            .arg("--version")
+            .output()
+            .is_err()
+        {
+            continue;
+        }
+        let mut command = Command::new(program);
+        let output = command.args([arguments, code]).current_dir(&folder).output().expect("run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("\"prediction\":\"V\""), "{code}\n{text}{:?}", output.stderr);
+    }
+    let script =
+        browser.run("document.querySelectorAll('#predict details:has(pre) code')[2].textContent");
+    let script = script
+        .as_str()
+        .expect("lines")
+        .replace("console.log(", "return [")
+        .replace("await response.text());", "await response.text()];");
+    let answer = browser.run(&format!("(async () => {{ {script} }})()"));
+    assert_eq!(answer[0], 200, "{answer}");
+    assert!(answer[1].as_str().expect("text").contains("\"prediction\":\"V\""), "{answer}");
+}
+
+/// The parts of the scripts that know no page: run in the browser, as there is no other engine here.
+#[test]
+fn parts_of_the_scripts_compute_what_they_say() {
+    let service = Service::start(&[]);
+    let mut browser = open("page-parts", &service, &[]);
+    let mut hand =
+        |script: &str| browser.run(&format!("import('./page/hand.js').then((m) => {script})"));
+    assert_eq!(hand("m.scaled(4000, 3000)"), json!([640, 480]));
+    assert_eq!(hand("m.scaled(300, 600)"), json!([300, 600]));
+    assert_eq!(hand("m.scaled(5000, 1)"), json!([640, 1]));
+    assert_eq!(
+        hand(
+            "m.serverTiming('a;dur=1.5, model_inference;dur=2;desc=\"x y\", b, ;dur=1, c;dur=-1')"
+        ),
+        json!([
+            {"name": "a", "ms": 1.5, "about": "a"},
+            {"name": "model_inference", "ms": 2, "about": "x y"},
+        ])
+    );
+    assert_eq!(hand("m.serverTiming(null)"), json!([]));
+    // 10 ms of stages that end when the answer begins, at 15 of 20.
+    let stages = "[{ about: 'a', ms: 4 }, { about: 'b', ms: 6 }]";
+    assert_eq!(
+        hand(&format!("m.waterfall({stages}, 20, 15)")),
+        json!([
+            {"about": "Round trip", "start": 0, "ms": 20},
+            {"about": "Network and host", "start": 0, "ms": 10, "gap": [5, 15]},
+            {"about": "a", "start": 5, "ms": 4},
+            {"about": "b", "start": 9, "ms": 6},
+        ])
+    );
+    // A clock that is coarser than the service's makes no time negative.
+    assert_eq!(hand(&format!("m.waterfall({stages}, 9, 9)[1].ms")), 0);
+    assert_eq!(
+        hand("[1, 0.9996, 0.956, 0.0002, 0].map(m.percent)"),
+        json!(["100 %", "99.96 %", "95.6 %", "0.02 %", "0 %"])
+    );
+    let place = "{ box: { x: 0.1, y: -0.25, width: 0.5, height: 0.75, rotation: 1 } }";
+    assert_eq!(hand(&format!("m.trackingQuery({place})")), "?box=0.10000,-0.25000,0.50000,0.75000");
+    assert_eq!(hand("m.trackingQuery(null)"), "");
+
+    let mut spell = |script: &str| {
+        browser.run(&format!(
+            "import('./page/spelling.js').then(({{ Speller, Motion }}) => {{
+               const speller = new Speller();
+               let now = 0;
+               const show = (letter, ms, moving = false) => {{
+                 for (const end = now + ms; now < end; now += 50) {{
+                   speller.see(now, {{ hand: letter !== '', letter: letter || null, moving }});
+                 }}
+               }};
+               {script}
+             }})"
+        ))
+    };
+    let text = |steps: &str| format!("{steps}; return speller.text;");
+    for (steps, expected) in [
+        ("show('A', 1000)", "A"),
+        ("show('A', 700)", ""),
+        ("show('A', 5000)", "A"),
+        ("show('A', 1000); show('B', 1000)", "AB"),
+        ("show('A', 1000); show('', 400); show('A', 1000)", "AA"),
+        ("show('A', 1000); show('', 100); show('A', 1000)", "A"),
+        ("show('A', 1000); show('', 3000); show('B', 1000)", "A B"),
+        ("show('', 3000); show('A', 1000); show('', 9000)", "A "),
+        ("show('A', 600); show('B', 600); show('A', 600)", ""),
+        ("show('A', 400); show(null, 200); show('A', 400)", "A"),
+        ("show('A', 400); show(null, 600); show('A', 600)", ""),
+        ("show('A', 3000, true)", ""),
+        ("show('A', 1000); speller.delete(); show('A', 2000)", ""),
+        ("show('I', 1000); show('I', 500, true); speller.drawn('J', now); show('I', 3000)", "J"),
+        ("show('D', 1000); speller.drawn('Z', now)", "Z"),
+        ("show('A', 1000); speller.drawn('J', now)", "AJ"),
+        ("show('I', 1000); show('', 400); speller.drawn('J', now)", "IJ"),
+        (
+            "speller.delete(); speller.space(); show('A', 1000); speller.space(); speller.space()",
+            "A ",
+        ),
+    ] {
+        assert_eq!(spell(&text(steps)), expected, "{steps}");
+    }
+    // A movement is asked about once, when it has ended.
+    let moved = spell(
+        "const motion = new Motion();
+         const asked = [];
+         const at = (time, x) => {
+           const landmarks = Array.from({ length: 21 }, (_, i) => [x, i === 0 ? 0.5 : 0.4, 0]);
+           motion.see(time, { landmarks, letter: 'D', confidence: 1 }, 1);
+           const body = motion.ended();
+           if (body) asked.push([time, body.frames.length > 5, body.aspect]);
+         };
+         for (let i = 0; i < 20; i += 1) at(i * 50, 0.2);
+         const before = asked.length;
+         for (let i = 20; i < 40; i += 1) at(i * 50, 0.2 + (i - 19) * 0.02);
+         const during = asked.length;
+         for (let i = 40; i < 100; i += 1) at(i * 50, 0.6);
+         return [before, during, asked.length, asked[0]?.slice(1)];",
+    );
+    assert_eq!(moved, json!([0, 0, 1, [true, 1]]));
+    assert_no_errors(&mut browser);
+}
+
+/// Writes `docs/page.png` anew where that is asked for, and checks that it is there and small.
+#[test]
+fn picture_of_the_readme_is_there() {
+    let path = root().join("docs/page.png");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        let service =
+            traces::service(&traces::collector(), &[("jaeger_ui_url", "http://127.0.0.1:16686")]);
+        let mut browser = Browser::start("page-readme", &[]);
+        browser.screen(960, 700, false, false);
+        browser.open(&url(&service, "/"));
+        browser.choose("#file", &photo_path("v.jpg"));
+        wait_for(&mut browser, "V, ");
+        // The first one starts an instance.
+        browser.choose("#file", &photo_path("v.jpg"));
+        browser.wait("!document.body.classList.contains('busy')");
+        wait_for(&mut browser, "V, ");
+        write(&path, browser.screenshot()).expect("written");
+    }
+    let size = read(&path).expect("docs/page.png: UPDATE_EXPECTED=1 cargo xtask test page").len();
+    assert!(size < 300 << 10, "{size} bytes");
+}
