@@ -20,6 +20,7 @@ pub mod media;
 pub mod page;
 pub mod predict;
 pub mod problem;
+pub mod region;
 pub mod response;
 pub mod service;
 pub mod settings;

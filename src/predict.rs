@@ -19,16 +19,19 @@ use vision::search::{Found, Observer, Outcome, Pass};
 
 use crate::api;
 use crate::problem::Problem;
+use crate::region::RegionInPhoto;
 use crate::response::Prediction;
 use crate::settings::Settings;
 
-/// Answers `POST /predict`. `span` is that of the prediction; each stage becomes a child of it.
+/// Answers `POST /predict`. `known` is where a hand was before. `span` is that of the prediction; each
+/// stage becomes a child of it.
 ///
 /// # Errors
 /// [`Problem::NoPhoto`], [`Problem::Decode`] and [`Problem::Internal`].
 pub fn predict(
     pipeline: &Pipeline,
     photo: &[u8],
+    known: Option<RegionInPhoto>,
     settings: &Settings,
     span: &Span,
 ) -> Result<Response<Bytes>, Problem> {
@@ -42,6 +45,7 @@ pub fn predict(
     })?;
     let found = stages.run("landmark_detection", |span| {
         let mut passes = PassSpans { search: span, pass: Span::none() };
+        let known = known.map(|known| known.of(&decoded.photo));
         let found = pipeline.find_hand(&decoded.photo, known, &mut passes).map_err(Problem::from);
         if let Err(problem) = &found {
             passes.pass.fail(problem.kind(), &problem.reason());

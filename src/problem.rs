@@ -28,6 +28,12 @@ pub enum Problem {
         /// Bytes that arrived.
         received: usize,
     },
+    /// 400: the query's `box` is none.
+    #[error(
+        "The query's box cannot be read. Send x,y,width,height,rotation: the numbers of hand.box in the \
+         answer before."
+    )]
+    Region,
     /// 404: there is no such route.
     #[error("There is no such route. GET / lists all routes.")]
     NotFound,
@@ -137,9 +143,10 @@ impl Problem {
     /// Returns the response's status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Form(_) | Problem::CutOff { .. } | Problem::Frames(FramesError::Syntax(_)) => {
-                StatusCode::BAD_REQUEST
-            }
+            Problem::Form(_)
+            | Problem::CutOff { .. }
+            | Problem::Region
+            | Problem::Frames(FramesError::Syntax(_)) => StatusCode::BAD_REQUEST,
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Problem::TooLarge { .. }
@@ -159,6 +166,7 @@ impl Problem {
         match self {
             Problem::Form(_) => "multipart",
             Problem::CutOff { .. } => "cut_off",
+            Problem::Region => "box",
             Problem::NotFound => "not_found",
             Problem::Method { .. } => "method",
             Problem::TooLarge { .. } => "too_large",
@@ -272,6 +280,13 @@ mod tests {
                 400,
                 "cut_off",
                 "The body ended after 7 bytes, before it was complete. Send it again.",
+            ),
+            (
+                Problem::Region,
+                400,
+                "box",
+                "The query's box cannot be read. Send x,y,width,height,rotation: the numbers of \
+                 hand.box in the answer before.",
             ),
             (
                 Problem::NotFound,

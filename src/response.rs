@@ -3,9 +3,11 @@
 use serde::Serialize;
 
 use vision::decode::Photo;
-use vision::landmarks::{Hand, LANDMARKS};
+use vision::landmarks::{self, Hand, LANDMARKS};
 use vision::letter::{Guess, Letters};
 use vision::pipeline::ModelVersion;
+
+use crate::region::RegionInPhoto;
 
 /// Number of guesses in an answer.
 const TOP: usize = 5;
@@ -40,25 +42,10 @@ pub struct HandInPhoto {
     pub handedness_score: f32,
     /// The probability that there is a hand, 0 to 1.
     pub presence: f32,
-    /// The region in which the landmark model looked.
+    /// The region of the hand, as its landmarks give it: where to look in a film's next frame.
     pub r#box: RegionInPhoto,
     /// x, y and z of each landmark. z is in units of x: smaller is nearer, 0 at the wrist.
     pub landmarks: [[f32; 3]; LANDMARKS],
-}
-
-/// A region of the photo. It is square in pixels.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RegionInPhoto {
-    /// Left edge before rotation, as a fraction of the photo's width.
-    pub x: f32,
-    /// Upper edge before rotation, as a fraction of the photo's height.
-    pub y: f32,
-    /// Width, as a fraction of the photo's width.
-    pub width: f32,
-    /// Height, as a fraction of the photo's height.
-    pub height: f32,
-    /// Clockwise rotation around the centre, in radians.
-    pub rotation: f32,
 }
 
 impl Prediction {
@@ -92,18 +79,11 @@ impl Prediction {
 impl HandInPhoto {
     fn new(photo: &Photo, hand: &Hand) -> HandInPhoto {
         let (width, height) = (photo.width() as f32, photo.height() as f32);
-        let region = &hand.region;
         HandInPhoto {
             handedness: hand.handedness.name(),
             handedness_score: hand.handedness_score,
             presence: hand.presence,
-            r#box: RegionInPhoto {
-                x: (region.center[0] - region.size / 2.0) / width,
-                y: (region.center[1] - region.size / 2.0) / height,
-                width: region.size / width,
-                height: region.size / height,
-                rotation: region.rotation,
-            },
+            r#box: RegionInPhoto::new(photo, &landmarks::region_of(&hand.landmarks)),
             landmarks: hand.landmarks.map(|[x, y, z]| [x / width, y / height, z / width]),
         }
     }

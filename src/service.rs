@@ -22,6 +22,7 @@ use crate::body::{BodyKind, Incoming, Rest};
 use crate::page;
 use crate::predict::predict;
 use crate::problem::Problem;
+use crate::region::RegionInPhoto;
 use crate::settings::{self, Settings};
 use crate::spell::{self, FramesError, spell};
 
@@ -193,6 +194,7 @@ impl Service {
                 spelled.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
             }
             Route::Predict => {
+                let known = RegionInPhoto::read(head.uri.query())?;
                 let limit = self.settings.max_body_bytes;
                 let kind = BodyKind::of(&head.headers, limit)?;
                 let photo = kind.photo(body.read(limit).await?)?;
@@ -203,7 +205,7 @@ impl Service {
                     span.set("prediction.user_id", user);
                 }
                 let prediction = models(pipeline)
-                    .and_then(|pipeline| predict(pipeline, &photo, &self.settings, &span));
+                    .and_then(|pipeline| predict(pipeline, &photo, known, &self.settings, &span));
                 span.set("operation.success", prediction.is_ok());
                 prediction.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
             }

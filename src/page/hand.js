@@ -92,8 +92,8 @@ export function verdict(answer) {
 /** Returns the query that tells the service where the hand was in the frame before; empty without one. */
 export function trackingQuery(hand) {
   if (!hand) return "";
-  const { x, y, width, height } = hand.box;
-  return `?box=${[x, y, width, height].map((number) => number.toFixed(5)).join(",")}`;
+  const { x, y, width, height, rotation } = hand.box;
+  return `?box=${[x, y, width, height, rotation].map((number) => number.toFixed(5)).join(",")}`;
 }
 
 /** Returns what failed, as sentences. `error` is what `send` threw. */
