@@ -1,37 +1,42 @@
 #!/usr/bin/env python3
-"""Prints the tables of the model card, from the tables of features alone.
+"""Prints the tables of the model card, from the tables of features.
 
     pip install -r models/requirements-train.txt
-    python models/evaluate.py full            # or lite; a few minutes each
-    python models/evaluate.py full --quick    # without the no-hand tables
-    cargo xtask features --data DATA --output dumps/today --found
-    python models/evaluate.py full --today dumps/today    # the component's search and operators alone
+    python models/evaluate.py full                  # or lite; some ten minutes
+    python models/evaluate.py full --quick          # leave out asl-letters by photo and asl-hg by signer
+    python models/evaluate.py full --search dumps/full --data DATA     # the search, and the weights of its trust
 
-Every figure is of held-out hands: by source photo (asl-letters, 5 parts), by signer (asl-hg; P5 and P6 share photos
-and count as one), by class (no-hand, 2 halves).
+Every figure is of held-out hands: a whole source at a time, or a part of one: a fifth of asl-letters by source photo,
+a signer of asl-hg (P5 and P6 share photos and count as one). Pictures without a hand and hands without a letter are
+held out in five parts by class or photo. Tables of landmarks by the signers of a held-out source are held out too.
 """
 
 import argparse
 import hashlib
+from pathlib import Path
 
 import train  # first: it sets the number of threads
 import numpy as np
+import pack
 import table as tables
 from scipy.optimize import minimize_scalar
-from table import GEOMETRY, LANDMARKS, LETTERS
+from table import LANDMARKS, LETTERS
 
-# The service's thresholds (crates/vision/src/search.rs, letter.rs): the least presence of a hand, the presence that
-# stops the search, and the least probability of no hand that makes the answer null.
-PRESENCE, STOP_PRESENCE, NO_HAND_LIMIT = 0.3, 0.98, 0.5
-MOVING = [LETTERS.index("J"), LETTERS.index("Z")]
-CHOSEN, OTHERS = "asl-letters", "asl-hg"
+# The service's thresholds (crates/vision/src/search.rs, letter.rs).
+PRESENCE, STOP_TRUST, NO_HAND_LIMIT = 0.3, 0.98, 0.5
+GIVE_UP = [(2, 0.02, 0.2), (3, 0.05, 0.4)]  # attempts, trust, palm score
+# What an attempt's pass of palm detection takes, in passes of the landmark model. 0: the whole photo.
+PALM_COST = [0.6, 0, 1.35, 0, 0, 0.6]
+SOURCES = ["asl-letters", "asl-hg", "asl-plain", "asl-webcam", "asl-crops"]
+SAME_SIGNERS = {"asl-crops": ["tavenguyen"]}
+STILL = np.array([letter not in "JZ" for letter in LETTERS])
 
 
 class Upright:
-    """The baseline: logistic regression on upright landmarks, without jitter."""
+    """The baseline: logistic regression on upright landmarks."""
 
     def fit(self, table, chosen, landmarks=None):
-        rows = chosen & train.hands(table) & (table.kind == "found")
+        rows = chosen & train.hands(table) & (table.kind == "best")
         x = table.x[rows][:, :LANDMARKS]
         self.scaler = train.Scaler(x)
         targets = train.one_hot(table.y()[rows], len(LETTERS))
@@ -50,278 +55,192 @@ def part_of(name, parts):
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts
 
 
-def folds(table):
-    """Returns each row's part: a fifth of asl-letters by photo, a signer of asl-hg, a half of any other set."""
+def folds(table, by_source):
+    """Returns the name of each row's fold."""
     def fold(kind, group):
-        if kind == CHOSEN:
-            return f"photos {part_of(group, 5)}"
-        return group if kind == OTHERS else f"half {part_of(group, 2)}"
+        if kind not in SOURCES:
+            return SOURCES[part_of(group, 5)] if by_source else f"asl-letters {part_of(group, 5)}"
+        if by_source:
+            return kind
+        return f"asl-letters {part_of(group, 5)}" if kind == "asl-letters" else f"{kind} {group}"
     pairs = list(zip(table.set.tolist(), table.group.tolist()))
     known = {pair: fold(*pair) for pair in set(pairs)}
     return np.array([known[pair] for pair in pairs])
 
 
-class Looks:
-    """The classifier's answers for held-out photos: for the hand that was found, and for a second look at it."""
-
-    def __init__(self):
-        self.data = {}
-
-    def put(self, name, table, model, rows):
-        values = {"y": table.y()[rows], "logits": model.logits(table.x[rows]), "doubt": model.doubt(table.x[rows]),
-                  "presence": table.presence[rows], "mirrored": table.mirrored[rows], "group": table.group[rows]}
-        parts = self.data.setdefault(name, {part: [] for part in values})
-        for part, value in values.items():
-            parts[part].append(value)
-
-    def add(self, table, model, rows):
-        first, second = (np.flatnonzero(rows & (table.kind == kind)) for kind in ("found", "refined"))
-        assert (table.photo[first] == table.photo[second]).all()
-        self.put("first", table, model, first)
-        self.put("second", table, model, second)
-
-    def done(self):
-        for name, parts in self.data.items():
-            parts = {part: np.concatenate(values) for part, values in parts.items()}
-            setattr(self, name, argparse.Namespace(**parts))
-        return self
+def held_out(make, table, landmarks, rows, fold, names):
+    """Returns logits and the logit of no hand for `rows`, each by a classifier that did not see its fold."""
+    logits, doubt = np.zeros((len(rows), len(LETTERS)), np.float32), np.zeros(len(rows), np.float32)
+    of_table, of_rows = fold
+    for name in names:
+        known = landmarks.without(SAME_SIGNERS.get(name, []))
+        model = make().fit(table, of_table != name, known)
+        mask = of_rows == name
+        logits[mask], doubt[mask] = model.logits(rows.x[mask]), model.doubt(rows.x[mask])
+    return logits, doubt
 
 
-def refused(look, presence=None, limit=None):
-    """Returns a mask of the hands that are answered with null."""
-    presence, limit = presence or PRESENCE, limit or NO_HAND_LIMIT
-    return (look.presence < presence) | (train.sigmoid(look.doubt) >= limit)
+def by_letter(right, y):
+    """Returns the percent right of each letter."""
+    return {LETTERS[number]: 100 * right[y == number].mean() for number in np.unique(y)}
 
 
-def protocols(table, fold):
-    """Returns the protocols: by name, the held-out set and pairs of masks (rows to train on, rows held out)."""
-    letters, signers = table.set == CHOSEN, table.set == OTHERS
-    rest = ~letters & ~signers
-    everything = [(~(fold == part) | ~mask, mask & (fold == part), mask)
-                  for mask in (letters, signers) for part in sorted(set(fold[mask]))]
-    five = [item[:2] for item in everything if item[2] is letters]
-    signer = [item[:2] for item in everything if item[2] is signers]
-    return {
-        "asl-letters, 5 parts by source photo; trained on all else": (CHOSEN, five),
-        "asl-letters, 5 parts by source photo; trained on asl-letters": (CHOSEN, [(a & ~signers, b) for a, b in five]),
-        "asl-hg, signer by signer; trained on all else": (OTHERS, signer),
-        "asl-hg, signer by signer; trained on asl-hg": (OTHERS, [(a & ~letters, b) for a, b in signer]),
-        "asl-hg; trained on asl-letters": (OTHERS, [(letters | rest, signers)]),
-        "asl-letters; trained on asl-hg": (CHOSEN, [(signers | rest, letters)]),
-    }
+def still(percents):
+    return np.mean([value for letter, value in percents.items() if letter not in "JZ"])
 
 
-def held_out(table, make, items, landmarks):
-    looks = Looks()
-    for chosen, rows in items:
-        looks.add(table, make().fit(table, chosen, landmarks), rows)
-    return looks.done()
+def accuracy(table, landmarks, size, by_source):
+    """Prints accuracy by source, and returns what the held-out classifiers say of the best looks."""
+    fold = folds(table, by_source)
+    names = SOURCES if by_source else sorted({name for name in fold if name.startswith(("asl-letters", "asl-hg"))})
+    best = (table.kind == "best") & train.hands(table) & np.isin(fold, names)
+    rows, y = tables.select(table, best), table.y()[best]
+    result, letters = {}, {}
+    print("| held out | hands | classifier | mean of letters, without J and Z | all hands | below 80 % |\n|---|---|---|---|---|---|")
+    for classifier, make in [("baseline", Upright), ("this", lambda: train.Letters(size))]:
+        logits, doubt = held_out(make, table, landmarks, rows, (fold, fold[best]), names)
+        null = train.sigmoid(doubt) >= NO_HAND_LIMIT
+        right = (logits.argmax(1) == y) & ~null
+        for source in SOURCES:
+            mask = rows.set == source
+            if mask.any():
+                percents = by_letter(right[mask], y[mask])
+                low = ", ".join(f"{letter} {value:.0f}" for letter, value in percents.items() if value < 80)
+                print(f"| {source} | {mask.sum()} | {classifier} | {still(percents):.1f} | {100 * right[mask].mean():.1f} | {low} |", flush=True)
+                letters.setdefault(classifier, []).append(percents)
+        result[classifier] = logits, doubt, y, rows
+    for classifier, percents in letters.items():
+        print(f"\n{classifier}: mean of sources {np.mean([still(each) for each in percents]):.1f}; by letter, mean of sources: "
+              + ", ".join(f"{letter} {np.mean([each[letter] for each in percents if letter in each]):.0f}" for letter in LETTERS))
+    return result["this"]
 
 
-def share(part, whole):
-    return f"{100 * part / whole:5.1f}" if whole else "    –"
+def calibration(size, logits, doubt, y, rows):
+    """Prints calibration: answers that are not null, every source with the same weight, without J and Z."""
+    use = (train.sigmoid(doubt) < NO_HAND_LIMIT) & STILL[y]
+    logits, y, source = logits[use], y[use], rows.set[use]
+    weight = np.array([1 / (source == name).sum() for name in source])
+    weight /= weight.sum()
+
+    def surprise(temperature):
+        p = train.softmax(logits / temperature)[np.arange(len(y)), y]
+        return -(weight * np.log(p + 1e-12)).sum()
+
+    temperature = minimize_scalar(surprise, bounds=(0.2, 5), method="bounded").x
+    p = train.softmax(logits / train.TEMPERATURE[size])
+    confidence, right = p.max(1), p.argmax(1) == y
+    at = np.minimum((confidence * 15).astype(int), 14)
+    error = sum(abs((weight * (right - confidence))[at == number].sum()) for number in range(15))
+    print(f"\nbest temperature {temperature:.2f}, in use {train.TEMPERATURE[size]}; calibration error {100 * error:.1f} %\n")
+    print("| confidence at least | answers | of these right |\n|---|---|---|")
+    for least in (0, 0.5, 0.6, 0.7, 0.8, 0.9):
+        sure = confidence >= least
+        print(f"| {least} | {100 * weight[sure].sum():.0f} | {100 * (weight * right)[sure].sum() / weight[sure].sum():.1f} |")
 
 
-def accuracy(photos, look, guess, null):
-    """Returns the percent right of the still letters, of J and Z, and of all; then the number right by letter.
-
-    A miss and a null count as wrong. `photos` has the number of photos of each letter.
-    """
-    right = np.bincount(look.y[(guess == look.y) & ~null], minlength=len(LETTERS))
-    moving = np.isin(np.arange(len(LETTERS)), MOVING)
-    return [share(right[mask].sum(), photos[mask].sum()) for mask in (~moving, moving, moving | ~moving)], right
+def logit(p):
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    return np.log(p / (1 - p))
 
 
-def calibration_error(probabilities, y, bins=15):
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == y
-    at = np.minimum((confidence * bins).astype(int), bins - 1)
-    return sum(abs(right[at == b].mean() - confidence[at == b].mean()) * (at == b).mean() for b in range(bins) if (at == b).any())
+def fit_trust(signs, seen):
+    """Returns weights and constant of a logistic regression."""
+    z = np.concatenate([signs, np.ones((len(signs), 1))], 1)
+    weights = np.zeros(z.shape[1])
+    for _ in range(50):
+        p = train.sigmoid(z @ weights)
+        curve = (z * (p * (1 - p))[:, None]).T @ z + 1e-3 * np.eye(len(weights))
+        weights -= np.linalg.solve(curve, z.T @ (p - seen) + 1e-3 * weights)
+    return weights
 
 
-def likelihood(logits, y, temperature):
-    return np.log(train.softmax(logits / temperature)[np.arange(len(y)), y] + 1e-12).mean()
+def search(table, landmarks, size, dumps, data):
+    """Prints what the search finds in the photos of dumps, with classifiers that did not see their source."""
+    dump = tables.join([tables.read_dump(path) for path in dumps])
+    shows, overlapping = pack.shown(dump, data), pack.overlaps(dump, data)
+    mask = (dump.kind == "candidate") & (dump.set != "asl-digits")
+    rows, shows, overlapping = tables.select(dump, mask), shows[mask], overlapping[mask]
+    attempt, y = dump.attempt[mask], rows.y()
+    fold = folds(table, True), folds(rows, True)
+    logits, doubt = held_out(lambda: train.Letters(size), table, landmarks, rows, fold, SOURCES)
+    p, no_hand = train.softmax(logits / train.TEMPERATURE[size]), train.sigmoid(doubt)
+    guess, scenes = p.argmax(1), rows.set == "hands-in-scenes"
+    seen = np.where(scenes, overlapping >= 0.3, np.isin(shows, ["best", "look"]))
+    signs = np.stack([logit(rows.presence), logit(no_hand), logit(p.max(1)), rows.palm, rows.palm == 0], 1)
+    judged = ~((rows.set == "asl-crops") & (y < 0))
+    weights = fit_trust(signs[judged], seen[judged])
+    print("trust: weights", np.round(weights, 3).tolist(), "\n")
+    trust = np.where(rows.presence >= PRESENCE, train.sigmoid(signs @ weights[:-1] + weights[-1]), 0)
+    photos = {}
+    for row, key in enumerate(zip(rows.set.tolist(), rows.label.tolist(), rows.photo.tolist())):
+        photos.setdefault(key, []).append(row)
 
+    def find(candidates, stop, give_up):
+        """Returns the row that is taken for the hand, or None, and the cost in passes of the landmark model."""
+        best, cost, palm = None, 0, 0
+        for number, palm_cost in enumerate(PALM_COST):
+            cost += palm_cost
+            for row in candidates:
+                if attempt[row] != number:
+                    continue
+                cost += 1
+                palm = max(palm, rows.palm[row])
+                if trust[row] > (trust[best] if best is not None else 0):
+                    best = row
+                if best is not None and trust[best] >= stop:
+                    return best, cost
+            most = trust[best] if best is not None else 0
+            if any(number + 1 == made and most < least and palm < score for made, least, score in give_up):
+                break
+        return best, cost
 
-def pictures(table, rows):
-    """Returns the rows of each no-hand picture by its name, in the order of the service's attempts."""
-    result = {}
-    for row in np.flatnonzero(rows):
-        result.setdefault(table.photo[row], []).append(row)
-    return result
-
-
-def taken(table, doubt, rows, presence, limit):
-    """Returns True if the service takes something in this picture for a hand.
-
-    The search takes the first candidate with `STOP_PRESENCE`, else the one with the highest presence.
-    """
-    chosen = rows[0]
-    for row in rows:
-        if table.presence[row] > table.presence[chosen]:
-            chosen = row
-        if table.presence[chosen] >= STOP_PRESENCE:
-            break
-    return table.presence[chosen] >= presence and doubt[chosen] < limit
-
-
-def no_hand_halves(table, fold, size):
-    """Yields the rows of the sets without letters in two halves, each with a classifier trained on all else."""
-    for half in ("half 0", "half 1"):
-        out = ~np.isin(table.set, [CHOSEN, OTHERS]) & (fold == half)
-        yield out, train.Letters(size, letters=[]).fit(table, ~out)
-
-
-def today(table, fold, landmarks, size, dump):
-    """Prints the answers for a dump of the component's search and operators, beside those for the table.
-
-    The classifiers are trained on the table without the hands in question.
-    """
-    new = tables.read_dump(dump)
-    print("# In the sandbox: percent right; a miss and a null count as wrong\n")
-    print("| held out; trained on | photos | the table | the component | J, Z too: the table | the component | the same answer | null: the table | the component |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for name, (kind, items) in protocols(table, fold).items():
-        if not name.endswith("all else"):
-            continue
-        answers = {}
-        for chosen, rows in items:
-            model = train.Letters(size).fit(table, chosen, landmarks)
-            out = rows & (table.kind == "found")
-            known = set(table.photo[out])
-            same = (new.set == kind) & (new.kind == "found") & np.array([photo in known for photo in new.photo])
-            for which, (rows_of, mask) in enumerate([(table, out), (new, same)]):
-                look = argparse.Namespace(presence=rows_of.presence[mask], doubt=model.doubt(rows_of.x[mask]))
-                guess = np.where(refused(look), -1, model.logits(rows_of.x[mask]).argmax(1))
-                for photo, y, letter in zip(rows_of.photo[mask], rows_of.y()[mask], guess):
-                    answers.setdefault((photo, y), [-1, -1])[which] = letter
-        y = np.array([y for _, y in answers])
-        both = np.array(list(answers.values()))
-        still = ~np.isin(y, MOVING)
-        cells = [share((both[mask, which] == y[mask]).sum(), mask.sum()) for mask in (still, still | ~still) for which in (0, 1)]
-        null = [f"{(both[:, which] < 0).sum()}" for which in (0, 1)]
-        print(f"| {name} | {len(y)} | {' | '.join(cells)} | {share((both[:, 0] == both[:, 1]).sum(), len(y))} | {' | '.join(null)} |", flush=True)
-    taken_for_hands = [0, 0]
-    for out, model in no_hand_halves(table, fold, size):
-        known = set(table.photo[out & (table.set == "no-hand")])
-        for which, rows_of in enumerate((table, new)):
-            doubt = train.sigmoid(model.doubt(rows_of.x))
-            groups = pictures(rows_of, rows_of.set == "no-hand")
-            taken_for_hands[which] += sum(
-                taken(rows_of, doubt, rows, PRESENCE, NO_HAND_LIMIT) for photo, rows in groups.items() if photo in known)
-    pictures_of = len(set(new.photo[new.set == "no-hand"]))
-    print(f"\nno-hand pictures with a letter, of {pictures_of}: the table {taken_for_hands[0]}, the component {taken_for_hands[1]}")
-    for name in (CHOSEN, OTHERS):
-        rows = (new.set == name) & (new.kind == "found")
-        print(f"{name}: one pass of palm detection is enough for {share((new.palm_passes[rows] == 1).sum(), rows.sum())} %")
+    print("| stop at trust | gives up early | " + " | ".join([*SOURCES, "hands-in-scenes", "no-hand"]) + " |")
+    print("|---|---|" + "---|" * (len(SOURCES) + 2))
+    for stop, give_up in [(0.95, GIVE_UP), (0.97, GIVE_UP), (STOP_TRUST, GIVE_UP), (STOP_TRUST, []), (0.99, GIVE_UP)]:
+        results = {}
+        for (kind, label, _), candidates in photos.items():
+            best, cost = find(candidates, stop, give_up)
+            null = best is None or no_hand[best] >= NO_HAND_LIMIT
+            if kind == "no-hand":
+                right = null
+            elif kind == "hands-in-scenes":
+                right = not null and overlapping[best] >= 0.3
+            elif label in LETTERS:
+                right = not null and guess[best] == y[best]
+            else:
+                continue
+            results.setdefault(kind, []).append((right, null, cost, label))
+        cells = []
+        for kind in [*SOURCES, "hands-in-scenes", "no-hand"]:
+            right, null, cost, label = (np.array(column) for column in zip(*results[kind]))
+            if kind in SOURCES:
+                percent = still(by_letter(right, tables.classes(label)))
+            else:
+                percent = 100 * right.mean()
+            cells.append(f"{percent:.1f} right, {100 * null.mean():.1f} null, {cost.mean():.2f}")
+        print(f"| {stop} | {'yes' if give_up else 'no'} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", nargs="?", default="full", help="the landmark model: full or lite")
-    parser.add_argument("--table", help="a table of features (default: training/SIZE.npz)")
-    parser.add_argument("--quick", action="store_true", help="leave out the no-hand tables")
-    parser.add_argument("--tried", action="store_true", help="add the classifier trained without ASLNow!")
-    parser.add_argument("--today", help="a dump of `cargo xtask features --found`: print the component's answers for it alone")
+    parser.add_argument("--table", type=Path, help="a table of features (default: training/SIZE.npz)")
+    parser.add_argument("--quick", action="store_true", help="hold out whole sources alone")
+    parser.add_argument("--search", nargs="+", metavar="DUMP", help="evaluate the search on dumps of `cargo xtask features`")
+    parser.add_argument("--data", type=Path, help="the folder with the data sets, for --search")
     arguments = parser.parse_args()
     table = tables.load(arguments.table or tables.HERE / f"training/{arguments.size}.npz")
     landmarks = tables.load_landmarks()
-    fold = folds(table)
-    if arguments.today:
-        today(table, fold, landmarks, arguments.size, arguments.today)
+    if arguments.search:
+        if not arguments.data:
+            parser.error("--search needs --data: the boxes of hands-in-scenes are there")
+        search(table, landmarks, arguments.size, arguments.search, arguments.data)
         return
-    temperature = train.TEMPERATURE[arguments.size]
-
-    print(f"# Accuracy, percent, {arguments.size} landmark model; a miss and a null count as wrong\n")
-    print("| held out; trained on | classifier | A–Z without J, Z | J, Z | all | second look: all |")
-    print("|---|---|---|---|---|---|")
-    kept = {}
-    number = {kind: np.bincount(
-        np.concatenate([table.y()[(table.set == kind) & (table.kind == "found")],
-                        [LETTERS.index(label) for name, label, _ in table.missed if name == kind]]).astype(int),
-        minlength=len(LETTERS)) for kind in (CHOSEN, OTHERS)}
-    for name, (kind, items) in protocols(table, fold).items():
-        rows = [("baseline", Upright, None), ("this", lambda: train.Letters(arguments.size), landmarks)]
-        if arguments.tried:
-            rows.insert(1, ("without ASLNow!", rows[1][1], None))
-        for classifier, make, more in rows:
-            looks = held_out(table, make, items, more)
-            first, second = (train.softmax(look.logits / temperature) for look in (looks.first, looks.second))
-            null = refused(looks.first)
-            cells, right = accuracy(number[kind], looks.first, first.argmax(1), null)
-            again = accuracy(number[kind], looks.first, second.argmax(1), null)[0][2]
-            print(f"| {name} | {classifier} | {' | '.join(cells)} | {again} |", flush=True)
-            if classifier == "this":
-                kept[name] = looks.first, right, first, number[kind]
-    names = list(kept)
-    photos, signers = names[0], names[2]
-
-    print("\n# By letter: percent right, held out by source photo and by signer, trained on all else\n")
-    print("| letter | asl-letters | asl-hg | most often taken for |\n|---|---|---|---|")
-    for index, letter in enumerate(LETTERS):
-        cells, wrong = [], {}
-        for name in (photos, signers):
-            look, right, guesses, total = kept[name]
-            cells.append(share(right[index], total[index]))
-            for guess in guesses[look.y == index].argmax(1):
-                if guess != index:
-                    wrong[guess] = wrong.get(guess, 0) + 1
-        most = sorted(wrong.items(), key=lambda item: -item[1])[:3]
-        print(f"| {letter} | {' | '.join(cells)} | {', '.join(f'{LETTERS[g]} ({n})' for g, n in most)} |")
-
-    print("\n# By presence and by hand: asl-letters, percent right\n")
-    look, _, guesses, _ = kept[photos]
-    right = guesses.argmax(1) == look.y
-    print("| presence | photos | right |\n|---|---|---|")
-    for low, high in [(0, 0.2), (0.2, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 0.98), (0.98, 1.01)]:
-        mask = (look.presence >= low) & (look.presence < high)
-        print(f"| {low}–{min(high, 1)} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
-    for name, mask in [("right hands", ~look.mirrored), ("left hands", look.mirrored)]:
-        print(f"| {name} | {mask.sum()} | {share(right[mask].sum(), mask.sum())} |")
-
-    print("\n# By signer: asl-hg, percent right\n")
-    look, _, guesses, _ = kept[signers]
-    right = guesses.argmax(1) == look.y
-    print(", ".join(f"{signer} {share(right[look.group == signer].sum(), (look.group == signer).sum()).strip()}"
-                    for signer in sorted(set(look.group))))
-
-    print("\n# Calibration: answers that are not null\n")
-    use = {name: ~refused(kept[name][0]) for name in names}
-    logits, y = (np.concatenate([getattr(kept[name][0], what)[use[name]] for name in (photos, signers)]) for what in ("logits", "y"))
-    print("| held out | best temperature | calibration error, 15 bins | mean confidence | right |\n|---|---|---|---|---|")
-    for name in [*names, "asl-letters and asl-hg, trained on all else"]:
-        if name in kept:
-            logits1, y1 = kept[name][0].logits[use[name]], kept[name][0].y[use[name]]
-        else:
-            logits1, y1 = logits, y
-        best = minimize_scalar(lambda t: -likelihood(logits1, y1, t), bounds=(0.2, 5), method="bounded").x
-        p = train.softmax(logits1 / temperature)
-        print(f"| {name} | {best:.2f} | {calibration_error(p, y1):.3f} | {p.max(1).mean():.3f} | {(p.argmax(1) == y1).mean():.3f} |")
-    print(f"\nTemperature in use: {temperature}.")
-
-    if arguments.quick:
-        return
-    print("\n# No hand\n")
-    doubt = np.full(len(table), np.nan)
-    nothing, digits = table.set == "no-hand", table.set == "asl-digits"
-    for out, model in no_hand_halves(table, fold, arguments.size):
-        doubt[out] = train.sigmoid(model.doubt(table.x[out]))
-    groups = pictures(table, nothing)
-    ours = {name: (train.sigmoid(kept[name][0].doubt), kept[name][0].presence,
-                   kept[name][2].argmax(1) == kept[name][0].y) for name in (photos, signers)}
-    found = digits & (table.kind == "found")
-    ours["asl-digits"] = doubt[found], table.presence[found], np.ones(found.sum(), bool)
-    print("Percent. `no-hand`: pictures without a hand that get a letter. The other columns: hands that are answered with "
-          "null, of those found / of those that are otherwise answered right.\n")
-    print("| presence | threshold of P(-) | no-hand | asl-letters | asl-hg | asl-digits |")
-    print("|---|---|---|---|---|---|")
-    for presence in (0.3, 0.7, 0.9):
-        for limit in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.01):
-            wrong = sum(taken(table, doubt, rows, presence, limit) for rows in groups.values())
-            lost = []
-            for d, p, right in ours.values():
-                null = (d >= limit) | (p < presence)
-                lost.append(f"{share(null.sum(), len(d))} / {share((null & right).sum(), right.sum())}")
-            print(f"| {presence} | {limit if limit < 1 else 'none'} | {' | '.join([share(wrong, len(groups)), *lost])} |")
+    print(f"# Whole sources held out, {arguments.size} landmark model: percent right; null counts as wrong\n")
+    calibration(arguments.size, *accuracy(table, landmarks, arguments.size, True))
+    if not arguments.quick:
+        print("\n# Source photos (asl-letters) and signers (asl-hg) held out\n")
+        calibration(arguments.size, *accuracy(table, landmarks, arguments.size, False))
 
 
 if __name__ == "__main__":
