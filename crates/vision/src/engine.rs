@@ -1,28 +1,32 @@
 //! Models as values behind a small trait: the one place that knows which engine runs them.
 //!
-//! The pipeline sees [`Model`] alone. [`OnnxModel`] implements it with tract, in four steps:
+//! The pipeline sees [`Model`] alone. [`OnnxModel`] implements it, in four steps:
 //! 1. tract parses the ONNX file;
 //! 2. [`fusion`] puts our kernels, as [operators](op) of tract, where they can compute;
-//! 3. tract optimises the rest;
-//! 4. the [frozen] plan keeps of every operator no more than its evaluation.
+//! 3. tract simplifies the rest;
+//! 4. where all that is left has an operator of its own here, a [`plan`] runs it without tract. Elsewhere
+//!    tract runs it, by the [frozen] plan, which keeps of every operator no more than its evaluation.
+//!
+//! A model holds either behind the trait `Runner`: no code leads to tract but a table of functions, which
+//! is in memory only where tract runs a model. So pruning (the crate `freeze`) removes tract from a
+//! component that does not need it.
 
 mod frozen;
 mod fusion;
 mod op;
+mod plan;
 #[cfg(test)]
 mod test_graph;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernels::pointwise::Precision;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{bail, format_err};
-use tract_onnx::tract_core::plan::eval;
 
-use self::frozen::{FrozenPlan, freeze};
+use self::frozen::FrozenModel;
 pub use self::fusion::Fallback;
 use self::fusion::{SharedOperators, fuse};
+use self::plan::Plan;
 
 /// A model's input, flattened in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,9 +151,19 @@ pub struct OnnxModel {
 /// A model for one input shape.
 struct Variant {
     shapes: Shapes,
-    /// True if the plan reads bytes: its first layer scales pixels itself.
+    /// True if the model reads bytes: its first layer scales pixels itself.
     reads_bytes: bool,
-    plan: Arc<FrozenPlan>,
+    runner: Box<dyn Runner>,
+}
+
+/// What runs a model for one input shape. The input has that shape's length, and its type is the one
+/// that the model reads. A failure's reason is returned.
+trait Runner: Send + Sync {
+    /// Runs the model: one pass.
+    fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, String>;
+
+    /// Runs the model and measures each of its operators, in the order of evaluation.
+    fn profile(&self, input: Input) -> Result<Vec<OperatorTime>, String>;
 }
 
 impl OnnxModel {
@@ -226,69 +240,41 @@ impl OnnxModel {
     /// # Errors
     /// As [`Model::run`].
     pub fn profile(&self, input: &Input) -> Result<Vec<OperatorTime>, ModelError> {
-        let mut times = Vec::new();
-        let mut profiled = || {
-            let (input, plan) = self.prepare(input)?;
-            plan.spawn()?.run_plan_with_eval(
-                tvec!(input.into()),
-                |context, state, node, inputs| {
-                    let start = Instant::now();
-                    let outputs = eval(context, state, node, inputs)?;
-                    let time = start.elapsed();
-                    times.push(OperatorTime {
-                        name: node.op().name().into_owned(),
-                        output: outputs.first().map(|o| o.shape().to_vec()).unwrap_or_default(),
-                        macs: node.op.macs(),
-                        time,
-                    });
-                    TractResult::Ok(outputs)
-                },
-            )?;
-            Ok(())
-        };
-        profiled().map_err(self.run_error())?;
-        Ok(times)
+        let (input, runner) = self.prepare(input.clone())?;
+        runner.profile(input).map_err(|reason| self.run_error(reason))
     }
 
-    /// Returns the input as a tensor, and the plan for its shape.
-    fn prepare(&self, input: &Input) -> TractResult<(Tensor, &Arc<FrozenPlan>)> {
+    /// Returns the input as the model reads it, and what runs the model for its shape.
+    fn prepare(&self, input: Input) -> Result<(Input, &dyn Runner), ModelError> {
         let length = |variant: &Variant| variant.shapes.input.iter().product::<usize>();
         let variant = self.variants.iter().find(|variant| length(variant) == input.len());
-        let Some(Variant { shapes, reads_bytes, plan }) = variant else {
+        let Some(Variant { reads_bytes, runner, .. }) = variant else {
             let shapes: Vec<_> = self.variants.iter().map(|v| &v.shapes.input).collect();
-            return Err(format_err!("{} values fit none of the inputs {shapes:?}", input.len()));
+            let reason = format!("{} values fit none of the inputs {shapes:?}", input.len());
+            return Err(self.run_error(reason));
         };
-        let shape = &shapes.input;
-        let tensor = match input {
-            Input::Pixels(pixels) if *reads_bytes => Tensor::from_shape(shape, pixels)?,
-            Input::Values(_) if *reads_bytes => bail!("pixels expected, values found"),
-            Input::Values(values) => Tensor::from_shape(shape, values)?,
-            Input::Pixels(pixels) => {
-                let value = |pixel: &u8| f32::from(*pixel) / f32::from(u8::MAX);
-                let values: Vec<f32> = pixels.iter().map(value).collect();
-                Tensor::from_shape(shape, &values)?
+        let input = match input {
+            Input::Values(_) if *reads_bytes => {
+                return Err(self.run_error("pixels expected, values found".into()));
             }
+            Input::Pixels(pixels) if !reads_bytes => {
+                let value = |pixel: &u8| f32::from(*pixel) / f32::from(u8::MAX);
+                Input::Values(pixels.iter().map(value).collect())
+            }
+            input => input,
         };
-        Ok((tensor, plan))
+        Ok((input, &**runner))
     }
 
-    fn run_error(&self) -> impl Fn(TractError) -> ModelError {
-        |error| ModelError::Run { name: self.name.clone(), reason: format!("{error:#}") }
+    fn run_error(&self, reason: String) -> ModelError {
+        ModelError::Run { name: self.name.clone(), reason }
     }
 }
 
 impl Model for OnnxModel {
     fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, ModelError> {
-        let run_error = self.run_error();
-        let (tensor, plan) = self.prepare(&input).map_err(&run_error)?;
-        // The first layer's output can take its memory.
-        drop(input);
-        let outputs = plan.run(tvec!(tensor.into())).map_err(&run_error)?;
-        outputs
-            .iter()
-            .map(|output| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
-            .collect::<TractResult<_>>()
-            .map_err(run_error)
+        let (input, runner) = self.prepare(input)?;
+        runner.run(input).map_err(|reason| self.run_error(reason))
     }
 }
 
@@ -320,7 +306,7 @@ impl Loader<'_> {
 
     /// Loads the model for an input shape, or for the file's own.
     fn variant(&mut self, onnx: &[u8], input: Option<&[usize]>) -> Result<Variant, ModelError> {
-        let model = self.optimised(onnx, input).map_err(|error| self.load_error(error))?;
+        let model = self.simplified(onnx, input).map_err(|error| self.load_error(error))?;
         let [input] = model.inputs[..] else {
             let found = model.inputs.len();
             return Err(self.shape_error(format!("one input expected, {found} found")));
@@ -335,12 +321,22 @@ impl Loader<'_> {
                 .collect::<Result<_, _>>()?,
         };
         let reads_bytes = input.datum_type == u8::datum_type();
-        let plan = freeze(model).map_err(|error| self.load_error(error))?;
-        Ok(Variant { shapes, reads_bytes, plan })
+        let plan = match self.operators {
+            Operators::Fused(_) => Plan::of(&model).map_err(|error| self.load_error(error))?,
+            Operators::Tract => None,
+        };
+        let runner: Box<dyn Runner> = match plan {
+            Some(plan) => Box::new(plan),
+            None => {
+                let frozen = model.into_optimized().and_then(FrozenModel::new);
+                Box::new(frozen.map_err(|error| self.load_error(error))?)
+            }
+        };
+        Ok(Variant { shapes, reads_bytes, runner })
     }
 
-    /// Parses, fuses and optimises the model.
-    fn optimised(&mut self, onnx: &[u8], input: Option<&[usize]>) -> TractResult<TypedModel> {
+    /// Parses, fuses and simplifies the model.
+    fn simplified(&mut self, onnx: &[u8], input: Option<&[usize]>) -> TractResult<TypedModel> {
         let mut model = tract_onnx::onnx()
             // The file's output shapes belong to its own input shape.
             .with_ignore_output_shapes(input.is_some())
@@ -358,7 +354,7 @@ impl Loader<'_> {
             }
             model = fused;
         }
-        model.into_optimized()
+        model.into_decluttered()
     }
 
     fn fact<'m>(

@@ -33,8 +33,8 @@
 //! | [`movement`] | hands over time → the letter that was drawn, J or Z; a rule, no model |
 //! | [`pipeline`] | all models of one build as a value |
 //!
-//! Below them: [`region`] and `warp` sample a rotated square of a photo, [`engine`] runs models (tract,
-//! with this project's kernels as operators). Models are values behind one small trait,
+//! Below them: [`region`] and `warp` sample a rotated square of a photo, [`engine`] runs models (read by
+//! tract, run by this project's kernels and operators). Models are values behind one small trait,
 //! [`engine::Model`], so every part is tested with fakes.
 //!
 //! # How to
@@ -47,7 +47,7 @@
 //! - **Use another size of a MediaPipe model**: no code changes; [`pipeline::files`] names the files.
 //! - **Use another palm or landmark model**: implement what [`palm`] or [`landmarks`] does with its
 //!   outputs, and state its shapes there. [`engine::OnnxModel`] loads any ONNX model with one input of
-//!   fixed shape; layers without a kernel of this project run in tract.
+//!   fixed shape; a model with layers that this project has no operator for runs in tract.
 //! - **See every pass**: pass a [`search::Observer`].
 
 pub mod decode;

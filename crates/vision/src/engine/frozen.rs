@@ -1,36 +1,92 @@
-//! A plan that can only be run: it keeps of every operator no more than its evaluation.
+//! A model that tract runs, and that can only be run: it keeps of every operator no more than its
+//! evaluation.
 //!
 //! tract's operators can also be simplified, fused and split. A loaded model needs none of that, but
 //! values that can do it keep its code, and with it most of tract, in the component.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::plan::eval;
 
-/// A plan of frozen operators.
-pub type FrozenPlan = SimplePlan<TypedFact, FrozenOp>;
+use super::{Input, OperatorTime, Runner};
 
-/// Freezes an optimised model.
-///
-/// # Errors
-/// If the model is broken.
-pub fn freeze(model: TypedModel) -> TractResult<Arc<FrozenPlan>> {
-    // A new vector: `collect` would reuse the model's own, whose spare capacity stays allocated.
-    let mut nodes = Vec::with_capacity(model.nodes.len());
-    for node in &model.nodes {
-        let op = FrozenOp::new(node.op.clone(), &model.node_input_facts(node.id)?)?;
-        let TypedNode { id, name, inputs, outputs, .. } = node.clone();
-        nodes.push(Node { id, name, inputs, op, outputs });
+/// A model whose operators are frozen.
+pub struct FrozenModel {
+    input: Vec<usize>,
+    plan: Arc<SimplePlan<TypedFact, FrozenOp>>,
+}
+
+impl FrozenModel {
+    /// Freezes an optimised model with one input of a fixed shape.
+    ///
+    /// # Errors
+    /// If the model is broken.
+    pub fn new(model: TypedModel) -> TractResult<FrozenModel> {
+        let input = model.input_fact(0)?.shape.as_concrete();
+        let input = input.context("an input whose shape is not fixed")?.to_vec();
+        // A new vector: `collect` would reuse the model's own, whose spare capacity stays allocated.
+        let mut nodes = Vec::with_capacity(model.nodes.len());
+        for node in &model.nodes {
+            let op = FrozenOp::new(node.op.clone(), &model.node_input_facts(node.id)?)?;
+            let TypedNode { id, name, inputs, outputs, .. } = node.clone();
+            nodes.push(Node { id, name, inputs, op, outputs });
+        }
+        let plan = SimplePlan::new(Graph {
+            nodes,
+            inputs: model.inputs,
+            outputs: model.outputs,
+            symbols: model.symbols,
+            ..Graph::default()
+        })?;
+        Ok(FrozenModel { input, plan })
     }
-    SimplePlan::new(Graph {
-        nodes,
-        inputs: model.inputs,
-        outputs: model.outputs,
-        symbols: model.symbols,
-        ..Graph::default()
-    })
+
+    fn tensor(&self, input: Input) -> TractResult<TVec<TValue>> {
+        Ok(tvec!(match input {
+            Input::Pixels(pixels) => Tensor::from_shape(&self.input, &pixels)?.into(),
+            Input::Values(values) => Tensor::from_shape(&self.input, &values)?.into(),
+        }))
+    }
+
+    fn try_run(&self, input: Input) -> TractResult<Vec<Vec<f32>>> {
+        let outputs = self.plan.run(self.tensor(input)?)?;
+        let values = |output: &TValue| Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
+        outputs.iter().map(values).collect()
+    }
+
+    fn try_profile(&self, input: Input) -> TractResult<Vec<OperatorTime>> {
+        let mut times = Vec::new();
+        self.plan.spawn()?.run_plan_with_eval(
+            self.tensor(input)?,
+            |context, state, node, inputs| {
+                let start = Instant::now();
+                let outputs = eval(context, state, node, inputs)?;
+                let time = start.elapsed();
+                times.push(OperatorTime {
+                    name: node.op().name().into_owned(),
+                    output: outputs.first().map(|o| o.shape().to_vec()).unwrap_or_default(),
+                    macs: node.op.macs(),
+                    time,
+                });
+                TractResult::Ok(outputs)
+            },
+        )?;
+        Ok(times)
+    }
+}
+
+impl Runner for FrozenModel {
+    fn run(&self, input: Input) -> Result<Vec<Vec<f32>>, String> {
+        self.try_run(input).map_err(|error| format!("{error:#}"))
+    }
+
+    fn profile(&self, input: Input) -> Result<Vec<OperatorTime>, String> {
+        self.try_profile(input).map_err(|error| format!("{error:#}"))
+    }
 }
 
 /// An operator of a frozen plan.

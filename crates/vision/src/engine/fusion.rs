@@ -22,8 +22,9 @@
 //! [`rewriter`] wires them.
 //!
 //! # Fallbacks
-//! A layer that no pattern takes runs in tract: correct, but slower, and with a transposition before
-//! and after it. [`fuse`] reports each with the reason.
+//! A layer that no pattern takes runs in tract, unless a [plan](super::plan) has an operator for it:
+//! correct, but slower, and with a transposition before and after it. [`fuse`] reports each with the
+//! reason. One layer in tract keeps tract's code in the component.
 //!
 //! # How to add a pattern
 //! 1. The operator is a kernel first: the crate `kernels` says how to add one.
