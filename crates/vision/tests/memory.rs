@@ -100,7 +100,7 @@ fn lossless_webp_stays_within_the_limit() {
 
 #[test]
 fn transparent_webp_stays_within_the_limit() {
-    assert_takes(worst::transparent_webp, 35 * MB..=MEMORY);
+    assert_takes(worst::transparent_webp, 25 * MB..=MEMORY);
 }
 
 /// 5 MB of codes would become 1.3 GB of tables.

@@ -872,7 +872,7 @@ fn large_webp_is_refused_by_its_header() {
                 riff_chunk(b"ALPH", &[0]),
                 riff_chunk(b"VP8 ", &vp8(5000, 4000, &[])),
             ]),
-            6_500_000,
+            5_000_000,
         ),
         // The canvas counts.
         (

@@ -26,7 +26,7 @@ use super::{
 const MAX_LOSSY: u64 = 12_600_000;
 
 /// Largest number of pixels of a lossy and transparent WebP, which is two pictures.
-const MAX_TRANSPARENT: u64 = 6_500_000;
+const MAX_TRANSPARENT: u64 = 5_000_000;
 
 /// Largest number of pixels of a lossless WebP.
 ///
