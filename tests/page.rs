@@ -568,7 +568,10 @@ fn parts_of_the_scripts_compute_what_they_say() {
         json!(["100 %", "99.96 %", "95.6 %", "0.02 %", "0 %"])
     );
     let place = "{ box: { x: 0.1, y: -0.25, width: 0.5, height: 0.75, rotation: 1 } }";
-    assert_eq!(hand(&format!("m.trackingQuery({place})")), "?box=0.10000,-0.25000,0.50000,0.75000,1.00000");
+    assert_eq!(
+        hand(&format!("m.trackingQuery({place})")),
+        "?box=0.10000,-0.25000,0.50000,0.75000,1.00000"
+    );
     assert_eq!(hand("m.trackingQuery(null)"), "");
 
     let mut spell = |script: &str| {

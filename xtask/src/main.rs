@@ -61,10 +61,10 @@ enum Command {
     /// the service's own failure. The component runs in a process of its own, each instance with 128 MiB
     /// of memory at most. A request depends on its number and the seed alone.
     Hostile(hostile::Arguments),
-    /// Look for inputs at which a parser panics, by libFuzzer: photos, forms, requests, headers, settings
+    /// Look for inputs at which a parser panics: photos, forms, requests, headers, settings
     ///
-    /// It needs a C++ compiler. The first run compiles the inference engine once more, which takes minutes. What
-    /// is found lies in target/fuzz; a finding becomes a test with its bytes.
+    /// Each target gets mutations of its seeds that no run before has had. A finding becomes a test
+    /// with its bytes.
     Fuzz(fuzz::Arguments),
     /// Write the files that have their source elsewhere: settings, figures
     ///

@@ -1,15 +1,16 @@
 //! Fuzzing: seeds, mutations, and what runs a target with them. For development only.
 //!
 //! A **target** is a function of bytes that panics if it finds something wrong. Its test runs it on all seeds and
-//! on some thousand mutations of them, the same in every run. `cargo xtask fuzz` builds the same tests with
-//! counters of coverage, and libFuzzer looks for inputs that reach new code, from the same seeds on.
+//! on some thousand mutations of them, the same in every run. `cargo xtask fuzz` runs the same tests for as long
+//! as one likes, each time with other mutations. Mutations know the formats ([`mutations`]), not the code's
+//! coverage.
 //!
 //! The targets are in `tests/fuzz.rs`. **To add one**, write a test there that calls [`explore`], and list its name
 //! in `xtask/src/fuzz.rs`.
 
-#[cfg(not(fuzzing))]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 pub mod mutations;
 pub mod seeds;
@@ -19,12 +20,16 @@ fn root() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
 }
 
-/// Runs a target on each seed, and on as many mutations of them as `count` says. An input that makes it panic is
-/// kept in `folder`.
+/// The environment's variables of a long run: how many seconds, and the number of the first mutation.
+pub const SECONDS: &str = "FUZZ_SECONDS";
+/// See [`SECONDS`].
+pub const FIRST: &str = "FUZZ_FIRST";
+
+/// Runs a target on each seed, and on as many mutations of them as `count` says; in a long run, on as many as the
+/// time allows. An input that makes it panic is kept in `folder`.
 ///
 /// # Panics
 /// If the target does, or if there are no seeds.
-#[cfg(not(fuzzing))]
 pub fn explore(name: &str, folder: &str, seeds: &[Vec<u8>], count: u64, target: impl Fn(&[u8])) {
     let run = |about: String, bytes: &[u8]| {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
@@ -37,34 +42,27 @@ pub fn explore(name: &str, folder: &str, seeds: &[Vec<u8>], count: u64, target: 
     for (number, seed) in seeds.iter().enumerate() {
         run(format!("seed-{number}"), seed);
     }
-    for number in 0..count {
+    let variable = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let (first, seconds) = (variable(FIRST).unwrap_or(0), variable(SECONDS));
+    let (start, mut number) = (Instant::now(), first);
+    loop {
+        let done = match seconds {
+            None => number - first >= count,
+            Some(seconds) => start.elapsed() >= Duration::from_secs(seconds),
+        };
+        if done {
+            break;
+        }
         let mut random = fastrand::Rng::with_seed(number);
         let [mut bytes, other] = [(); 2].map(|()| seeds[random.usize(..seeds.len())].clone());
         mutations::mutate(&mut random, &mut bytes, &other);
         run(format!("mutation-{number}"), &bytes);
+        number += 1;
     }
+    println!("{name}: {} seeds, mutations {first} to {number}", seeds.len());
 }
 
-/// Writes the seeds to the corpus and starts libFuzzer, whose arguments `cargo xtask fuzz` has set.
-///
-/// # Panics
-/// If the corpus cannot be written.
-#[cfg(fuzzing)]
-pub fn explore(name: &str, _folder: &str, seeds: &[Vec<u8>], _count: u64, target: impl Fn(&[u8])) {
-    let corpus = std::env::var_os("FUZZ_CORPUS").expect("cargo xtask fuzz sets it");
-    for (number, seed) in seeds.iter().enumerate() {
-        let file = std::path::Path::new(&corpus).join(format!("{name}-seed-{number}"));
-        std::fs::write(&file, seed).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    }
-    // The process ends at a panic.
-    let target = std::panic::AssertUnwindSafe(target);
-    bolero::check!().for_each(|bytes: &[u8]| {
-        let target = &target;
-        (target.0)(bytes);
-    });
-}
-
-#[cfg(all(test, not(fuzzing)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
