@@ -309,6 +309,27 @@ fn body_that_is_no_photo_is_named() {
 }
 
 #[test]
+fn box_of_an_answer_leads_to_the_same_hand() {
+    let service = Service::start(&[]);
+    for file in ["v.jpg", "v-left.jpg", "b-far.jpg", "n-tilted.jpg"] {
+        let first = service.predict("image/jpeg", &photo(file)).json();
+        let place = &first["hand"]["box"];
+        let numbers = ["x", "y", "width", "height", "rotation"].map(|name| place[name].to_string());
+        // The box, one without rotation, and one where no hand is.
+        let [known, square, elsewhere] =
+            [numbers.join(","), numbers[..4].join(","), "0.9,0.9,0.05,0.05".into()];
+        for place in [known, square, elsewhere] {
+            let path = format!("/predict?box={place}");
+            let answer = service.send("POST", &path, &[], Some(&photo(file))).json();
+            assert_eq!(answer["prediction"], first["prediction"], "{file} {place}");
+        }
+    }
+    let answer = service.send("POST", "/predict?box=here", &[], Some(&photo("v.jpg")));
+    assert_problem(&answer, 400);
+    assert!(detail(&answer).contains("hand.box"), "{}", detail(&answer));
+}
+
+#[test]
 fn photo_without_hand_gets_null() {
     let service = Service::start(&[]);
     for (name, color) in [("grey", [128, 128, 128]), ("black", [0, 0, 0]), ("red", [220, 30, 20])] {

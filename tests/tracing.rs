@@ -15,7 +15,7 @@ use test_support::{root, target};
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
 /// Spans of a prediction without a hand: `no-hand.txt`.
-const NO_HAND: usize = 11;
+const NO_HAND: usize = 7;
 /// Spans of a prediction whose photo cannot be decoded: `broken-image.txt`.
 const BROKEN: usize = 3;
 /// Spans of a health check: `health.txt`.
@@ -52,6 +52,21 @@ fn prediction_has_a_span_for_each_stage_and_pass() {
     assert_eq!(trace_id(&answer), spans[0].trace_id);
     assert!(answer.header("traceparent").contains(&root_span(&spans).span_id));
     assert_eq!(service.log(), Vec::<String>::new());
+}
+
+/// A caller that films: the hand is looked for where it was, without palm detection.
+#[test]
+fn known_hand_takes_one_pass() {
+    let collector = collector();
+    let service = service(&collector, &[]);
+    let first = service.predict("image/jpeg", &photo("v.jpg")).json();
+    let place = &first["hand"]["box"];
+    let numbers = ["x", "y", "width", "height", "rotation"].map(|name| place[name].to_string());
+    let path = format!("/predict?box={}", numbers.join("%2C"));
+    let answer = service.send("POST", &path, &[], Some(&photo("v.jpg"))).json();
+    assert_eq!(answer["prediction"], "V");
+    let spans = spans(&collector, LETTER + LETTER - 1);
+    assert_trace(&spans[LETTER..], "known-hand");
 }
 
 #[test]
