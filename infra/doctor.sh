@@ -183,7 +183,7 @@ check_storage() { # certain|likely
   log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
     grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
   case $1$answer in
-    *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login ${user:+of user $user }(secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
+    *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login${user:+ of user $user} (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
     # curl's exit codes 6: unknown host; 7: connection refused.
     *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \

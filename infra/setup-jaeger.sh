@@ -29,13 +29,14 @@ TEXT
 }
 
 namespace=tracing release=jaeger timeout=5m storage_url='' options=()
+address='^(https?)://([^]:/?#@[]+|\[[0-9a-fA-F:.]+\])(:([0-9]+))?(/[^?#]*)?$'
 set_value() { options+=(--set-literal "$1"); }
 while (($#)); do
   case $1 in
     --namespace) namespace=$2 ;;
     --release) release=$2 ;;
     --elasticsearch | --opensearch)
-      [[ $2 =~ ^(https?)://([^][:/?#@]+|\[[0-9a-fA-F:.]+\])(:([0-9]+))?(/[^?#]*)?$ ]] ||
+      [[ $2 =~ $address ]] ||
         stop 1 "$1 $2 is not an address" "write http://HOST:9200 or https://HOST:9200, with a path if there is one"
       storage_url=${2%/}
       set_value "storage.type=${1#--}"
@@ -89,10 +90,11 @@ if [[ $storage_url ]]; then
   say "The storage $storage_url"
   mounted() { sed -n "/^ *- name: $1\$/{n;s/.*secretName: \"\([^\"]*\)\".*/\1/p;q}" <<<"$rendered"; }
   backend=$(backend "$rendered") secret=$(mounted storage-password)$(mounted storage-api-key)
+  user=$(backend_user "$backend")
   answer=$(ask_storage "$namespace" "$backend" "$secret" "$(mounted storage-ca)" / \
     '/_index_template?filter_path=index_templates.name,index_templates.index_template.index_patterns')
   case ${secret:+login}$answer in
-    login*' status=401 '*) stop 1 "the storage $storage_url refuses the login of user $(backend_user "$backend") (secret $secret)" \
+    login*' status=401 '*) stop 1 "the storage $storage_url refuses the login${user:+ of user $user} (secret $secret)" \
       "put the right password into the secret: kubectl --namespace $namespace create secret generic $secret --from-literal=$(backend_key "$backend")=… --dry-run=client -o yaml | kubectl apply -f -" ;;
     *' status=401 '*) stop 1 "the storage $storage_url asks for a login" 'give --user and --secret' ;;
     *' status=000 '*) stop 1 "the storage $storage_url is not within reach from the namespace $namespace: $answer" \

@@ -180,3 +180,32 @@ fn index_templates_of_others_are_found_by_their_patterns() {
     }
     assert_eq!(bash("foreign_templates '' '{}'", &[], &[]), "");
 }
+
+/// Setup reads its options before it looks for a cluster.
+#[test]
+fn setup_takes_addresses_with_a_path_and_of_ipv6() {
+    let folder = folder("scripts-address");
+    let kubectl = folder.join("kubectl");
+    std::fs::write(&kubectl, "#!/bin/sh\nexit 1\n").expect("written");
+    output(Command::new("chmod").arg("+x").arg(&kubectl)).expect("chmod");
+    let path = std::env::var("PATH").expect("PATH");
+    let tools = tool("helm").parent().expect("a folder").display().to_string();
+    for (address, message) in [
+        ("http://es:9200", "no cluster answers"),
+        ("https://es.example.com/", "no cluster answers"),
+        ("http://es:9200/search/api", "no cluster answers"),
+        ("http://[fd00::1]:9200", "no cluster answers"),
+        ("https://[fd00::1]/search", "no cluster answers"),
+        ("es:9200", "is not an address"),
+        ("http://", "is not an address"),
+        ("http://user:password@es:9200", "is not an address"),
+        ("http://es:9200?pretty", "is not an address"),
+        ("http://fd00::1:9200", "is not an address"),
+    ] {
+        let mut setup = Command::new(root().join("infra/setup-jaeger.sh"));
+        setup.args(["--elasticsearch", address]);
+        setup.env("PATH", format!("{}:{tools}:{path}", folder.display()));
+        let error = output(&mut setup).expect_err("no cluster");
+        assert!(error.contains(message), "{address}: {error}");
+    }
+}
