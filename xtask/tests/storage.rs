@@ -270,10 +270,12 @@ fn setup_sees_templates_of_others(server: &Search) {
     };
     assert_eq!(found(), "");
     let template = format!("{}/_index_template/everything", server.url());
-    let patterns = r#"{"index_patterns": ["shop-*", "*"], "priority": 1}"#;
-    let request = ureq::put(&template).header("content-type", "application/json");
-    request.send(patterns).expect("a template");
-    assert_eq!(found(), "everything (*)\n");
+    let body = r#"{"index_patterns": ["shop-*", "jaeger-*"], "template": {"settings": {}}}"#;
+    let mut put = Command::new("curl");
+    put.args(["--silent", "--show-error", "--fail-with-body", "--request", "PUT", "--data", body]);
+    put.args(["--header", "content-type: application/json", &template]);
+    output(&mut put).expect("a template");
+    assert_eq!(found(), "everything (jaeger-*)\n");
     ureq::delete(&template).call().expect("deleted");
 }
 
