@@ -737,3 +737,19 @@ fn jaeger_listens_on_ipv4_and_ipv6() {
         }
     }
 }
+
+/// A collector on the pod's own node, for instance.
+#[test]
+fn endpoint_of_a_destination_reads_variables() {
+    let values = json!({
+        "image": {"tag": versions::jaeger()},
+        "collector": {"extraEnv": [
+            {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+        ]},
+        "destinations": [{"name": "node", "endpoint": "http://${env:HOST_IP}:4318"}],
+    });
+    let rendered = render("destination", "jaeger", "jaeger", &values).expect("rendered");
+    assert_eq!(validate(&rendered, &folder("destination-validated")), 1);
+    let text = config(&rendered, "jaeger-collector", "config.yaml");
+    assert!(text.contains("endpoint: \"http://${env:HOST_IP}:4318\"\n"), "{text}");
+}
