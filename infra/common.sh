@@ -1,7 +1,6 @@
 # Functions shared by setup-jaeger.sh and doctor.sh.
 # shellcheck shell=bash
-
-: "${PROBE_IMAGE:=curlimages/curl:8.16.0}"
+charts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/helm
 
 say() { printf '%s\n' "$*"; }
 need() { # PROGRAM WHERE-FROM
@@ -31,71 +30,132 @@ stop_without_rights() { # NAMESPACE FAULT
   stop 1 "$2" "ask its administrator: kubectl create rolebinding you-admin --clusterrole=admin --user=YOU --namespace $1"
 }
 
-# Runs a shell script in a pod that meets restricted pod security, and prints its output. ENV, MOUNTS
-# and VOLUMES are JSON lists for the pod's spec.
+# Pods of `helm test`, as JSON by namespace. Probes are made of them, so that they meet the cluster's policies
+# as the charts' own pods do: image, labels, tolerations, resources, security.
+declare -A frames
+
+# Reads the pod for a namespace from a release, or from the chart where the release is missing.
+read_frame() { # NAMESPACE RELEASE CHART [OPTIONS of helm template]
+  local hooks
+  hooks=$(helm get hooks "$2" --namespace "$1" 2>/dev/null) || hooks=''
+  [[ $hooks == *'kind: Pod'* ]] ||
+    hooks=$(helm template "$2" "$charts/$3" --namespace "$1" "${@:4}" 2>&1) ||
+    stop 1 "the chart $3 does not render: $hooks" "restore $charts"
+  frame_of "$1" "$hooks"
+}
+frame_of() { # NAMESPACE MANIFESTS
+  frames[$1]=$(test_pod <<<"$2")
+}
+# Prints the pod of `helm test` among manifests.
+test_pod() {
+  awk '/^---/ { if (pod && hook) exit; document = ""; pod = hook = 0; next }
+    /^kind: Pod$/ { pod = 1 } /helm.sh\/hook/ { hook = 1 } { document = document $0 "\n" }
+    END { if (pod && hook) printf "%s", document }'
+}
+
+# Runs a shell script in a pod and prints its output. ENV, MOUNTS and VOLUMES are JSON lists for the pod's
+# spec.
 probe() { # NAMESPACE SCRIPT [ENV] [MOUNTS] [VOLUMES]
-  local name phase
+  local name phase image
   name=probe-$RANDOM$RANDOM
-  kubectl --namespace "$1" create -f - >/dev/null <<JSON
-{"apiVersion": "v1", "kind": "Pod",
- "metadata": {"name": "$name", "labels": {"app.kubernetes.io/name": "probe"}},
- "spec": {"restartPolicy": "Never", "automountServiceAccountToken": false, "activeDeadlineSeconds": 120,
-  "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-  "volumes": ${5:-[]},
-  "containers": [{"name": "probe", "image": "$PROBE_IMAGE", "command": ["sh", "-c", $(json "$2")],
-   "env": ${3:-[]}, "volumeMounts": ${4:-[]},
-   "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
-   "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}}]}}
-JSON
+  probe_pod "$name" "$@" | kubectl --namespace "$1" create -f - >/dev/null
   for _ in $(seq 240); do
     phase=$(kubectl --namespace "$1" get pod "$name" --output 'jsonpath={.status.phase}')
     case $phase in Succeeded | Failed) break ;; esac
     sleep 0.5
   done
-  kubectl --namespace "$1" logs "$name" 2>/dev/null || true
+  kubectl --namespace "$1" logs "$name" --container test 2>/dev/null || true
+  image=$(kubectl --namespace "$1" get pod "$name" --output 'jsonpath={.spec.containers[0].image}')
   kubectl --namespace "$1" delete pod "$name" --wait=false >/dev/null
   case $phase in
     Succeeded | Failed) ;;
     *) stop 1 "the probe's pod in the namespace $1 does not start ($phase)" \
-      "is the image $PROBE_IMAGE within reach? PROBE_IMAGE=… names another one with sh and curl" ;;
+      "is the image $image within reach? PROBE_IMAGE=… names another one with sh and curl" ;;
   esac
 }
+# Prints the pod that runs a script.
+probe_pod() { # NAME NAMESPACE SCRIPT [ENV] [MOUNTS] [VOLUMES]
+  local container=/spec/containers/0 image=''
+  [[ ! ${PROBE_IMAGE:-} ]] || image=", $(put $container/image "$(json "$PROBE_IMAGE")")"
+  kubectl patch --local --filename - --output json --type json --patch "[
+    $(put /metadata/name "\"$1\""), $(put /spec/activeDeadlineSeconds 120), $(put /spec/volumes "${6:-[]}"),
+    $(put $container/command "[\"sh\", \"-c\", $(json "$3")]"),
+    $(put $container/env "${4:-[]}"), $(put $container/volumeMounts "${5:-[]}")$image
+  ]" <<<"${frames[$2]}"
+}
+put() { printf '{"op": "add", "path": "%s", "value": %s}' "$1" "$2"; } # PATH JSON
 
 # Prints an entry of a container's env.
 from_secret() { # VARIABLE SECRET KEY
   printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
 }
 
-# Prints a shell function `ask` for a probe: curl, with credentials if PASSWORD is set, and the outcome
-# as its last words.
-asking() { # USER, quoted for the probe's shell; OPTIONS
-  printf '%s' "ask() { { [ -z \"\${PASSWORD:-}\" ] || printf 'user = \"%s:%s\"\n' $1 \"\$PASSWORD\"; } | curl --config - $2 --silent --show-error --max-time 10 --write-out ' status=%{http_code} curl=%{exitcode};\n' \"\$@\" 2>&1; }"
+# Prints shell functions for a probe. `quoted` prints text as curl's configuration takes it between double
+# quotes. `ask` is curl with the credentials in NAME and PASSWORD, or in API_KEY, if they are set, and with
+# the outcome as its last words.
+asking() { # OPTIONS of curl
+  printf "options='%s'\n" "$1"
+  cat <<'SCRIPT'
+quoted() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
+credentials() {
+  [ -z "${PASSWORD:-}" ] || printf 'user = "%s:%s"\n' "$(quoted "${NAME:-}")" "$(quoted "$PASSWORD")"
+  [ -z "${API_KEY:-}" ] || printf 'header = "Authorization: ApiKey %s"\n' "$(quoted "$API_KEY")"
+}
+ask() {
+  credentials | curl --config - $options --silent --show-error --max-time 10 \
+    --write-out ' status=%{http_code} curl=%{exitcode};\n' "$@" 2>&1
+}
+SCRIPT
 }
 
 # Prints the Elasticsearch or OpenSearch part of Jaeger's configuration or of a rendered chart.
 backend() { sed -n '/server_urls:/,/index_prefix:/p; /index_prefix:/q' <<<"$1"; }
-# Print a field of that part.
+# Print a field of that part. Jaeger's configuration writes $ twice.
 backend_url() { sed -n 's/.*server_urls: \["\(.*\)"\].*/\1/p' <<<"$1"; }
-backend_user() { sed -n 's/.*username: //p' <<<"$1"; }
-backend_key() { sed -n 's|.*password_file: /etc/jaeger/storage-password/||p' <<<"$1"; }
+backend_user() { sed -n 's/.*username: "\(.*\)"/\1/p' <<<"$1" | sed 's/\$\$/$/g; s/\\\(.\)/\1/g'; }
+backend_key() {
+  sed -n -e 's|.*password_file: "/etc/jaeger/storage-password/\(.*\)"|\1|p' \
+    -e 's|.*file_path: "/etc/jaeger/storage-api-key/\(.*\)"|\1|p' <<<"$1"
+}
 backend_prefix() { sed -n 's/.*index_prefix: "\(.*\)"/\1/p' <<<"$1"; }
 
-# Sends requests to a storage as Jaeger does, with the password of one secret and the CA of another.
-# Prints the outcome of each path.
+# Sends requests to a storage as Jaeger does, with the password or API key of one secret and the CA of
+# another. Prints the outcome of each path.
 ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
   local namespace=$1 backend=$2 secret=$3 ca=$4 env='[]' mounts='[]' volumes='[]' options='' script path
   shift 4
-  [[ ! $secret ]] || env="[$(from_secret PASSWORD "$secret" "$(backend_key "$backend")")]"
+  if [[ $secret && $backend == *api_key:* ]]; then
+    env="[$(from_secret API_KEY "$secret" "$(backend_key "$backend")")]"
+  elif [[ $secret ]]; then
+    env="[{\"name\": \"NAME\", \"value\": $(json "$(backend_user "$backend")")}, $(from_secret PASSWORD "$secret" "$(backend_key "$backend")")]"
+  fi
   if [[ $backend == *insecure_skip_verify* ]]; then options=--insecure; fi
   if [[ $ca ]]; then
     mounts='[{"name": "ca", "mountPath": "/ca"}]' volumes='[{"name": "ca", "secret": {"secretName": "'$ca'"}}]'
-    options="--cacert /ca/$(sed -n 's|.*ca_file: /etc/jaeger/storage-ca/||p' <<<"$backend")"
+    options="--cacert /ca/$(sed -n 's|.*ca_file: "/etc/jaeger/storage-ca/\(.*\)"|\1|p' <<<"$backend")"
   fi
-  script=$(asking "'$(backend_user "$backend")'" "$options")
+  script=$(asking "$options")
   for path; do
     script+=$'\n'"ask '$(backend_url "$backend")$path'"
   done
   probe "$namespace" "$script" "$env" "$mounts" "$volumes"
+}
+
+# Prints the index templates of others that own an index of Jaeger's, each with the pattern. A composable
+# template replaces all others, Jaeger's too, and a data stream's refuses the index.
+foreign_templates() { # PREFIX ANSWER to GET /_index_template
+  local start=${1:+$1-}jaeger- fields pattern index
+  { grep -oE '"name":"[^"]*","index_template":\{"index_patterns":\[[^]]*\]' <<<"$2" || true; } |
+    sed 's/"name":"\([^"]*\)".*\[\(.*\)\]/\1,\2/; s/"//g' |
+    while IFS=, read -ra fields; do
+      [[ ${fields[0]} != "$start"* ]] || continue
+      for pattern in "${fields[@]:1}"; do
+        for index in span service dependencies sampling; do
+          # shellcheck disable=SC2053 # Elasticsearch's * is the shell's.
+          [[ $start$index-2026-11-27 != $pattern ]] || printf '%s (%s)\n' "${fields[0]}" "$pattern"
+        done
+      done
+    done | sort -u
 }
 
 # Prints text as a JSON string.

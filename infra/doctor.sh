@@ -23,7 +23,7 @@ Exit codes: 0 the trace arrived; 1 the doctor cannot run (no cluster, no rights)
     4 the collector's name is unknown      9 query does not answer or reads elsewhere
     5 nothing answers at its port         10 the service's own spans are missing
     6 the collector rejects spans
-PROBE_IMAGE names another image for the probes; it needs sh and curl.
+PROBE_IMAGE names another image for the probes than that of helm test; it needs sh and curl.
 TEXT
 }
 
@@ -93,6 +93,8 @@ service=$(first_named "$namespace" services "$release" '')
 [[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
   "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
 wait_for_new_pods
+read_frame "$jaeger_namespace" "$jaeger_release" jaeger
+read_frame "$namespace" "$release" hand-gesture-api --set image.repository=none
 port=$(field "$namespace" service "$service" '{.spec.ports[0].port}')
 settings=$(field "$namespace" spinapp "$service" '{range .spec.variables[*]}{.name}={.value}{"\n"}{end}')
 headers_secret=$(field "$namespace" spinapp "$service" '{.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.name} {.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.key}')
@@ -116,17 +118,23 @@ fi
 # Hops 2 to 6, from a pod beside the service: one request that must be traced, and one span sent as
 # the service sends it.
 span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"doctor"}}]},"scopeSpans":[{"spans":[{"traceId":"'$direct'","spanId":"'${direct:0:16}'","name":"doctor","kind":1,"startTimeUnixNano":"'$(date +%s)'000000000","endTimeUnixNano":"'$(date +%s)'001000000"}]}]}]}'
-env='[]'
+env="[{\"name\": \"HEADER\", \"value\": $(json "$header")}, {\"name\": \"ENDPOINT\", \"value\": $(json "$endpoint")}]"
 [[ $headers_secret == ' ' || ! $headers_secret ]] ||
-  env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }")]"
+  env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }"), ${env#[}"
+if [[ $endpoint == *\$\(* ]]; then
+  # Kubernetes expands $(HOST_IP) and the like by the service's own environment.
+  own=$(field "$namespace" deployment "$service" '{.spec.template.spec.containers[0].env}')
+  env="${own%]}, ${env#[}"
+fi
 # Endpoints follow the pods after a second or two, so a refused connection is retried.
 again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
 asked=$SECONDS
 seen=$(probe "$namespace" "
-curl $again --silent --max-time 10 --header '$header' http://$service:$port/health; echo \" health=\$?\"
-curl --silent --max-time 10 --header '$header' --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
-{ IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(printf %s \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
-curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' '$endpoint' 2>&1; echo \" span=\$?\"
+$(asking '')
+curl $again --silent --max-time 10 --header \"\$HEADER\" http://$service:$port/health; echo \" health=\$?\"
+curl --silent --max-time 10 --header \"\$HEADER\" --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
+{ IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(quoted \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
+curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' \"\$ENDPOINT\" 2>&1; echo \" span=\$?\"
 " "$env")
 health=$(sed -n 's/ health=.*//p' <<<"$seen")
 pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
@@ -143,7 +151,8 @@ ok "3  tracing is on"
 
 sent=$(grep ' span=' <<<"$seen" || true)
 error=$(grep -m 1 '^curl: ' <<<"$seen" || true)
-host=${endpoint#*://} host=${host%%/*} host=${host%%:*}
+host=${endpoint#*://} host=${host%%/*}
+[[ $host == *']' ]] || host=${host%:*}
 collector=$(first_named "$jaeger_namespace" services "$jaeger_release" collector)
 collector=${collector:-$jaeger_release-collector}
 case $sent in
@@ -167,14 +176,15 @@ volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.s
 # without all rights proves nothing.
 check_storage() { # certain|likely
   local user key secret answer log
-  [[ $url ]] || return 0
-  user=$(backend_user "$stored") key=$(backend_key "$stored") secret=$(volume storage-password)
+  # Requests that are signed for AWS cannot be made here.
+  [[ $url && $stored != *sigv4auth* ]] || return 0
+  user=$(backend_user "$stored") key=$(backend_key "$stored") secret=$(volume storage-password)$(volume storage-api-key)
   answer=$(ask_storage "$jaeger_namespace" "$stored" "$secret" "$(volume storage-ca)" \
     /_cluster/health '/_cat/indices/*jaeger-span*?h=index,health,docs.count')
   log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
     grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
   case $1$answer in
-    *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login of user $user (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
+    *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login${user:+ of user $user} (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
     # curl's exit codes 6: unknown host; 7: connection refused.
     *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
@@ -212,12 +222,12 @@ read_config=$(config "${query_deployment:-$deployment}")
 read_from=$(backend "$read_config")
 read_url=$(backend_url "$read_from")
 read_prefix=$(backend_prefix "$read_from")
-path=$(sed -n 's/.*base_path: //p' <<<"$read_config" | head -n 1)
+path=$(sed -n 's/.*base_path: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
 login='[]'
 [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
 look_for_traces() { # SECONDS: exits if the service's trace arrives or query requires credentials
   found=$(probe "$jaeger_namespace" "
-$(asking "\"\$NAME\"" '')
+$(asking '')
 end=\$((\$(date +%s) + $1))
 while :; do
   service=\$(ask http://$query:16686$path/api/v3/traces/$trace)

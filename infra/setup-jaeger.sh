@@ -29,18 +29,20 @@ TEXT
 }
 
 namespace=tracing release=jaeger timeout=5m storage_url='' options=()
-set_value() { options+=(--set-string "$1"); }
+address='^(https?)://([^]:/?#@[]+|\[[0-9a-fA-F:.]+\])(:([0-9]+))?(/[^?#]*)?$'
+set_value() { options+=(--set-literal "$1"); }
 while (($#)); do
   case $1 in
     --namespace) namespace=$2 ;;
     --release) release=$2 ;;
     --elasticsearch | --opensearch)
-      [[ $2 =~ ^(https?)://([^:/]+)(:([0-9]+))?/?$ ]] ||
-        stop 1 "$1 $2 is not an address" "write http://HOST:9200 or https://HOST:9200"
+      [[ $2 =~ $address ]] ||
+        stop 1 "$1 $2 is not an address" "write http://HOST:9200 or https://HOST:9200, with a path if there is one"
       storage_url=${2%/}
       set_value "storage.type=${1#--}"
       set_value "storage.elasticsearch.scheme=${BASH_REMATCH[1]}"
       set_value "storage.elasticsearch.host=${BASH_REMATCH[2]}"
+      set_value "storage.elasticsearch.path=${BASH_REMATCH[5]}"
       options+=(--set "storage.elasticsearch.port=${BASH_REMATCH[4]:-9200}")
       ;;
     --user) set_value "storage.elasticsearch.user=$2" ;;
@@ -75,7 +77,8 @@ done
 say "The values"
 rendered=$(helm template "$release" "$here/helm/jaeger" --namespace "$namespace" "${options[@]}" 2>&1) ||
   stop 1 "the values can't work: $rendered" 'change them as it says'
-secrets=$(printf '%s' "$rendered" | { grep -oE '(secret: \{secretName|secretKeyRef: \{name): [^ ,}]+' || true; } | sed 's/.*: //' | sort -u)
+frame_of "$namespace" "$rendered"
+secrets=$(printf '%s' "$rendered" | { grep -oE '(secret: \{secretName|secretKeyRef: \{name): "[^"]+"' || true; } | sed 's/.*: "//; s/"//' | sort -u)
 for secret in $secrets; do
   [[ $secret == *-es-elastic-user || $secret == *-es-http-certs-public ]] && continue # ECK creates them
   kubectl --namespace "$namespace" get secret "$secret" >/dev/null 2>&1 ||
@@ -85,16 +88,23 @@ done
 
 if [[ $storage_url ]]; then
   say "The storage $storage_url"
-  mounted() { sed -n "/^ *- name: $1\$/{n;s/.*secretName: \([^ ,}]*\).*/\1/p;q}" <<<"$rendered"; }
-  backend=$(backend "$rendered") secret=$(mounted storage-password)
-  answer=$(ask_storage "$namespace" "$backend" "$secret" "$(mounted storage-ca)" /)
+  mounted() { sed -n "/^ *- name: $1\$/{n;s/.*secretName: \"\([^\"]*\)\".*/\1/p;q}" <<<"$rendered"; }
+  backend=$(backend "$rendered") secret=$(mounted storage-password)$(mounted storage-api-key)
+  user=$(backend_user "$backend")
+  answer=$(ask_storage "$namespace" "$backend" "$secret" "$(mounted storage-ca)" / \
+    '/_index_template?filter_path=index_templates.name,index_templates.index_template.index_patterns')
   case ${secret:+login}$answer in
-    login*' status=401 '*) stop 1 "the storage $storage_url refuses the login of user $(backend_user "$backend") (secret $secret)" \
+    login*' status=401 '*) stop 1 "the storage $storage_url refuses the login${user:+ of user $user} (secret $secret)" \
       "put the right password into the secret: kubectl --namespace $namespace create secret generic $secret --from-literal=$(backend_key "$backend")=… --dry-run=client -o yaml | kubectl apply -f -" ;;
     *' status=401 '*) stop 1 "the storage $storage_url asks for a login" 'give --user and --secret' ;;
     *' status=000 '*) stop 1 "the storage $storage_url is not within reach from the namespace $namespace: $answer" \
       'check its address, that it runs, its certificate, and network policies' ;;
   esac
+  prefix=$(backend_prefix "$backend")
+  foreign=$(foreign_templates "$prefix" "$answer")
+  [[ ! $foreign ]] ||
+    stop 1 "index templates of others own Jaeger's indices ${prefix:+$prefix-}jaeger-…: ${foreign//$'\n'/, }" \
+      'narrow their patterns, or choose a prefix that they do not match: -- --set storage.elasticsearch.indexPrefix=…'
 fi
 
 say "Jaeger"

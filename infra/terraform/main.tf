@@ -25,6 +25,14 @@ locals {
     maxReplicas = max(replicas, var.autoscaling.max)
   } }
 
+  # Terraform compares a chart's version and values only. This value is read by no template: it makes every
+  # changed file of a chart a difference.
+  chart_digest = { for chart in ["jaeger", "hand-gesture-api"] : chart => sha256(join("", [
+    for file in fileset("${path.module}/../helm/${chart}", "**") :
+    "${file} ${filesha256("${path.module}/../helm/${chart}/${file}")}\n"
+    if file != "README.md" && !startswith(file, "examples/")
+  ])) }
+
   # Exposure of a chart. Both charts have the same keys.
   exposure = { for name, host in { jaeger = local.page_host, service = local.service_host } : name => {
     ingress = {
@@ -44,7 +52,8 @@ locals {
   } }
 
   jaeger_values = merge(local.exposure.jaeger, {
-    image = { tag = var.jaeger_version == null ? "" : var.jaeger_version }
+    global = { chartDigest = local.chart_digest["jaeger"] }
+    image  = { tag = var.jaeger_version == null ? "" : var.jaeger_version }
     storage = {
       type   = var.storage.type
       badger = { size = var.storage.volume_size }
@@ -86,6 +95,7 @@ locals {
   })
 
   service_values = merge(local.exposure.service, {
+    global        = { chartDigest = local.chart_digest["hand-gesture-api"] }
     runtime       = var.service_runtime
     image         = { repository = var.service_image.repository, tag = var.service_image.tag == null ? "" : var.service_image.tag }
     replicas      = var.service_replicas

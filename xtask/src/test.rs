@@ -136,9 +136,30 @@ const GROUPS: &[Group] = &[
     Group {
         name: "charts",
         about: "the Helm charts: rendered manifests, refused values",
-        arguments: &["--workspace", "--test", "charts"],
+        arguments: &[
+            "--workspace",
+            "--test",
+            "charts",
+            "--test",
+            "other_clusters",
+            "--test",
+            "monitoring",
+        ],
         environment: &[],
         needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
+    },
+    Group {
+        name: "scripts",
+        about: "setup's and the doctor's parts: passwords, probes, index templates",
+        arguments: &["--workspace", "--test", "scripts"],
+        environment: &[],
+        needs: &[
+            Need::Tool(Tool::Helm),
+            Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
+            Need::Program("nginx", "-v", "Debian's nginx-light"),
+            Need::Program("openssl", "version", "Debian's openssl"),
+            Need::Program("curl", "--version", "Debian's curl"),
+        ],
     },
     Group {
         name: "lint",

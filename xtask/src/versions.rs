@@ -15,7 +15,7 @@ const INSTALLED_SPIN: &str = "4.2.1";
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use test_support::versions::{JAEGER_DEPLOYED, JAEGER_TESTED};
+    use test_support::versions::{JAEGER_DEPLOYED, JAEGER_SYNC, JAEGER_TESTED};
 
     use super::{INSTALLED_SPIN, LEAST_SPIN, LEAST_SPIN_P2};
     use crate::root;
@@ -142,11 +142,9 @@ mod tests {
     fn versions_of_jaeger_are_the_same_everywhere() {
         let found = mentions(jaeger);
         for (file, version) in &found {
-            let known = [JAEGER_TESTED, JAEGER_DEPLOYED].iter().any(|of| is_minor(version, of));
-            assert!(
-                known,
-                "{file} names Jaeger {version}, not {JAEGER_TESTED} or {JAEGER_DEPLOYED}"
-            );
+            let known = [JAEGER_TESTED, JAEGER_DEPLOYED, JAEGER_SYNC];
+            let is_known = known.iter().any(|of| is_minor(version, of));
+            assert!(is_known, "{file} names Jaeger {version}, not one of {known:?}");
         }
         assert!(found.iter().any(|(name, _)| name == "infra/README.md"), "{found:?}");
     }

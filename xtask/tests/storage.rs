@@ -13,8 +13,10 @@ use test_support::http::{get, post, post_as};
 use test_support::jaeger::{Jaeger, Span, Start};
 use test_support::older_clients::{self, Thrift};
 use test_support::process::{free_port, wait};
-use test_support::servers::{Cassandra, Kafka, Proxy, Search, certificate, write_password};
-use test_support::{folder, output, tool, versions};
+use test_support::servers::{
+    Cassandra, Kafka, Proxy, Search, WORST_PASSWORD, certificate, write_password,
+};
+use test_support::{folder, output, root, tool, versions};
 
 /// `passwordReloadInterval` in these tests; the default is 30 s.
 const RELOAD: Duration = Duration::from_secs(1);
@@ -123,6 +125,7 @@ fn badger_keeps_spans_when_killed() {
 fn search(name: &str) {
     let folder = folder(&format!("storage-{name}"));
     let server = Search::start(name, &folder);
+    setup_sees_templates_of_others(&server);
     let proxy = Proxy::with_tls(&folder, free_port(), server.port, "first");
     let password = folder.join("etc/storage-password");
     mount_authority(&folder, "storage-ca");
@@ -154,8 +157,8 @@ fn search(name: &str) {
     assert!(collector.metric("jaeger_storage_bulk_index_inserts") >= 1.0);
 
     // A rotated password is followed without a restart.
-    proxy.rotate("second");
-    std::fs::write(&password, "second").expect("written");
+    proxy.rotate(WORST_PASSWORD);
+    std::fs::write(&password, WORST_PASSWORD).expect("written");
     std::thread::sleep(2 * RELOAD);
     let span = Span::new(name);
     assert_eq!(collector.send(&span), 200);
@@ -167,7 +170,7 @@ fn search(name: &str) {
     let span = Span::new(name);
     assert_eq!(collector.send(&span), 200);
     std::thread::sleep(AWAY);
-    let _proxy = Proxy::with_tls(&folder, port, server.port, "second");
+    let _proxy = Proxy::with_tls(&folder, port, server.port, WORST_PASSWORD);
     if versions::jaeger_retries_writes() {
         query.find(&span, 60);
     } else {
@@ -187,7 +190,7 @@ fn search(name: &str) {
             "CronJob",
             "jaeger-index-cleaner",
             &replace,
-            &[("ES_PASSWORD", "second")],
+            &[("ES_PASSWORD", WORST_PASSWORD)],
         )
         .expect("it cleans");
     };
@@ -220,7 +223,7 @@ fn search(name: &str) {
     }
     let plain = folder.join("plain");
     std::fs::create_dir_all(&plain).expect("a folder");
-    let plain = Proxy::plain(&plain, "127.0.0.1", 0, server.port, "second");
+    let plain = Proxy::plain(&plain, "127.0.0.1", 0, server.port, WORST_PASSWORD);
     let with_tls = format!("https://127.0.0.1:{port}");
     // ECK's secret has another key.
     std::fs::copy(&password, password.with_file_name("elastic")).expect("copied");
@@ -243,14 +246,37 @@ fn search(name: &str) {
         query.find(&span, 30);
         assert_eq!(collector.sampling_probability(), probability, "{values}");
         let replace = [&address[..], &replace[1..]].concat();
-        let secrets = [("ES_PASSWORD", "second")];
+        let secrets = [("ES_PASSWORD", WORST_PASSWORD)];
         run_job(&rendered, "CronJob", "jaeger-index-cleaner", &replace, &secrets).expect(values);
         query.find(&span, 5);
     }
     assert_eq!(server.indices(), [format!("jaeger-service-{date}"), format!("jaeger-span-{date}")]);
     server.clear();
     let address = ("https://elasticsearch-es-http.elastic.svc:9200", with_tls);
-    rolls_over("elasticsearch-rollover", &server, &folder, address, Some("second"));
+    rolls_over("elasticsearch-rollover", &server, &folder, address, Some(WORST_PASSWORD));
+}
+
+/// Asserts that setup-jaeger.sh's question to a storage shows it the index templates of others.
+fn setup_sees_templates_of_others(server: &Search) {
+    let setup = std::fs::read_to_string(root().join("infra/setup-jaeger.sh")).expect("setup");
+    let question = setup.split('\'').find(|text| text.starts_with("/_index_template?"));
+    let question = question.expect("its question");
+    let found = || {
+        let answer = server.get(question).expect("an answer");
+        let script = "source infra/common.sh; foreign_templates '' \"$1\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, "test", &answer]).current_dir(root());
+        output(&mut bash).expect("bash")
+    };
+    assert_eq!(found(), "");
+    let template = format!("{}/_index_template/everything", server.url());
+    let body = r#"{"index_patterns": ["shop-*", "jaeger-*"], "template": {"settings": {}}}"#;
+    let mut put = Command::new("curl");
+    put.args(["--silent", "--show-error", "--fail-with-body", "--request", "PUT", "--data", body]);
+    put.args(["--header", "content-type: application/json", &template]);
+    output(&mut put).expect("a template");
+    assert_eq!(found(), "everything (jaeger-*)\n");
+    ureq::delete(&template).call().expect("deleted");
 }
 
 /// Tests rollover as a value file configures it: the hooks' commands put the policy and create the
@@ -375,7 +401,7 @@ fn cassandra_with_login_and_tls_keeps_spans() {
         mount_authority(&folder, "storage-ca");
         let rendered = render_values("cassandra", &["--set", set]);
         // The user that Cassandra creates.
-        let user = ("username: jaeger", "username: cassandra".to_owned());
+        let user = ("username: \"jaeger\"", "username: cassandra".to_owned());
         let address = address_of("cassandra.cassandra.svc", &server);
         let replace = [&address[..], &[user]].concat();
         let password = |password: &str| [("CASSANDRA_PASSWORD", password.to_owned())];
@@ -403,9 +429,10 @@ fn kafka_buffers_spans_before_elasticsearch() {
     let open = "storage.type=elasticsearch,storage.elasticsearch.replicas=0,ingester.enabled=true,\
                 storage.kafka.brokers=kafka:9092";
     let open = render_jaeger(&["--set", open]);
-    let protected = render_values("kafka", &[]);
+    // The user of Azure Event Hubs, which Jaeger would take for a variable.
+    let protected = render_values("kafka", &["--set", "storage.kafka.user=$ConnectionString"]);
     let password = |password: &str| [("KAFKA_PASSWORD", password.to_owned())];
-    let (right, wrong) = (password("first"), password("wrong"));
+    let (right, wrong) = (password(&Kafka::password()), password("wrong"));
     for (rendered, names, port, search) in [
         (&open, &["kafka:9092"][..], kafka.port, "http://elasticsearch:9200"),
         (

@@ -32,7 +32,7 @@ fn module_passes_right_values_for_every_choice() {
     init(".");
     run(terraform(".").arg("validate"));
     let answer = run(terraform(".").args(["test", "-no-color"]));
-    assert!(answer.contains("Success! 21 passed, 0 failed."), "{answer}");
+    assert!(answer.contains("Success! 22 passed, 0 failed."), "{answer}");
 }
 
 #[test]
@@ -40,6 +40,48 @@ fn examples_are_valid() {
     for example in ["examples/development", "examples/production"] {
         init(example);
         run(terraform(example).arg("validate"));
+    }
+}
+
+/// A template that changes without a new version of its chart must reach the cluster.
+#[test]
+fn changed_template_changes_the_digest_in_the_values() {
+    let folder = folder("terraform-digest");
+    for part in ["terraform", "helm"] {
+        let from = root().join("infra").join(part);
+        run(Command::new("cp").arg("-r").arg(from).arg(&folder));
+    }
+    let digests = || {
+        // No provider is needed, so nothing is fetched.
+        let module = folder.join("digest");
+        _ = std::fs::remove_dir_all(&module);
+        std::fs::create_dir_all(&module).expect("a folder");
+        let text = std::fs::read_to_string(folder.join("terraform/main.tf")).expect("main.tf");
+        let (_, local) = text.split_once("  chart_digest = ").expect("the digest");
+        let (local, _) = local.split_once("\n\n").expect("its end");
+        let text = format!(
+            "locals {{\n  chart_digest = {local}\n}}\noutput \"o\" {{ value = local.chart_digest }}\n"
+        );
+        std::fs::write(module.join("main.tf"), text).expect("written");
+        let mut command = Command::new("terraform");
+        command.arg(format!("-chdir={}", module.display())).env("TF_IN_AUTOMATION", "1");
+        run(command.args(["plan", "-no-color", "-input=false"]))
+    };
+    let before = digests();
+    assert!(before.contains("hand-gesture-api"), "{before}");
+    assert_eq!(digests(), before);
+    for (file, counts) in [
+        ("jaeger/README.md", false),
+        ("jaeger/examples/kafka/rendered.yaml", false),
+        ("jaeger/templates/_pod.tpl", true),
+        ("hand-gesture-api/templates/tests/health.yaml", true),
+        ("jaeger/files/put-policy.sh", true),
+    ] {
+        let before = digests();
+        let path = folder.join("helm").join(file);
+        let text = std::fs::read_to_string(&path).expect(file);
+        std::fs::write(&path, text + "\n").expect("written");
+        assert_eq!(digests() != before, counts, "{file}");
     }
 }
 

@@ -13,9 +13,9 @@ use crate::http::{self, encode, get, post};
 use crate::process::{Process, free_port, wait};
 use crate::tool;
 
-/// The ports in Jaeger's configurations, each written there as `"0.0.0.0:PORT"`.
-const PORTS: [u16; 12] =
-    [4317, 4318, 5778, 5779, 6831, 6832, 9411, 13133, 14250, 14268, 16685, 16686];
+/// The ports in Jaeger's configurations, each written there as `":PORT"`.
+const PORTS: [u16; 13] =
+    [4317, 4318, 5778, 5779, 6831, 6832, 8889, 9411, 13133, 14250, 14268, 16685, 16686];
 /// The port of its own metrics.
 const METRICS: u16 = 8888;
 
@@ -57,9 +57,9 @@ impl<'a> Start<'a> {
     pub fn spawn(&self) -> Jaeger {
         let mut text = config(self.rendered, &format!("jaeger-{}", self.role), "config.yaml");
         let metrics = free_port();
-        let address = |host: &str, port: u16| format!("{{host: {host}, port: {port}}}");
-        assert!(text.contains(&address("0.0.0.0", METRICS)), "{text}");
-        text = text.replace(&address("0.0.0.0", METRICS), &address("127.0.0.1", metrics));
+        let address = |host: &str, port: u16| format!("{{host: {host:?}, port: {port}}}");
+        assert!(text.contains(&address("", METRICS)), "{text}");
+        text = text.replace(&address("", METRICS), &address("127.0.0.1", metrics));
         for (from, to) in self.replace {
             assert!(text.contains(from), "{from} is not in {text}");
             text = text.replace(from, to);
@@ -96,8 +96,8 @@ impl<'a> Start<'a> {
 }
 
 impl Jaeger {
-    /// Starts Jaeger with a configuration, without waiting. Each of its addresses `"0.0.0.0:PORT"`
-    /// becomes a free port of 127.0.0.1. `name` names the files in the folder.
+    /// Starts Jaeger with a configuration, without waiting. Each of its addresses `":PORT"` becomes a
+    /// free port of 127.0.0.1. `name` names the files in the folder.
     ///
     /// # Panics
     /// If another address is open to everybody.
@@ -110,13 +110,14 @@ impl Jaeger {
         let mut text = configuration.to_owned();
         let mut ports = BTreeMap::new();
         for port in PORTS {
-            let given = format!("\"0.0.0.0:{port}\"");
+            let given = format!("\":{port}\"");
             if text.contains(&given) {
                 ports.insert(port, free_port());
                 text = text.replace(&given, &format!("\"127.0.0.1:{}\"", ports[&port]));
             }
         }
-        assert!(!text.contains("0.0.0.0"), "{text}");
+        let open = |(at, _)| text[at + 2..].starts_with(|c: char| c.is_ascii_digit());
+        assert!(!text.contains("0.0.0.0") && !text.match_indices("\":").any(open), "{text}");
         let file = folder.join(format!("{name}.yaml"));
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new(tool("jaeger"));

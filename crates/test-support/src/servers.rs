@@ -10,6 +10,10 @@ use crate::http::{get, post};
 use crate::process::{Process, free_port, wait};
 use crate::{output, target};
 
+/// A password with every character that a shell, curl's configuration, YAML or Jaeger's could read as their
+/// own.
+pub const WORST_PASSWORD: &str = "\"b\\s$d #h'a%{x}`$(y)&\\\"";
+
 /// Returns a server's jars as the value of `-cp`.
 fn jars(name: &str) -> String {
     let folder = target().join("tools/storage").join(name);
@@ -229,11 +233,17 @@ pub struct Kafka {
     pub process: Process,
     /// The port without TLS and login.
     pub port: u16,
-    /// The port with TLS, for the user `jaeger` with the password `first`.
+    /// The port with TLS, for the user `$ConnectionString` with [`Kafka::password`].
     pub protected_port: u16,
 }
 
 impl Kafka {
+    /// Returns the user's password. A letter stands at both ends, since the tool that adds users has a syntax
+    /// of its own.
+    pub fn password() -> String {
+        format!("a{WORST_PASSWORD}z")
+    }
+
     /// Starts it and waits for it.
     pub fn start(folder: &Path) -> Kafka {
         let (port, protected_port, controller) = (free_port(), free_port(), free_port());
@@ -264,7 +274,8 @@ impl Kafka {
         };
         let mut format = java("kafka.tools.StorageTool");
         format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c"]).arg(&file);
-        format.args(["--add-scram", "SCRAM-SHA-512=[name=jaeger,password=first]"]);
+        let user = format!("SCRAM-SHA-512=[name=$ConnectionString,password={}]", Kafka::password());
+        format.args(["--add-scram", &user]);
         output(&mut format).expect("formatted");
         let process = Process::start(java("kafka.Kafka").arg(&file), &folder.join("kafka.log"));
         let kafka = Kafka { process, port, protected_port };

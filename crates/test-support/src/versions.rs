@@ -6,6 +6,9 @@ pub const JAEGER_TESTED: &str = "2.13.0";
 /// The version that the chart deploys: its `appVersion`.
 pub const JAEGER_DEPLOYED: &str = "2.20.0";
 
+/// The first version whose writes to Elasticsearch and OpenSearch report their result.
+pub const JAEGER_SYNC: &str = "2.21.0";
+
 /// Returns the version of the Jaeger under test. The variable `JAEGER_VERSION` says which one `JAEGER`
 /// names.
 pub fn jaeger() -> String {

@@ -180,3 +180,11 @@ run "spinkube_service_scales_from_replicas_to_max" {
     error_message = "no namespace is made"
   }
 }
+
+run "changed_file_of_a_chart_is_a_difference" {
+  command = plan
+  assert {
+    condition     = yamldecode(helm_release.jaeger.values[0]).global.chartDigest != yamldecode(helm_release.service.values[0]).global.chartDigest
+    error_message = "each chart has a digest of its own"
+  }
+}

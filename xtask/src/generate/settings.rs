@@ -298,7 +298,7 @@ fn property(setting: &Setting) -> Value {
         "url" => text("^([Hh][Tt][Tt][Pp][Ss]?://.+)?$"),
         "host" => text(concat!(
             "^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?",
-            "|\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]?)?$"
+            "|\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]?|\\$\\([A-Za-z_][A-Za-z0-9_]*\\))?$"
         )),
         "origin" => text("^([Hh][Tt][Tt][Pp][Ss]?://[^/]+:[0-9]+)?$"),
         _ => json!({"type": ["string", "number", "boolean"]}),

@@ -1,40 +1,67 @@
+{{/* A name that fits its limit. One that is cut ends in a hash of the whole, so that it stays unique.
+     Takes name and limit. */}}
+{{- define "api.fit" -}}
+{{- if gt (len .name) (int .limit) -}}
+{{ .name | trunc (sub .limit 9 | int) | trimSuffix "-" }}-{{ sha256sum .name | trunc 8 }}
+{{- else -}}
+{{ .name }}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of all resources: 50 characters leave room for "-interceptor" in the 63 of a Service. */}}
 {{- define "api.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else if contains .Release.Name $name -}}
-{{- $name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
-{{- end -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
+{{- if contains $name .Release.Name }}{{ $full = .Release.Name }}{{ else if contains .Release.Name $name }}{{ $full = $name }}{{ end -}}
+{{- include "api.fit" (dict "name" (.Values.fullnameOverride | default $full) "limit" 50) -}}
 {{- end -}}
 
 {{- define "api.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
+{{/* A value as text. Helm reads each number of a file as float64, which prints a large one as
+     1.048576e+07. */}}
+{{- define "api.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* A map whose values are text, as labels and annotations must be. Takes the map. */}}
+{{- define "api.strings" -}}
+{{- $strings := dict -}}
+{{- range $key, $value := . }}{{ $_ := set $strings $key (include "api.text" $value) }}{{ end -}}
+{{- toYaml $strings -}}
+{{- end -}}
+
+{{/* Name, namespace and labels of a resource. The selector's labels cannot be replaced, others can. */}}
 {{- define "api.metadata" -}}
-name: {{ include "api.fullname" . }}
-namespace: {{ .Release.Namespace }}
+{{- $own := dict
+      "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | trunc 63)
+      "app.kubernetes.io/managed-by" .Release.Service
+      "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+name: {{ include "api.fullname" . | quote }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
-  {{- include "api.selector" . | nindent 2 }}
-  app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
-  app.kubernetes.io/managed-by: {{ .Release.Service }}
-  helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
-  {{- with .Values.labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (include "api.selector" . | fromYaml) .Values.labels $own | include "api.strings" | nindent 2 }}
 {{- end -}}
 
-{{/* Image reference by digest or tag. Takes image and version, the default tag. */}}
+{{/* Labels of the service's pods. */}}
+{{- define "api.podLabels" -}}
+{{- merge (include "api.selector" . | fromYaml) .Values.podLabels .Values.labels | include "api.strings" -}}
+{{- end -}}
+
+{{/* Image reference by digest or tag. imageRegistry stands before a repository that names no registry.
+     Takes root, image and version, the default tag. */}}
 {{- define "api.image" -}}
+{{- $repository := .image.repository -}}
+{{- if and .root.Values.imageRegistry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" $repository)) -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .root.Values.imageRegistry) $repository -}}
+{{- end -}}
 {{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
+{{ $repository }}@{{ .image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ .image.tag | default .version }}
+{{ $repository }}:{{ .image.tag | default .version }}
 {{- end -}}
 {{- end -}}
 
@@ -59,21 +86,31 @@ http://{{ $host }}:4318
 {{- $settings := deepCopy .Values.settings -}}
 {{- if not $settings.collectorAllowedHost }}{{ $_ := set $settings "collectorAllowedHost" (include "api.collector" .) }}{{ end -}}
 {{- range $name, $value := $settings }}
-{{- $text := toString $value }}
-{{- /* Helm reads each number of a file as float64, which prints a large one as 1.048576e+07. */}}
-{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $text = int64 $value | toString }}{{ end }}
-{{- if $text }}
-{{ snakecase $name }}: {{ $text | quote }}
+{{- with include "api.text" $value }}
+{{ snakecase $name }}: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
-{{- define "api.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ .Values.container.user }}
-runAsGroup: {{ .Values.container.user }}
-fsGroup: {{ .Values.container.user }}
-seccompProfile: {type: RuntimeDefault}
+{{/* Fields of every pod's spec, for restricted pod security. */}}
+{{- define "api.podFields" -}}
+automountServiceAccountToken: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  {{- with .Values.container.user }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
+  seccompProfile: {type: RuntimeDefault}
+{{- range $field := list "priorityClassName" "dnsConfig" "nodeSelector" "tolerations" "affinity" }}
+{{- with index $.Values $field }}
+{{ $field }}: {{ toJson . }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "api.containerSecurity" -}}
@@ -87,6 +124,10 @@ capabilities: {drop: [ALL]}
 {{- $values := .Values -}}
 {{- if not $values.image.repository -}}
 {{- fail "\n\nimage.repository is empty. Make an image and name it here:\n  runtime=container:  podman build -f infra/Containerfile -t REGISTRY/hand-gesture-api:0.1.0 . && podman push …\n  runtime=spinkube:   spin registry push REGISTRY/hand-gesture-api:0.1.0" -}}
+{{- end -}}
+{{- $name := include "api.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "\n\nThe name %q is no name of a Service, which has lower-case letters, digits and dashes, and a letter first: set fullnameOverride, for instance to hand-gesture-api." $name) -}}
 {{- end -}}
 {{- range $kind := list "ingress" "httpRoute" -}}
 {{- $way := index $values $kind -}}
@@ -120,8 +161,8 @@ capabilities: {drop: [ALL]}
 {{/* Backend of Ingress and HTTPRoute, the service or KEDA's interceptor, as YAML. */}}
 {{- define "api.backend" -}}
 {{- if .Values.scaleToZero.enabled -}}
-{name: {{ include "api.fullname" . }}-interceptor, port: {{ .Values.scaleToZero.interceptor.port }}}
+{name: "{{ include "api.fullname" . }}-interceptor", port: {{ .Values.scaleToZero.interceptor.port }}}
 {{- else -}}
-{name: {{ include "api.fullname" . }}, port: {{ include "api.servicePort" . }}}
+{name: {{ include "api.fullname" . | quote }}, port: {{ include "api.servicePort" . }}}
 {{- end -}}
 {{- end -}}

@@ -3,8 +3,11 @@
 # ES_TLS_SKIP_HOST_VERIFY for https.
 set -eu
 
+# Prints text as curl's configuration takes it between double quotes.
+quoted() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
+
 answer=$(if [ -n "${ES_USERNAME:-}" ]; then
-  printf 'user = "%s:%s"\n' "$ES_USERNAME" "$ES_PASSWORD"
+  printf 'user = "%s:%s"\n' "$(quoted "$ES_USERNAME")" "$(quoted "$ES_PASSWORD")"
 fi | curl --config - --silent --show-error --write-out ' status=%{http_code}' \
   ${ES_TLS_CA:+--cacert "$ES_TLS_CA"} ${ES_TLS_SKIP_HOST_VERIFY:+--insecure} \
   --request PUT --header 'Content-Type: application/json' --data "$POLICY" "$POLICY_URL")

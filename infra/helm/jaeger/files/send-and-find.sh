@@ -3,10 +3,13 @@
 # QUERY_PASSWORD if they require authentication; CA_FILE if a private CA signed the certificate.
 set -eu
 
+# Prints text as curl's configuration takes it between double quotes.
+quoted() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
+
 # Runs curl with credentials from standard input, so that no process list shows them.
 curl_as() {
   if [ -n "$1" ]; then
-    printf 'user = "%s:%s"\n' "$1" "$2"
+    printf 'user = "%s:%s"\n' "$(quoted "$1")" "$(quoted "$2")"
   fi | (shift 2 && exec curl --silent --show-error --max-time 5 --config - "$@")
 }
 

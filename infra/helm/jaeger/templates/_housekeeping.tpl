@@ -9,22 +9,13 @@
 backoffLimit: 3
 template:
   metadata:
-    labels:
-      {{- include "jaeger.selector" . | nindent 6 }}
-      {{- with .root.Values.labels }}
-      {{- toYaml . | nindent 6 }}
-      {{- end }}
+    {{- include "jaeger.podMetadata" (dict "root" .root "role" .role "values" .root.Values.jobs) | nindent 4 }}
   spec:
     restartPolicy: Never
-    automountServiceAccountToken: false
-    {{- with .root.Values.imagePullSecrets }}
-    imagePullSecrets: {{ toJson . }}
-    {{- end }}
-    securityContext:
-      {{- include "jaeger.podSecurity" . | nindent 6 }}
+    {{- include "jaeger.podFields" (dict "root" .root "values" .root.Values.jobs) | nindent 4 }}
     containers:
       - name: {{ .role }}
-        image: {{ include "jaeger.image" (dict "image" .values.image "version" (.root.Values.image.tag | default .root.Chart.AppVersion)) }}
+        image: {{ include "jaeger.image" (dict "root" .root "image" .values.image "version" (.root.Values.image.tag | default .root.Chart.AppVersion)) }}
         imagePullPolicy: {{ .root.Values.image.pullPolicy }}
         {{- with .command }}
         command: {{ toJson . }}
@@ -33,7 +24,7 @@ template:
         env:
           - {name: INDEX_PREFIX, value: {{ $elasticsearch.prefix | quote }}}
           {{- if $elasticsearch.secret }}
-          - {name: ES_USERNAME, value: {{ $elasticsearch.user }}}
+          - {name: ES_USERNAME, value: {{ $elasticsearch.user | quote }}}
           {{- include "jaeger.secretVariable" (dict "name" "ES_PASSWORD" "secret" $elasticsearch.secret "key" $elasticsearch.key) | nindent 10 }}
           {{- end }}
           {{- if $https }}
@@ -41,26 +32,25 @@ template:
           {{- if $elasticsearch.tls.insecure }}
           - {name: ES_TLS_SKIP_HOST_VERIFY, value: "true"}
           {{- else if $elasticsearch.tls.secret }}
-          - {name: ES_TLS_CA, value: /etc/jaeger/storage-ca/{{ $elasticsearch.tls.key }}}
+          - {name: ES_TLS_CA, value: {{ printf "/etc/jaeger/storage-ca/%s" $elasticsearch.tls.key | quote }}}
           {{- end }}
           {{- end }}
           {{- if hasPrefix "rollover" .role }}
           - {name: CONDITIONS, value: {{ toJson $rollover.conditions | quote }}}
-          - {name: UNIT, value: {{ $rollover.lookback.unit }}}
+          - {name: UNIT, value: {{ $rollover.lookback.unit | quote }}}
           - {name: UNIT_COUNT, value: {{ $rollover.lookback.count | quote }}}
           - {name: SHARDS, value: {{ .root.Values.storage.elasticsearch.shards | quote }}}
           - {name: REPLICAS, value: {{ .root.Values.storage.elasticsearch.replicas | quote }}}
           {{- if eq $rollover.policy "ilm" }}
           - {name: ES_USE_ILM, value: "true"}
-          - {name: ES_ILM_POLICY_NAME, value: {{ $rollover.policyName }}}
+          - {name: ES_ILM_POLICY_NAME, value: {{ $rollover.policyName | quote }}}
           {{- end }}
           {{- end }}
           {{- range $name, $value := .environment }}
           - {name: {{ $name }}, value: {{ quote $value }}}
           {{- end }}
         resources:
-          requests: {cpu: 10m, memory: 32Mi}
-          limits: {memory: 128Mi}
+          {{- toYaml .root.Values.jobs.resources | nindent 10 }}
         securityContext:
           {{- include "jaeger.containerSecurity" . | nindent 10 }}
         {{- if and $https $elasticsearch.tls.secret }}
@@ -68,16 +58,16 @@ template:
           - {name: storage-ca, mountPath: /etc/jaeger/storage-ca, readOnly: true}
     volumes:
       - name: storage-ca
-        secret: {secretName: {{ $elasticsearch.tls.secret }}}
+        secret: {secretName: {{ $elasticsearch.tls.secret | quote }}}
         {{- end }}
 {{- end -}}
 
-{{/* CronJob around that spec. */}}
+{{/* CronJob around that spec. Its name has 52 characters at most: Kubernetes appends the time. */}}
 {{- define "jaeger.cronJob" -}}
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  {{- include "jaeger.metadata" . | nindent 2 }}
+  {{- include "jaeger.metadata" (merge (dict "limit" 52) .) | nindent 2 }}
 spec:
   schedule: {{ .values.schedule | quote }}
   concurrencyPolicy: Forbid

@@ -1,4 +1,50 @@
-{{/* Pod of a role, and the Deployment around it. */}}
+{{/* What all pods share, the pod of a role, and the Deployment around it. */}}
+
+{{/* Labels and annotations of a pod. Takes root, role, values, which are a role's or `jobs`, and
+     optionally annotations. */}}
+{{- define "jaeger.podMetadata" -}}
+{{- $pods := .root.Values.pods -}}
+labels:
+  {{- merge (include "jaeger.selector" . | fromYaml) .values.podLabels $pods.podLabels .root.Values.labels | include "jaeger.strings" | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .values.podAnnotations $pods.podAnnotations }}
+annotations:
+  {{- include "jaeger.strings" . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Fields of a pod's spec that decide where and how it runs: those of a role or of `jobs`, else those of
+     `pods`. Takes root and values. */}}
+{{- define "jaeger.scheduling" -}}
+{{- $both := dict "values" .values "pods" .root.Values.pods -}}
+{{- range $field := list "priorityClassName" "dnsConfig" "nodeSelector" "tolerations" "affinity" }}
+{{- with index $both.values $field | default (index $both.pods $field) }}
+{{ $field }}: {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Fields of every pod's spec, for restricted pod security. Takes root and values. */}}
+{{- define "jaeger.podFields" -}}
+automountServiceAccountToken: false
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  {{- with .root.Values.pods.user }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
+  seccompProfile: {type: RuntimeDefault}
+{{- include "jaeger.scheduling" . }}
+{{- end -}}
+
+{{- define "jaeger.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
 
 {{/* Ports of a role's container, name and number, as YAML. Takes root and role. */}}
 {{- define "jaeger.ports" -}}
@@ -19,6 +65,14 @@ query-grpc: 16685
 {{- end }}
 {{- end -}}
 
+{{/* Ports of a Service. Takes ports and nodePorts, both numbers by name. */}}
+{{- define "jaeger.servicePorts" -}}
+{{- $nodePorts := .nodePorts -}}
+{{- range $name, $port := .ports }}
+- {name: {{ $name }}, port: {{ $port }}, targetPort: {{ $name }}{{ with index $nodePorts $name }}, nodePort: {{ int . }}{{ end }}}
+{{- end }}
+{{- end -}}
+
 {{- define "jaeger.pod" -}}
 {{- $root := .root -}}
 {{- $role := .role -}}
@@ -27,26 +81,13 @@ query-grpc: 16685
 {{- $secrets := include "jaeger.mountedSecrets" . | fromYamlArray -}}
 {{- $sampling := has $role (list "collector" "agent") -}}
 {{- $badger := and (eq $role "collector") (eq $root.Values.storage.type "badger") -}}
+{{- /* A changed configuration restarts the pods. */}}
+{{- $annotations := dict "checksum/config" (sha256sum $config) -}}
 metadata:
-  labels:
-    {{- include "jaeger.selector" . | nindent 4 }}
-    {{- with $root.Values.labels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-  annotations:
-    # A changed configuration restarts the pods.
-    checksum/config: {{ sha256sum $config }}
-    {{- with $values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- include "jaeger.podMetadata" (dict "root" $root "role" $role "values" $values "annotations" $annotations) | nindent 2 }}
 spec:
-  serviceAccountName: {{ include "jaeger.fullname" $root }}
-  automountServiceAccountToken: false
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets: {{ toJson . }}
-  {{- end }}
-  securityContext:
-    {{- include "jaeger.podSecurity" . | nindent 4 }}
+  serviceAccountName: {{ include "jaeger.fullname" $root | quote }}
+  {{- include "jaeger.podFields" (dict "root" $root "values" $values) | nindent 2 }}
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
   {{- if ne $role "agent" }}
   topologySpreadConstraints:
@@ -57,9 +98,13 @@ spec:
         matchLabels:
           {{- include "jaeger.selector" . | nindent 10 }}
   {{- end }}
+  {{- with $values.initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   containers:
     - name: jaeger
-      image: {{ include "jaeger.image" (dict "image" $root.Values.image "version" $root.Chart.AppVersion) }}
+      image: {{ include "jaeger.image" (dict "root" $root "image" $root.Values.image "version" $root.Chart.AppVersion) }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       args: [--config, /etc/jaeger/config/config.yaml]
       env:
@@ -77,6 +122,9 @@ spec:
         {{- if eq $role "agent" }}
         - {name: thrift-compact, containerPort: 6831, protocol: UDP}
         - {name: thrift-binary, containerPort: 6832, protocol: UDP}
+        {{- end }}
+        {{- if and $root.Values.spanMetrics.enabled (eq $role "collector") }}
+        - {name: span-metrics, containerPort: 8889}
         {{- end }}
         - {name: health, containerPort: 13133}
         - {name: metrics, containerPort: 8888}
@@ -110,28 +158,32 @@ spec:
         {{- range $secrets }}
         - {name: {{ .name }}, mountPath: /etc/jaeger/{{ .name }}, readOnly: true}
         {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with $values.sidecars }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: config
-      configMap: {name: {{ include "jaeger.fullname" $root }}-{{ $role }}}
+      configMap: {name: {{ include "jaeger.name" . | quote }}}
     - name: tmp
       emptyDir: {}
     {{- if $sampling }}
     - name: sampling
-      configMap: {name: {{ include "jaeger.fullname" $root }}-sampling}
+      configMap: {name: {{ include "jaeger.name" (dict "root" $root "role" "sampling") | quote }}}
     {{- end }}
     {{- if $badger }}
     - name: data
-      persistentVolumeClaim: {claimName: {{ $root.Values.storage.badger.existingClaim | default (printf "%s-badger" (include "jaeger.fullname" $root)) }}}
+      persistentVolumeClaim: {claimName: {{ $root.Values.storage.badger.existingClaim | default (include "jaeger.name" (dict "root" $root "role" "badger")) | quote }}}
     {{- end }}
     {{- range $secrets }}
     - name: {{ .name }}
-      secret: {secretName: {{ .secret }}{{ with .only }}, items: [{key: {{ . }}, path: {{ . }}}]{{ end }}}
+      secret: {secretName: {{ .secret | quote }}{{ with .only }}, items: [{key: {{ . }}, path: {{ . }}}]{{ end }}}
     {{- end }}
-  {{- range $field := list "nodeSelector" "tolerations" "affinity" }}
-  {{- with index $values $field }}
-  {{ $field }}: {{ toJson . }}
-  {{- end }}
-  {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 
 {{/* ConfigMap with a role's configuration. Takes root and role. */}}
@@ -143,6 +195,10 @@ metadata:
 data:
   config.yaml: |
     {{- include (printf "jaeger.config.%s" .role) .root | nindent 4 }}
+  {{- if and .root.Values.spanMetrics.enabled (eq .role (include "jaeger.queryRole" .root)) }}
+  ui.json: |
+    {"monitor": {"menuEnabled": true}}
+  {{- end }}
 {{- end -}}
 
 {{/* Deployment, HorizontalPodAutoscaler and PodDisruptionBudget of a role. Takes root and role. */}}
@@ -171,7 +227,7 @@ kind: HorizontalPodAutoscaler
 metadata:
   {{- include "jaeger.metadata" . | nindent 2 }}
 spec:
-  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ include "jaeger.fullname" .root }}-{{ .role }}}
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ include "jaeger.name" . | quote }}}
   minReplicas: {{ $values.autoscaling.minReplicas }}
   maxReplicas: {{ $values.autoscaling.maxReplicas }}
   metrics:

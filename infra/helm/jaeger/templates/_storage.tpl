@@ -1,22 +1,36 @@
 {{/* Storage: address, credentials and Jaeger's configuration of it. */}}
 
+{{/* Name of the Elasticsearch that ECK provisions. ECK appends to it, and takes 36 characters. */}}
+{{- define "jaeger.provisionedName" -}}
+{{ include "jaeger.name" (dict "root" . "role" "storage" "limit" 36) }}
+{{- end -}}
+
+{{/* Text of the user in Jaeger's configuration, which replaces ${…} and $$. */}}
+{{- define "jaeger.text" -}}
+{{ toString . | replace "$" "$$" | quote }}
+{{- end -}}
+
 {{/* Elasticsearch or OpenSearch, as given or as provisioned by ECK, as YAML. */}}
 {{- define "jaeger.elasticsearch" -}}
 {{- $given := .Values.storage.elasticsearch -}}
 {{- $prefix := eq $given.indexPrefix "jaeger" | ternary "" $given.indexPrefix -}}
 {{- if .Values.provisionDataStore.elasticsearch -}}
-{{- $name := printf "%s-storage" (include "jaeger.fullname" .) -}}
+{{- $name := include "jaeger.provisionedName" . -}}
 url: https://{{ $name }}-es-http:9200
+port: 9200
 user: elastic
 secret: {{ $name }}-es-elastic-user
 key: elastic
+apiKey: {secret: "", key: ""}
 tls: {secret: {{ $name }}-es-http-certs-public, key: ca.crt, insecure: false}
 {{- else -}}
-url: {{ $given.scheme }}://{{ $given.host }}:{{ $given.port }}
+url: {{ printf "%s://%s:%d%s" $given.scheme $given.host (int $given.port) (trimSuffix "/" $given.path) | quote }}
+port: {{ $given.port }}
 user: {{ $given.user | quote }}
 secret: {{ $given.existingSecret | quote }}
-key: {{ $given.existingSecretKey }}
-tls: {secret: {{ $given.tls.existingSecret | quote }}, key: {{ $given.tls.key }}, insecure: {{ $given.tls.insecureSkipVerify }}}
+key: {{ $given.existingSecretKey | quote }}
+apiKey: {secret: {{ $given.apiKey.existingSecret | quote }}, key: {{ $given.apiKey.key | quote }}}
+tls: {secret: {{ $given.tls.existingSecret | quote }}, key: {{ $given.tls.key | quote }}, insecure: {{ $given.tls.insecureSkipVerify }}}
 {{- end }}
 # Jaeger inserts its own "jaeger-" between the prefix and an index's name.
 prefix: {{ $prefix | quote }}
@@ -43,30 +57,30 @@ badger:
 cassandra:
   schema:
     create: {{ $cassandra.createSchema }}
-    keyspace: {{ $cassandra.keyspace }}
-    datacenter: {{ $cassandra.datacenter }}
+    keyspace: {{ include "jaeger.text" $cassandra.keyspace }}
+    datacenter: {{ include "jaeger.text" $cassandra.datacenter }}
     replication_factor: {{ $cassandra.replicationFactor }}
     trace_ttl: {{ $cassandra.ttl }}
     dependencies_ttl: {{ $cassandra.ttl }}
     compaction_window: 4h
   connection:
     # Jaeger rejects a host name without a dot.
-    servers: [{{ contains "." $cassandra.host | ternary $cassandra.host (printf "%s.%s.svc" $cassandra.host .Release.Namespace) }}]
+    servers: [{{ regexMatch "[.:]" $cassandra.host | ternary $cassandra.host (printf "%s.%s.svc" $cassandra.host .Release.Namespace) | quote }}]
     port: {{ $cassandra.port }}
-    local_dc: {{ $cassandra.datacenter }}
+    local_dc: {{ include "jaeger.text" $cassandra.datacenter }}
     # A loaded Cassandra needs long to create the tables.
     timeout: 30s
     {{- if $cassandra.existingSecret }}
     auth:
       basic:
-        username: {{ $cassandra.user }}
+        username: {{ include "jaeger.text" $cassandra.user }}
         password: ${env:CASSANDRA_PASSWORD}
     {{- end }}
     tls:
-      {{- if $cassandra.tls.enabled }}
-      ca_file: /etc/jaeger/storage-ca/{{ $cassandra.tls.key }}
+      {{- if and $cassandra.tls.enabled $cassandra.tls.existingSecret }}
+      ca_file: {{ printf "/etc/jaeger/storage-ca/%s" $cassandra.tls.key | quote }}
       {{- else }}
-      insecure: true
+      insecure: {{ not $cassandra.tls.enabled }}
       {{- end }}
   query:
     consistency: LOCAL_ONE
@@ -77,16 +91,23 @@ cassandra:
   {{- if $elasticsearch.secret }}
   auth:
     basic:
-      username: {{ $elasticsearch.user }}
-      password_file: /etc/jaeger/storage-password/{{ $elasticsearch.key }}
+      username: {{ include "jaeger.text" $elasticsearch.user }}
+      password_file: {{ printf "/etc/jaeger/storage-password/%s" $elasticsearch.key | quote }}
       reload_interval: {{ $storage.elasticsearch.passwordReloadInterval }}
+  {{- else if $elasticsearch.apiKey.secret }}
+  auth:
+    api_key:
+      file_path: {{ printf "/etc/jaeger/storage-api-key/%s" $elasticsearch.apiKey.key | quote }}
+      reload_interval: {{ $storage.elasticsearch.passwordReloadInterval }}
+  {{- else if $storage.elasticsearch.aws.region }}
+  auth: {authenticator: sigv4auth}
   {{- end }}
   {{- if or $elasticsearch.tls.secret $elasticsearch.tls.insecure }}
   tls:
     {{- if $elasticsearch.tls.insecure }}
     insecure_skip_verify: true
     {{- else }}
-    ca_file: /etc/jaeger/storage-ca/{{ $elasticsearch.tls.key }}
+    ca_file: {{ printf "/etc/jaeger/storage-ca/%s" $elasticsearch.tls.key | quote }}
     {{- end }}
   {{- end }}
   {{- if .Values.rollover.enabled }}
@@ -95,6 +116,13 @@ cassandra:
   {{- if eq (include "jaeger.form" .) "2.13" }}
   use_aliases: true
   {{- end }}
+  {{- end }}
+  {{- if include "jaeger.syncWrites" . }}
+  # Each batch is one request, whose errors the exporter retries. A span that the storage refuses for good
+  # is dropped, since it would be retried for ever.
+  write_mode: sync
+  poison_pill_handling: drop
+  bulk_processing: {max_bytes: 5000000}
   {{- end }}
   indices:
     index_prefix: {{ $elasticsearch.prefix | quote }}
@@ -117,34 +145,41 @@ cassandra:
 {{- if and $store (include "jaeger.hasIndices" .root) }}
 {{- $elasticsearch := include "jaeger.elasticsearch" .root | fromYaml }}
 {{- with $elasticsearch.secret }}
-- {name: storage-password, secret: {{ . }}}
+- {name: storage-password, secret: {{ . | quote }}}
+{{- end }}
+{{- with $elasticsearch.apiKey.secret }}
+- {name: storage-api-key, secret: {{ . | quote }}}
 {{- end }}
 {{- with $elasticsearch.tls.secret }}
-- {name: storage-ca, secret: {{ . }}}
+- {name: storage-ca, secret: {{ . | quote }}}
 {{- end }}
 {{- end }}
-{{- if and $store (eq $values.storage.type "cassandra") $values.storage.cassandra.tls.enabled }}
-- {name: storage-ca, secret: {{ $values.storage.cassandra.tls.existingSecret }}}
+{{- with $values.storage.cassandra.tls }}
+{{- if and $store (eq $values.storage.type "cassandra") .enabled .existingSecret }}
+- {name: storage-ca, secret: {{ .existingSecret | quote }}}
 {{- end }}
-{{- if and $values.ingester.enabled (has .role (list "collector" "ingester")) $values.storage.kafka.tls.enabled }}
-- {name: kafka-ca, secret: {{ $values.storage.kafka.tls.existingSecret }}}
+{{- end }}
+{{- with $values.storage.kafka.tls }}
+{{- if and $values.ingester.enabled (has $.role (list "collector" "ingester")) .enabled .existingSecret }}
+- {name: kafka-ca, secret: {{ .existingSecret | quote }}}
+{{- end }}
 {{- end }}
 {{- if eq .role "collector" }}
 {{- with $values.collector.otlp.tls.existingSecret }}
-- {name: otlp-tls, secret: {{ . }}}
+- {name: otlp-tls, secret: {{ . | quote }}}
 {{- end }}
 {{- with $values.collector.otlp.auth.htpasswdSecret }}
-- {name: otlp-logins, secret: {{ . }}}
+- {name: otlp-logins, secret: {{ . | quote }}}
 {{- end }}
 {{- end }}
 {{- if eq .role "agent" }}
 {{- with $values.collector.otlp.tls.existingSecret }}
-- {name: otlp-tls, secret: {{ . }}, only: ca.crt}
+- {name: otlp-tls, secret: {{ . | quote }}, only: ca.crt}
 {{- end }}
 {{- end }}
 {{- if eq .role (include "jaeger.queryRole" .root) }}
 {{- with $values.query.auth.htpasswdSecret }}
-- {name: query-logins, secret: {{ . }}}
+- {name: query-logins, secret: {{ . | quote }}}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -181,6 +216,12 @@ cassandra:
 DESTINATION_{{ printf "%s_%s" .name .header | upper | replace "-" "_" }}
 {{- end -}}
 
+{{/* Port of a URL. */}}
+{{- define "jaeger.urlPort" -}}
+{{- $port := regexFind ":[0-9]+(/|$)" . | trimPrefix ":" | trimSuffix "/" -}}
+{{ $port | default (hasPrefix "https" . | ternary "443" "80") }}
+{{- end -}}
+
 {{/* Egress rules for the ports that a role's pods must reach. Takes root and role. */}}
 {{- define "jaeger.storageEgress" -}}
 {{- $values := .root.Values -}}
@@ -193,15 +234,17 @@ DESTINATION_{{ printf "%s_%s" .name .header | upper | replace "-" "_" }}
 {{- if not (and $kafka (eq .role "collector")) -}}
 {{- if include "jaeger.hasIndices" .root -}}
 {{- $elasticsearch := include "jaeger.elasticsearch" .root | fromYaml -}}
-{{- $ports = append $ports (splitList ":" $elasticsearch.url | last | int) -}}
+{{- $ports = append $ports (int $elasticsearch.port) -}}
 {{- else if eq $values.storage.type "cassandra" -}}
 {{- $ports = append $ports (int $values.storage.cassandra.port) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $values.spanMetrics.enabled (eq .role (include "jaeger.queryRole" .root)) -}}
+{{- $ports = append $ports (include "jaeger.urlPort" $values.spanMetrics.prometheusUrl | int) -}}
+{{- end -}}
 {{- if eq .role "collector" -}}
 {{- range $values.destinations -}}
-{{- $port := regexFind ":[0-9]+(/|$)" .endpoint | trimPrefix ":" | trimSuffix "/" -}}
-{{- $ports = append $ports ($port | default (hasPrefix "https" .endpoint | ternary "443" "80") | int) -}}
+{{- $ports = append $ports (include "jaeger.urlPort" .endpoint | int) -}}
 {{- end -}}
 {{- end -}}
 {{- range uniq $ports }}

@@ -5,6 +5,11 @@
 {{- $storage := $values.storage -}}
 {{- $namespace := .Release.Namespace -}}
 
+{{- $name := include "jaeger.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "\n\nThe name %q is no name of a Service, which has lower-case letters, digits and dashes, and a letter first: set fullnameOverride, for instance to jaeger." $name) -}}
+{{- end -}}
+
 {{- range $store := list "elasticsearch" "cassandra" "kafka" -}}
 {{- $given := index $storage $store -}}
 {{- if $given.password -}}
@@ -35,14 +40,22 @@
 {{- fail (printf "\n\nstorage.type=%s has one pod: each would have its own spans. Set collector.replicas and query.replicas to 1 without autoscaling, or storage.type to elasticsearch, opensearch or cassandra." $storage.type) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq (include "jaeger.samplingRole" .) "collector") (or (gt (int $values.collector.replicas) 1) $values.collector.autoscaling.enabled) -}}
+{{- fail "\n\ntailSampling.enabled=true with several collectors: each would decide on its part of a trace. Set collector.replicas to 1 without autoscaling, or ingester.enabled=true: Kafka leads all spans of a trace to one ingester." -}}
+{{- end -}}
+{{- if and $values.spanMetrics.enabled (not $values.spanMetrics.prometheusUrl) -}}
+{{- fail "\n\nspanMetrics.enabled=true, but spanMetrics.prometheusUrl is empty: name the Prometheus that query reads, for instance http://prometheus-operated.monitoring.svc:9090." -}}
+{{- end -}}
 {{- if and $values.provisionDataStore.elasticsearch (ne $storage.type "elasticsearch") -}}
 {{- fail (printf "\n\nprovisionDataStore.elasticsearch=true, but storage.type=%s would not use it: set storage.type=elasticsearch." $storage.type) -}}
 {{- end -}}
-{{- if and $storage.cassandra.tls.enabled (not $storage.cassandra.tls.existingSecret) -}}
-{{- fail "\n\nstorage.cassandra.tls.enabled=true needs storage.cassandra.tls.existingSecret, the secret with the authority's certificate." -}}
+{{- with $storage.elasticsearch -}}
+{{- if gt (list .user .apiKey.existingSecret .aws.region | compact | len) 1 -}}
+{{- fail "\n\nstorage.elasticsearch has more than one identity: set one of user, apiKey.existingSecret and aws.region." -}}
 {{- end -}}
-{{- if and $storage.kafka.tls.enabled (not $storage.kafka.tls.existingSecret) -}}
-{{- fail "\n\nstorage.kafka.tls.enabled=true needs storage.kafka.tls.existingSecret, the secret with the authority's certificate." -}}
+{{- if and (include "jaeger.hasIndices" $) (or .apiKey.existingSecret .aws.region) (or $values.indexCleaner.enabled $values.rollover.enabled) -}}
+{{- fail (printf "\n\nindexCleaner and rollover know users with passwords only, and storage.elasticsearch.%s is set. Set indexCleaner.enabled=false and rollover.enabled=false, and let the storage's own lifecycle management delete old indices." (.aws.region | empty | ternary "apiKey" "aws.region")) -}}
+{{- end -}}
 {{- end -}}
 
 {{- if and $values.rollover.enabled (not (include "jaeger.hasIndices" .)) -}}
