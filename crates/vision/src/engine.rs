@@ -153,6 +153,8 @@ struct Variant {
     shapes: Shapes,
     /// True if the model reads bytes: its first layer scales pixels itself.
     reads_bytes: bool,
+    /// True if tract runs the model.
+    in_tract: bool,
     runner: Box<dyn Runner>,
 }
 
@@ -224,6 +226,11 @@ impl OnnxModel {
     /// [`Operators::Tract`] nothing is fused, and nothing is reported.
     pub fn fallbacks(&self) -> &[Fallback] {
         &self.fallbacks
+    }
+
+    /// Returns true if tract runs the model, since it has an operator that a [`plan`] lacks.
+    pub fn runs_in_tract(&self) -> bool {
+        self.variants.iter().any(|variant| variant.in_tract)
     }
 
     /// Returns the model if it has these shapes.
@@ -325,6 +332,7 @@ impl Loader<'_> {
             Operators::Fused(_) => Plan::of(&model).map_err(|error| self.load_error(error))?,
             Operators::Tract => None,
         };
+        let in_tract = plan.is_none();
         let runner: Box<dyn Runner> = match plan {
             Some(plan) => Box::new(plan),
             None => {
@@ -332,7 +340,7 @@ impl Loader<'_> {
                 Box::new(frozen.map_err(|error| self.load_error(error))?)
             }
         };
-        Ok(Variant { shapes, reads_bytes, runner })
+        Ok(Variant { shapes, reads_bytes, in_tract, runner })
     }
 
     /// Parses, fuses and simplifies the model.

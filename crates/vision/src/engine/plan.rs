@@ -20,6 +20,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
+use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::math::{Add, Max, Mul, Sqrt, Square, Sub};
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, Sigmoid, Softmax, SoftmaxKind};
@@ -361,7 +362,7 @@ fn moves_nothing(node: &TypedNode, input: &[usize]) -> bool {
             input[*from] == 1 || passed.iter().all(|size| *size == 1)
         }
         Some(_) => true,
-        None => false,
+        None => node.op_is::<Identity>(),
     }
 }
 
@@ -478,7 +479,7 @@ mod tests {
     fn slices_and_concatenations_of_inner_axes_equal_tract() {
         let mut graph = Graph::new(&[2, 4, 3]);
         let axis = graph.integers(&[1]);
-        let mut slice = |graph: &mut Graph, start, end| {
+        let slice = |graph: &mut Graph, start, end| {
             let (start, end) = (graph.integers(&[start]), graph.integers(&[end]));
             graph.node("Slice", &["input", &start, &end, &axis]).add()
         };
@@ -511,6 +512,16 @@ mod tests {
         let output = graph.node("Relu", &[&flat]).add();
         graph.output(&output);
         assert_eq!(assert_equal_to_tract(&graph, 12), ["Max"]);
+    }
+
+    #[test]
+    fn output_that_is_returned_twice_is_there_twice() {
+        let mut graph = Graph::new(&[1, 4]);
+        let output = graph.node("Relu", &["input"]).add();
+        let again = graph.node("Identity", &[&output]).add();
+        graph.output(&output);
+        graph.output(&again);
+        assert_equal_to_tract(&graph, 4);
     }
 
     #[test]
