@@ -92,7 +92,7 @@ fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
     let palms =
         palm::detect(palm, photo, palm::MEDIAPIPE, MIN_DETECTION_CONFIDENCE).expect("a run");
     let best = palms.first().expect("a palm");
-    landmarks::find(landmark, photo, &best.region, false).expect("a run")
+    landmarks::find(landmark, photo, &best.region).expect("a run")
 }
 
 /// Largest differences from MediaPipe that pass: distances of landmarks in lengths of the palm, and
