@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod features;
 mod figures;
 mod fuzz;
 mod generate;
@@ -77,9 +78,9 @@ enum Command {
     },
     /// Run the pipeline over photos and write the training data of the letter classifier
     ///
-    /// The arguments are those of the example `features`: cargo xtask features --help.
-    #[command(disable_help_flag = true)]
-    Features(Rest),
+    /// It runs in the sandbox, with the component's own operators. models/pack.py makes the committed tables
+    /// of what it writes.
+    Features(features::Arguments),
     /// Run a program compiled for wasm32-wasip2 in the sandbox, as cargo does with tests
     #[command(disable_help_flag = true)]
     Run {
@@ -147,10 +148,11 @@ fn run(command: Command) -> Result<()> {
         Command::Hostile(arguments) => hostile::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Generate { check } => generate::run(check),
-        Command::Features(Rest { arguments }) => features(&arguments),
+        Command::Features(arguments) => features::run(&arguments),
         Command::Run { file, arguments: Rest { mut arguments } } => {
             arguments.insert(0, file.display().to_string());
-            std::process::exit(host::command::run_command(&file, &arguments)?)
+            let here = [(".".into(), ".", false)];
+            std::process::exit(host::command::run_command(&file, &arguments, &here)?)
         }
     }
 }
@@ -168,15 +170,6 @@ fn example(name: &str) -> Result<std::process::Command> {
     let mut example = std::process::Command::new(target().join("debug/examples").join(name));
     example.current_dir(root());
     Ok(example)
-}
-
-/// Runs the example `features` of the crate `vision`, which this program does not depend on.
-fn features(arguments: &[String]) -> Result<()> {
-    let status = example("features")?.args(arguments).status().context("cannot run the example")?;
-    if !status.success() {
-        bail!("the example `features` failed; see above");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -218,10 +211,6 @@ mod tests {
 
     #[test]
     fn arguments_of_programs_are_passed_on() {
-        let Ok(Command::Features(rest)) = parse(&["features", "--data", "a", "--help"]) else {
-            panic!("not parsed");
-        };
-        assert_eq!(rest.arguments, ["--data", "a", "--help"]);
         let Ok(Command::Run { file, arguments }) = parse(&["run", "a.wasm", "--exact", "b"]) else {
             panic!("not parsed");
         };

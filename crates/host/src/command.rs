@@ -1,7 +1,7 @@
 //! Runs a command, a component with a `main`: the component's own tests and measurements, in the sandbox
 //! that the component runs in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::component::Component;
@@ -18,18 +18,27 @@ use crate::registers::clear_upper_halves;
 /// Runs a command component with these arguments, of which the first is its own name, and returns its
 /// exit code.
 ///
-/// The guest can read the current folder and print. It has no environment, network or variables.
+/// The guest can print, and read the folders: each is a path, its name in the guest, and whether the guest may
+/// write there. It has no environment, network or variables.
 ///
 /// # Errors
 ///
 /// A file that is not such a component, and a trap.
-pub fn run_command(file: &Path, arguments: &[String]) -> Result<i32> {
+pub fn run_command(
+    file: &Path,
+    arguments: &[String],
+    folders: &[(PathBuf, &str, bool)],
+) -> Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let engine = serving_engine(1)?;
         let component = Component::from_file(&engine, file)?;
         let mut wasi = WasiCtxBuilder::new();
-        wasi.args(arguments).preopened_dir(".", ".", FsPerms::ReadOnly)?;
+        wasi.args(arguments);
+        for (path, name, writable) in folders {
+            let rights = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            wasi.preopened_dir(path, name, rights)?;
+        }
         let shared = Arc::new(Shared::offline(LogSink::new(|line| match line.source {
             Source::Stdout(_) => println!("{}", line.text),
             _ => eprintln!("{}", line.text),

@@ -185,7 +185,7 @@ fn rows(
     };
     let mut candidates: Vec<(usize, Candidate)> = Vec::new();
     for (number, attempt) in search.attempts.iter().enumerate() {
-        searcher.attempt(attempt, &mut |candidate| {
+        _ = searcher.attempt(attempt, &mut |candidate| {
             candidates.push((number, candidate));
             Ok(ControlFlow::Continue(()))
         })?;

@@ -43,7 +43,7 @@ fn message(pipeline: Result<Pipeline, PipelineError>) -> String {
 fn letter(pipeline: &Pipeline) -> String {
     let bytes = std::fs::read(root().join("tests/photos/v.jpg")).expect("the photo");
     let photo = decode(&bytes, u64::MAX).expect("a photo").photo;
-    let found = pipeline.find_hand(&photo, &mut ()).expect("a search");
+    let found = pipeline.find_hand(&photo, None, &mut ()).expect("a search");
     let letters = pipeline.read_letter(&found.hand.expect("a hand")).expect("a run");
     letters.expect("a letter").guesses[0].label.clone()
 }
