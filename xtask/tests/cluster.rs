@@ -864,6 +864,11 @@ fn api_server_accepts_every_manifest() {
     kubectl("default", "delete namespace manifests --ignore-not-found --wait=true");
     kubectl("default", "create namespace manifests");
     kubectl("manifests", "wait serviceaccount/default --for=create --timeout=60s");
+    // Pods may only name a priority that the cluster has.
+    for priority in ["observability", "web"] {
+        kubectl("default", &format!("delete priorityclass {priority} --ignore-not-found"));
+        kubectl("default", &format!("create priorityclass {priority} --value=1000"));
+    }
     let mut seen = 0;
     for chart in ["jaeger", "hand-gesture-api"] {
         let examples = root().join("infra/helm").join(chart).join("examples");

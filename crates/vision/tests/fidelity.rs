@@ -224,8 +224,8 @@ const FUSED: [(&str, &[(&str, usize)]); 6] = [
             ("pointwise, depthwise, pointwise", 14),
         ],
     ),
-    ("letters_lite.onnx", &[("matmul", 13)]),
-    ("letters_full.onnx", &[("matmul", 13)]),
+    ("letters_lite.onnx", &[("matmul", 10)]),
+    ("letters_full.onnx", &[("matmul", 10)]),
 ];
 
 #[test]
