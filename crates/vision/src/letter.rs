@@ -25,7 +25,7 @@ const GEOMETRY_LIMIT: f32 = 10.0;
 pub const NO_HAND: &str = "-";
 /// Probability of [`NO_HAND`] from which there is no hand.
 ///
-/// Measured: the table "No hand" in the model card (`models/README.md`).
+/// `models/train.py` shifts the logit of [`NO_HAND`] so that this balances the errors best.
 pub const NO_HAND_LIMIT: f32 = 0.5;
 
 /// Returns the classifier's input: [`GEOMETRY`] values, then the hand's pooled features.

@@ -70,8 +70,7 @@ pub struct GiveUp {
 impl Default for Search {
     /// Returns the settings that the service uses.
     ///
-    /// They are measured: the tables "The search" and "No hand" in the model card
-    /// (`models/README.md`).
+    /// They are measured: the table "The search" in the model card (`models/README.md`).
     fn default() -> Search {
         Search {
             attempts: vec![
