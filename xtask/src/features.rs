@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::build::TARGET;
-use crate::{cargo, root, target};
+use crate::build::Size;
+use crate::{root, sandbox_example};
 
 /// Arguments of `cargo xtask features`.
 #[derive(Debug, Args)]
@@ -28,25 +28,10 @@ pub struct Arguments {
     share: String,
 }
 
-/// A size of the landmark model.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Size {
-    Lite,
-    Full,
-}
-
 /// Builds the example `features` for the sandbox and runs it there: with the component's own operators, at the
 /// component's speed.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let status = cargo()
-        // With the service's package, so that dependencies have the component's features and are compiled.
-        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
-        .args(["--package", "vision", "--example", "features"])
-        .status()
-        .context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the example `features` does not compile; see above");
-    }
+    let file = sandbox_example("features")?;
     let name = arguments.output.file_name().context("--output needs the name of a file")?;
     let folder = arguments.output.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(std::path::Path::new("."));
@@ -56,10 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (arguments.data.clone(), "data", false),
         (folder.to_owned(), "output", true),
     ];
-    let size = match arguments.landmarks {
-        Size::Lite => "lite",
-        Size::Full => "full",
-    };
+    let size = arguments.landmarks.name();
     let output = format!("output/{}", name.to_string_lossy());
     let program = ["features", "--data", "data", "--output", &output, "--landmarks", size];
     let mut program = program.map(String::from).to_vec();
@@ -69,7 +51,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "--share".into(),
         arguments.share.clone(),
     ]);
-    let file = target().join(TARGET).join("release/examples/features.wasm");
     match host::command::run_command(&file, &program, &folders)? {
         0 => Ok(()),
         code => bail!("the example `features` ended with {code}; see above"),

@@ -23,6 +23,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use crate::build::TARGET;
+
 /// The project's commands
 #[derive(Debug, Parser)]
 #[command(name = "xtask", bin_name = "cargo xtask")]
@@ -170,6 +172,20 @@ fn example(name: &str) -> Result<std::process::Command> {
     let mut example = std::process::Command::new(target().join("debug/examples").join(name));
     example.current_dir(root());
     Ok(example)
+}
+
+/// Builds an example of the crate `vision` for the sandbox and returns its file.
+fn sandbox_example(name: &str) -> Result<PathBuf> {
+    let status = cargo()
+        // With the service's package, so that dependencies have the component's features and are compiled.
+        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
+        .args(["--package", "vision", "--example", name])
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the example `{name}` does not compile; see above");
+    }
+    Ok(target().join(TARGET).join(format!("release/examples/{name}.wasm")))
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::build::{Models, TARGET};
+use crate::build::Models;
 use crate::figures::{self, Recorded};
-use crate::{cargo, root, target};
+use crate::{root, sandbox_example};
 
 /// Arguments of `cargo xtask operators`.
 #[derive(Debug, Args)]
@@ -26,17 +26,8 @@ pub struct Arguments {
 
 /// Builds the example `operators` for the sandbox and runs it there.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let status = cargo()
-        // With the service's package, so that dependencies have the component's features and are compiled.
-        .args(["build", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
-        .args(["--package", "vision", "--example", "operators"])
-        .status()
-        .context("cannot run cargo")?;
-    if !status.success() {
-        bail!("the example `operators` does not compile; see above");
-    }
+    let program = sandbox_example("operators")?;
     // In a process of its own, whose output can be read.
-    let program = target().join(TARGET).join("release/examples/operators.wasm");
     let models = [arguments.models.palm_file(), arguments.models.landmark_file()];
     let mut child = Command::new(std::env::current_exe()?)
         .arg("run")

@@ -22,7 +22,7 @@ use vision::landmarks::{self, Hand, Handedness};
 use vision::letter;
 use vision::palm;
 use vision::region::Region;
-use vision::search::{Candidate, Passes, Search, Searcher};
+use vision::search::{Candidate, Search, Searcher};
 
 /// Jittered passes at each hand that was found.
 const JITTERS: usize = 4;
@@ -174,15 +174,8 @@ fn rows(
     let mut random = Random::new(&source.name);
     let mut rows = Vec::new();
     let search = Search::default();
-    let mut searcher = Searcher {
-        palm_model,
-        landmark_model,
-        photo,
-        search: &search,
-        observer: &mut (),
-        passes: Passes::default(),
-        best_palm_score: 0.0,
-    };
+    let observer = &mut ();
+    let mut searcher = Searcher::new(palm_model, landmark_model, photo, &search, observer);
     let mut candidates: Vec<(usize, Candidate)> = Vec::new();
     for (number, attempt) in search.attempts.iter().enumerate() {
         _ = searcher.attempt(attempt, &mut |candidate| {

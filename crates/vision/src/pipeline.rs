@@ -14,7 +14,7 @@ use crate::landmarks::{self, Hand};
 use crate::letter::{self, Classifier, ClassifierError, Letters};
 use crate::palm;
 use crate::region::Region;
-use crate::search::{Candidate, Found, Observer, Passes, Search, Searcher};
+use crate::search::{Candidate, Found, Observer, Search, Searcher};
 use crate::trust::trust;
 
 /// Names of the files of one build's models.
@@ -134,15 +134,7 @@ impl Pipeline {
         known: Option<Region>,
         observer: &mut (impl Observer + ?Sized),
     ) -> Result<Found, ModelError> {
-        let searcher = Searcher {
-            palm_model: &*self.palm,
-            landmark_model: &*self.landmarks,
-            photo,
-            search: &self.search,
-            observer,
-            passes: Passes::default(),
-            best_palm_score: 0.0,
-        };
+        let searcher = Searcher::new(&*self.palm, &*self.landmarks, photo, &self.search, observer);
         searcher.find(known, &mut |candidate: &Candidate| {
             let letters = self.letters.classify(letter::features(&candidate.hand))?;
             Ok(trust(candidate, &letters))

@@ -211,23 +211,37 @@ pub struct Found {
 
 /// A search's models and photo, and what it has done so far.
 pub struct Searcher<'a, O: ?Sized> {
-    /// The palm detection model.
-    pub palm_model: &'a dyn Model,
-    /// The landmark model.
-    pub landmark_model: &'a dyn Model,
-    /// The photo.
-    pub photo: &'a Photo,
-    /// The settings.
-    pub search: &'a Search,
-    /// Sees every pass.
-    pub observer: &'a mut O,
-    /// The passes so far.
-    pub passes: Passes,
+    palm_model: &'a dyn Model,
+    landmark_model: &'a dyn Model,
+    photo: &'a Photo,
+    search: &'a Search,
+    observer: &'a mut O,
+    passes: Passes,
     /// The best palm's score so far, 0 to 1.
-    pub best_palm_score: f32,
+    best_palm_score: f32,
 }
 
-impl<O: Observer + ?Sized> Searcher<'_, O> {
+impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
+    /// Returns a search that has done nothing yet. The observer sees every pass.
+    pub fn new(
+        palm_model: &'a dyn Model,
+        landmark_model: &'a dyn Model,
+        photo: &'a Photo,
+        search: &'a Search,
+        observer: &'a mut O,
+    ) -> Searcher<'a, O> {
+        let passes = Passes::default();
+        Searcher {
+            palm_model,
+            landmark_model,
+            photo,
+            search,
+            observer,
+            passes,
+            best_palm_score: 0.0,
+        }
+    }
+
     /// Searches for a hand. `known` is a region where one was before: it is looked at first, and with
     /// [`Search::stop_trust`] there the search takes one pass.
     ///
@@ -435,18 +449,9 @@ mod tests {
         known: Option<Region>,
         observer: &mut dyn Observer,
     ) -> Result<Found, ModelError> {
-        let palm_model = &PalmFrom::run(palm_from);
-        let (photo, passes) = (&photo(), Passes::default());
-        Searcher {
-            palm_model,
-            landmark_model,
-            photo,
-            search,
-            observer,
-            passes,
-            best_palm_score: 0.0,
-        }
-        .find(known, &mut presence)
+        let palm_model = PalmFrom::run(palm_from);
+        Searcher::new(&palm_model, landmark_model, &photo(), search, observer)
+            .find(known, &mut presence)
     }
 
     /// Searches with the palm detector that finds a palm from its n-th run on.
@@ -584,20 +589,9 @@ mod tests {
     #[test]
     fn most_trusted_candidate_is_the_hand() {
         let unsure = Reports { presence: 0.5, right: 0.8 };
-        let search = palms_only();
         let mut trusts = [0.3, 0.9, 0.2].into_iter();
-        let (palm_model, photo, passes) = (&PalmFrom::run(1), &photo(), Passes::default());
-        let (landmark_model, search, observer) = (&unsure, &search, &mut ());
-        let searcher = Searcher {
-            palm_model,
-            landmark_model,
-            photo,
-            search,
-            observer,
-            passes,
-            best_palm_score: 0.0,
-        };
-        let found = searcher.find(None, &mut |_: &Candidate| Ok(trusts.next().expect("a trust")));
+        let found = Searcher::new(&PalmFrom::run(1), &unsure, &photo(), &palms_only(), &mut ())
+            .find(None, &mut |_: &Candidate| Ok(trusts.next().expect("a trust")));
         assert_eq!(found.expect("a search").trust, 0.9);
     }
 
