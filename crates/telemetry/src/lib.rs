@@ -12,9 +12,10 @@
 //! | [`settings`] | the `OTEL_*` settings and a few more: their table, and [`Tracing`](settings::Tracing) made of it |
 //! | [`host`] | what tracing needs of a host: random numbers, time, the network, a log |
 //! | `provider` | [`Telemetry`]: sampler, ids, resource, queue and export of one instance |
-//! | `propagation` | the caller's span, from a request's headers: W3C Trace Context and Baggage, B3 |
+//! | `propagation` | the caller's span, from a request's headers, and ours, for others: W3C Trace Context and Baggage, B3 |
 //! | `span` | [`Span`], a value; it ends when it is dropped |
 //! | `server` | a request's root span: [`Telemetry::server_span`], [`Span::respond`] |
+//! | `client` | the span of a request to others: [`Telemetry::client_span`], [`Span::answered`] |
 //! | `queue` | ended spans, bounded in number |
 //! | [`export`] | batches to the collector, with retries, bounded in time |
 //! | `answer` | the collector's answers: what becomes of the spans, what to do |
@@ -79,6 +80,7 @@
 //!   the attribute [`export::DROPPED_SPANS`] of a later span.
 
 mod answer;
+mod client;
 pub mod export;
 #[cfg(test)]
 mod fake;

@@ -1,4 +1,4 @@
-//! The caller's span, from a request's headers.
+//! The caller's span, from a request's headers; and the own one, in the headers of a request to others.
 //!
 //! Headers are read by the letter of their specifications, which the SDK's propagators do not do. A
 //! malformed header is no error: the request starts a trace of its own. In a list, a malformed or
@@ -6,7 +6,7 @@
 
 mod b3;
 mod baggage;
-mod trace_context;
+pub(crate) mod trace_context;
 
 use http::header::HeaderMap;
 use opentelemetry::Context;
@@ -19,7 +19,7 @@ use crate::settings::{Propagator, Settings};
 /// Optional whitespace around the parts of a header (RFC 9110).
 const SPACE: [char; 2] = [' ', '\t'];
 
-/// Reads the caller's span from a request's headers.
+/// Reads the caller's span from a request's headers, and writes the own one into those of another request.
 #[derive(Debug)]
 pub(crate) struct Propagation {
     propagators: Vec<Propagator>,
@@ -39,7 +39,9 @@ impl Propagation {
         self.propagators.iter().fold(Context::new(), |context, propagator| {
             let parent = match propagator {
                 Propagator::TraceContext => trace_context::parent(headers),
-                Propagator::B3 => b3::parent(headers, |trace| self.decide(trace)),
+                Propagator::B3 | Propagator::B3Multi => {
+                    b3::parent(headers, |trace| self.decide(trace))
+                }
                 Propagator::Baggage => return context.with_baggage(baggage::members(headers)),
             };
             match parent {
@@ -47,6 +49,18 @@ impl Propagation {
                 None => context,
             }
         })
+    }
+
+    /// Writes a context's span and baggage into the headers of a request to others.
+    pub(crate) fn write(&self, context: &Context, headers: &mut HeaderMap) {
+        for propagator in &self.propagators {
+            match propagator {
+                Propagator::TraceContext => trace_context::write(context, headers),
+                Propagator::B3 => b3::write_one(context, headers),
+                Propagator::B3Multi => b3::write_several(context, headers),
+                Propagator::Baggage => baggage::write(context, headers),
+            }
+        }
     }
 
     /// Decides about sampling as for a trace that starts here.

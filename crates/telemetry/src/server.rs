@@ -8,16 +8,16 @@ use std::time::SystemTime;
 
 use http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use http::uri::Authority;
-use http::{HeaderValue, Method, Response, Uri};
+use http::{Method, Response, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 
 use crate::host;
-use crate::propagation::RandomTraceId;
+use crate::propagation::trace_context;
 use crate::provider::Telemetry;
 use crate::span::Span;
 
-/// Longest attribute that is made of what a client sends, in characters: a queue full of spans has to
+/// Longest attribute that is made of what others send, in characters: a queue full of spans has to
 /// stay small. The longest usual `User-Agent` has some 300.
 const MAX_ATTRIBUTE: usize = 512;
 
@@ -99,12 +99,8 @@ impl Span {
             // The conventions leave the description empty where the status code says it all.
             span.set_status(Status::error(""));
         }
-        let own = span.span_context();
-        let (trace, id) = (own.trace_id(), own.span_id());
-        let flags = own.trace_flags() | RandomTraceId::of(context);
-        let flags = flags.to_u8();
-        if let Ok(value) = HeaderValue::try_from(format!("00-{trace}-{id}-{flags:02x}")) {
-            response.headers_mut().insert("traceparent", value);
+        if let Some(value) = trace_context::traceparent(context) {
+            response.headers_mut().insert(trace_context::PARENT, value);
         }
     }
 }
@@ -116,7 +112,7 @@ fn known_method(method: &Method) -> Option<&'static str> {
         .find(|known| *known == method.as_str())
 }
 
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     text.chars().take(MAX_ATTRIBUTE).collect()
 }
 

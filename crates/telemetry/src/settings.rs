@@ -138,9 +138,9 @@ const PROPAGATORS: Setting<Choices> = Setting::new(
         default: "tracecontext,baggage",
     },
     SAMPLING,
-    "Headers that make a caller's span the parent. Of several that do, the last one in the list counts. \
-     `b3` and `b3multi` both read Zipkin's headers in either form. With `none` alone, every request \
-     starts a trace.",
+    "Headers that make a caller's span the parent, and that tell others of the service's own. Of several \
+     that do the former, the last one in the list counts. `b3` and `b3multi` both read Zipkin's headers in \
+     either form; `b3` writes one header, `b3multi` several. With `none` alone, every request starts a trace.",
 );
 const EXCLUDED_ROUTES: Setting<Text> = Setting::new(
     "trace_excluded_routes",
@@ -339,15 +339,17 @@ pub struct Settings {
     pub excluded_routes: Vec<String>,
 }
 
-/// Headers that tell of the caller's span.
+/// Headers that tell of the caller's span, and that tell others of this service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagator {
     /// `traceparent` and `tracestate`, W3C Trace Context.
     TraceContext,
     /// `baggage`, W3C Baggage.
     Baggage,
-    /// `b3`, or several that begin with `x-b3-`: Zipkin's B3.
+    /// Zipkin's B3: `b3`, or several that begin with `x-b3-`. Written as the former.
     B3,
+    /// Likewise, and written as the latter.
+    B3Multi,
 }
 
 impl Settings {
@@ -446,7 +448,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let propagator = |name: &&str| match *name {
             "tracecontext" => Some(Propagator::TraceContext),
             "baggage" => Some(Propagator::Baggage),
-            "b3" | "b3multi" => Some(Propagator::B3),
+            "b3" => Some(Propagator::B3),
+            "b3multi" => Some(Propagator::B3Multi),
             _ => None,
         };
         let propagators = self.values.choices(&PROPAGATORS).iter().filter_map(propagator).collect();
@@ -1143,7 +1146,7 @@ mod tests {
     fn unknown_propagators_are_named_with_those_that_exist() {
         let (settings, warning) =
             refused("otel_propagators", "jaeger,tracecontext,xray,ottrace,B3Multi");
-        assert_eq!(settings.propagators, [Propagator::TraceContext, Propagator::B3]);
+        assert_eq!(settings.propagators, [Propagator::TraceContext, Propagator::B3Multi]);
         assert_eq!(
             warning,
             "setting otel_propagators: expected tracecontext, baggage, b3, b3multi, none, found \

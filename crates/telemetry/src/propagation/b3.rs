@@ -3,8 +3,9 @@
 //!
 //! A decision without ids (`b3: 0`) names no span, and has no effect.
 
-use http::header::HeaderMap;
-use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use http::header::{HeaderMap, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 
 use super::{is_hexadecimal, single, span_id, trace_id};
 
@@ -38,6 +39,35 @@ fn in_several(headers: &HeaderMap) -> Option<Ids> {
     let span = span_id(single(headers, "x-b3-spanid")?)?;
     let debug = single(headers, "x-b3-flags").filter(|flags| *flags == "1").map(|_| true);
     Some((trace, span, debug.or_else(|| state(single(headers, "x-b3-sampled")?))))
+}
+
+/// Writes a context's span into `b3`.
+pub(super) fn write_one(context: &Context, headers: &mut HeaderMap) {
+    let [trace, span, sampled] = fields(context);
+    insert(headers, "b3", format!("{trace}-{span}-{sampled}"));
+}
+
+/// Writes a context's span into several headers.
+pub(super) fn write_several(context: &Context, headers: &mut HeaderMap) {
+    for (name, value) in
+        ["x-b3-traceid", "x-b3-spanid", "x-b3-sampled"].into_iter().zip(fields(context))
+    {
+        insert(headers, name, value);
+    }
+}
+
+/// Returns the ids of a context's trace and span, and the decision about sampling.
+fn fields(context: &Context) -> [String; 3] {
+    let span = context.span();
+    let own = span.span_context();
+    let sampled = u8::from(own.is_sampled()).to_string();
+    [own.trace_id().to_string(), own.span_id().to_string(), sampled]
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
 }
 
 /// Returns the id of a trace, in 32 or in 16 digits.

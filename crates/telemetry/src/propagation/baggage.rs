@@ -1,8 +1,9 @@
 //! W3C Baggage.
 
-use http::header::HeaderMap;
-use opentelemetry::baggage::KeyValueMetadata;
-use percent_encoding::percent_decode_str;
+use http::header::{HeaderMap, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::baggage::{BaggageExt, KeyValueMetadata};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{SPACE, members as list};
 
@@ -10,6 +11,8 @@ use super::{SPACE, members as list};
 /// on.
 const MAX_MEMBERS: usize = 64;
 const MAX_LENGTH: usize = 8192;
+/// Characters that a value may not have as they are, beside those that are not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
 
 /// Returns the members of `baggage`, whole ones only. A member that does not fit any more is left out.
 pub(super) fn members(headers: &HeaderMap) -> Vec<KeyValueMetadata> {
@@ -27,6 +30,30 @@ pub(super) fn members(headers: &HeaderMap) -> Vec<KeyValueMetadata> {
         }
     }
     kept
+}
+
+/// Writes a context's baggage, in the order of its keys. A member that does not fit any more is left out.
+pub(super) fn write(context: &Context, headers: &mut HeaderMap) {
+    let mut members: Vec<_> = context.baggage().iter().collect();
+    members.sort_unstable_by_key(|(key, _)| key.as_str());
+    let mut list = String::new();
+    for (key, (value, properties)) in members {
+        let value = utf8_percent_encode(value.as_str(), ENCODED);
+        let properties = match properties.as_str() {
+            "" => String::new(),
+            properties => format!(";{properties}"),
+        };
+        let comma = if list.is_empty() { "" } else { "," };
+        let member = format!("{comma}{key}={value}{properties}");
+        if list.len() + member.len() <= MAX_LENGTH {
+            list += &member;
+        }
+    }
+    if let Ok(value) = HeaderValue::try_from(list)
+        && !value.is_empty()
+    {
+        headers.insert("baggage", value);
+    }
 }
 
 /// Returns a member with its properties, which stay as they are.
@@ -60,8 +87,6 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::baggage::BaggageExt;
-
     use super::super::tests::parent;
     use super::*;
 

@@ -1,9 +1,13 @@
 //! W3C Trace Context, level 2: `traceparent` and `tracestate`.
 
-use http::header::HeaderMap;
-use opentelemetry::trace::{SpanContext, TraceFlags, TraceState};
+use http::header::{HeaderMap, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
 
 use super::{RandomTraceId, is_hexadecimal, members, single, span_id, trace_id};
+
+/// The header that names a span.
+pub(crate) const PARENT: &str = "traceparent";
 
 /// Most members of a `tracestate`.
 const MAX_MEMBERS: usize = 32;
@@ -17,7 +21,7 @@ const MAX_WORD: usize = 256;
 /// Returns the caller's span.
 pub(super) fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     // Two parents are none.
-    let text = single(headers, "traceparent")?;
+    let text = single(headers, PARENT)?;
     let mut fields = text.splitn(5, '-');
     let version = fields.next().filter(|version| is_hexadecimal(version, 2))?;
     let (trace, span) = (trace_id(fields.next()?)?, span_id(fields.next()?)?);
@@ -30,6 +34,30 @@ pub(super) fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
     let flags = flags & (TraceFlags::SAMPLED | RandomTraceId::FLAG);
     Some(SpanContext::new(trace, span, flags, true, trace_state(headers)))
+}
+
+/// Returns the `traceparent` that names a context's span.
+///
+/// A caller's flag of a random trace id is kept, also where the trace is not sampled.
+pub(crate) fn traceparent(context: &Context) -> Option<HeaderValue> {
+    let span = context.span();
+    let own = span.span_context();
+    let (trace, id) = (own.trace_id(), own.span_id());
+    let flags = (own.trace_flags() | RandomTraceId::of(context)).to_u8();
+    HeaderValue::try_from(format!("00-{trace}-{id}-{flags:02x}")).ok()
+}
+
+/// Writes a context's span.
+pub(super) fn write(context: &Context, headers: &mut HeaderMap) {
+    if let Some(value) = traceparent(context) {
+        headers.insert(PARENT, value);
+    }
+    let state = context.span().span_context().trace_state().header();
+    if let Ok(value) = HeaderValue::try_from(state)
+        && !value.is_empty()
+    {
+        headers.insert("tracestate", value);
+    }
 }
 
 /// Returns the `tracestate`: whole members only, the first ones, as the first is the latest.
@@ -74,8 +102,6 @@ fn member(text: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::TraceContextExt;
-
     use super::super::tests::{SPAN, TRACE, parent, trace_of};
     use super::*;
 
