@@ -344,7 +344,9 @@ mod tests {
     fn openapi_describes_every_media_type() {
         let openapi: Value = serde_json::from_str(OPENAPI).expect("JSON");
         let content = &openapi["paths"]["/predict"]["post"]["requestBody"]["content"];
-        assert_eq!(keys(content), media::accepted().into_iter().collect());
+        // A URL is taken only where a setting allows it, so `Accept` does not name JSON.
+        let described = media::accepted().into_iter().chain(["application/json"]);
+        assert_eq!(keys(content), described.collect());
         for media_type in media::accepted().into_iter().filter(|name| *name != media::FORM) {
             let schema = &content[media_type]["schema"];
             assert_eq!(schema["contentMediaType"], media_type);
@@ -352,7 +354,8 @@ mod tests {
         let refusal = &openapi["components"]["responses"]["UnsupportedMediaType"];
         let formats = media::list(vision::decode::Format::ALL.map(|format| format.name()));
         let expected = format!(
-            "The body is neither a photo in {formats} nor a form, or it has a Content-Encoding"
+            "The body, or what its URL leads to, is neither a photo in {formats} nor a form, or it has a \
+             Content-Encoding; or it is JSON where photos are not fetched by their URL"
         );
         assert_eq!(refusal["description"], expected);
     }

@@ -14,6 +14,7 @@ use vision::decode::{DecodeError, Format, HEIC_MEDIA_TYPES};
 
 use crate::form::{self, FormError};
 use crate::media;
+use crate::photo_url::{self, PhotoUrlError};
 use crate::problem::Problem;
 
 /// Longest part of a header that a problem repeats, in characters.
@@ -72,6 +73,14 @@ impl BodyKind {
             return Ok(BodyKind::Form { boundary });
         }
         Ok(BodyKind::Photo { claimed })
+    }
+
+    /// Returns the URL of the photo in a body that is a JSON object with one, whatever its type claims.
+    pub fn photo_url(&self, body: &[u8]) -> Option<Result<String, PhotoUrlError>> {
+        match self {
+            BodyKind::Photo { .. } => photo_url::in_body(body),
+            BodyKind::Form { .. } => None,
+        }
     }
 
     /// Returns the photo in a body. Whether it is one is left to the decoder, unless its type says that

@@ -1,7 +1,8 @@
 //! ASL letters from photos of hands: the HTTP service, as a WebAssembly component.
 //!
 //! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo, in a [`form`] or not) →
-//! [`predict`] (letter, by [`vision`]) → [`response`]. [`problem`] turns every error into a response,
+//! [`predict`] (letter, by [`vision`]) → [`response`]. A photo by its URL ([`photo_url`]) is fetched by
+//! [`fetch`]. [`problem`] turns every error into a response,
 //! [`settings`] holds the service's settings, [`media`] says what is taken for a photo, [`spell`] reads letters
 //! that are movements, [`page`] is what a browser shows. All of it is plain
 //! Rust, tested without a host.
@@ -15,9 +16,11 @@ pub mod api;
 pub mod body;
 #[cfg(test)]
 mod fake;
+pub mod fetch;
 pub mod form;
 pub mod media;
 pub mod page;
+pub mod photo_url;
 pub mod predict;
 pub mod problem;
 pub mod region;

@@ -1,6 +1,7 @@
 //! Media types, and what a body is. **The content decides**, by these rules in this order:
 //!
-//! 1. A body of type `multipart/…` is a form; the photo is the part that [`crate::form`] finds.
+//! 1. A body of type `multipart/…` is a form; the photo is the part that [`crate::form`] finds. A JSON object
+//!    with a `url` asks to fetch the photo: [`crate::photo_url`].
 //! 2. Bytes that begin as a [`Format`] does are a photo, whatever type is claimed for them. Clients
 //!    claim nothing, or their library's default, or the type of the file that the photo was before it
 //!    was converted.
@@ -68,7 +69,7 @@ const fn content(name: &'static str, remedy: &'static str) -> Content {
 const CONVERT: &str = "Save it as JPEG, and send that.";
 const FRAME: &str = "Save one picture of it as JPEG, and send that.";
 const UNPACK: &str = "Unpack it, and send the photo itself, which is compressed already.";
-const RAW: &str = "Send the photo's own bytes as the body, or a form with one file.";
+pub(crate) const RAW: &str = "Send the photo's own bytes as the body, or a form with one file.";
 const UNDO: &str = "Decode it, and send the bytes that it stands for.";
 const NOT_A_STRING: &str =
     "Send the bytes as they are (in JavaScript a Blob, ArrayBuffer or Buffer), not a string.";

@@ -14,6 +14,7 @@ use vision::decode::{DecodeError, Format};
 
 use crate::form::FormError;
 use crate::media::{self, Content};
+use crate::photo_url::PhotoUrlError;
 use crate::spell::FramesError;
 
 /// The reason why a request is not served.
@@ -76,6 +77,10 @@ pub enum Problem {
     /// be read.
     #[error(transparent)]
     Frames(#[from] FramesError),
+    /// 415 where photos are not fetched, 422 for what is no URL, 403 for one that is not allowed, 413 for a photo
+    /// over the limit, 504 for one that is late, else 502: the photo at a URL cannot be fetched.
+    #[error(transparent)]
+    PhotoUrl(#[from] PhotoUrlError),
     /// 500: the service itself failed. The client does not learn the reason.
     #[error("The service failed. Try again; its log names the reason.")]
     Internal(String),
@@ -157,6 +162,7 @@ impl Problem {
             | Problem::NoPhoto(_)
             | Problem::Decode(DecodeError::Heic) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Decode(_) | Problem::Frames(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::PhotoUrl(error) => error.status(),
             Problem::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -176,6 +182,7 @@ impl Problem {
             Problem::NoPhoto(_) => "no_photo",
             Problem::Decode(error) => error.kind(),
             Problem::Frames(error) => error.kind(),
+            Problem::PhotoUrl(error) => error.kind(),
             Problem::Internal(_) => "internal",
         }
     }
@@ -425,6 +432,67 @@ mod tests {
                 422,
                 "frames",
                 "Frame 3: a landmark is out of range. /openapi.json has the ranges.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Off),
+                415,
+                "url_off",
+                "The request holds JSON instead of a photo in JPEG, PNG or WebP. Send the photo's own bytes \
+                 as the body, or a form with one file. A URL in JSON is fetched only where the setting \
+                 photo_url_allowed_host names its host.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::NotText),
+                422,
+                "url",
+                "The url is not text. Send {\"url\": \"https://…\"}.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Malformed("its port is not one")),
+                422,
+                "url",
+                "The URL cannot be used: its port is not one. Expected is one such as \
+                 https://photos.example/hand.jpg.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::NotAllowed("https://a.example".into())),
+                403,
+                "not_allowed",
+                "Photos are not fetched from https://a.example: no setting allows it \
+                 (photo_url_allowed_host). Send the photo itself.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Private("10.0.0.1".into())),
+                403,
+                "private",
+                "Photos are not fetched from 10.0.0.1, which is private, local or reserved. Send the photo \
+                 itself.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Denied("https://a.example".into())),
+                403,
+                "not_allowed",
+                "Photos are not fetched from https://a.example: the service's own host does not allow it \
+                 (allowed_outbound_hosts). Send the photo itself.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Status(StatusCode::NOT_FOUND)),
+                502,
+                "status",
+                "The photo's server answers 404 Not Found. Check the URL, or send the photo itself.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::Timeout { limit_ms: 10_000 }),
+                504,
+                "timeout",
+                "The photo did not come within 10000 ms (photo_url_timeout). Try again, or send the photo \
+                 itself.",
+            ),
+            (
+                Problem::PhotoUrl(PhotoUrlError::TooLarge { limit: 1000 }),
+                413,
+                "too_large",
+                "The photo at that URL is larger than 1000 bytes. Send a smaller photo.",
             ),
             (
                 Problem::Internal("the model at /models failed".into()),

@@ -19,7 +19,9 @@ use vision::pipeline::Pipeline;
 
 use crate::api::{self, Route};
 use crate::body::{BodyKind, Incoming, Rest};
+use crate::fetch::Fetch;
 use crate::page;
+use crate::photo_url::PhotoUrlError;
 use crate::predict::predict;
 use crate::problem::Problem;
 use crate::region::RegionInPhoto;
@@ -197,7 +199,11 @@ impl Service {
                 let known = RegionInPhoto::read(head.uri.query())?;
                 let limit = self.settings.max_body_bytes;
                 let kind = BodyKind::of(&head.headers, limit)?;
-                let photo = kind.photo(body.read(limit).await?)?;
+                let body = body.read(limit).await?;
+                let photo = match kind.photo_url(&body) {
+                    None => kind.photo(body)?,
+                    Some(url) => self.fetch(url, span).await?,
+                };
                 let span = span.child("asl_prediction");
                 if span.is_recording()
                     && let Some(user) = self.settings.user_id(&head.headers)
@@ -210,6 +216,24 @@ impl Service {
                 prediction.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
             }
         }
+    }
+
+    /// Fetches the photo at a URL, below a request's root span.
+    async fn fetch(
+        &self,
+        url: Result<String, PhotoUrlError>,
+        span: &Span,
+    ) -> Result<Bytes, Problem> {
+        if self.settings.photo_url_allowed_hosts.is_empty() {
+            return Err(PhotoUrlError::Off.into());
+        }
+        let fetch = Fetch {
+            settings: &self.settings,
+            telemetry: self.telemetry.as_ref(),
+            host: &*self.host,
+            span,
+        };
+        fetch.photo(&url?).await
     }
 }
 
@@ -328,6 +352,24 @@ mod tests {
         assert!(!String::from_utf8_lossy(response.body()).contains("models"));
         let [line] = host.take_log().try_into().expect("one line");
         assert!(line.starts_with("error: this component has no models: "), "{line}");
+    }
+
+    #[test]
+    fn url_in_json_is_told_which_setting_it_needs() {
+        let (off, _) = service(&[]);
+        let (on, _) = service(&[("photo_url_allowed_host", "https://photos.example")]);
+        for (body, status_on) in [
+            ("{\"url\": \"https://elsewhere.example\"}", 403),
+            ("{\"url\": \"v.jpg\"}", 422),
+            ("{\"url\": null}", 422),
+        ] {
+            let answers = |service| answer(service, "POST", "/predict", Full::from(body));
+            let response = answers(&off);
+            assert_eq!(response.status(), 415, "{body}");
+            let text = String::from_utf8_lossy(response.body()).into_owned();
+            assert!(text.contains("photo_url_allowed_host"), "{text}");
+            assert_eq!(answers(&on).status(), status_on, "{body}");
+        }
     }
 
     #[test]

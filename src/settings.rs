@@ -4,12 +4,17 @@
 //! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Settings::read`],
 //! and run `cargo xtask generate`, which writes it into the manifest, the chart and the documentation.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, Uri};
 
 use telemetry::setting::{Flag, Form, Number, Setting, Text, Values, Whole, names};
 use vision::decode::Limits;
 
+use crate::photo_url::AllowedHost;
+
 const GROUP: &str = "Service";
+const PHOTO_URL: &str = "Photos by URL";
 
 /// The default is that of the application whose place this one takes.
 const LOW_CONFIDENCE_THRESHOLD: Setting<Number> = Setting::new(
@@ -75,8 +80,41 @@ const JAEGER_UI_URL: Setting<Text> = Setting::new(
      answer to its trace.",
 );
 
+/// Each host has a setting of its own, since Spin's `allowed_outbound_hosts` takes one host for a variable.
+const PHOTO_URL_ALLOWED_HOST: Setting<Text> = Setting::new(
+    "photo_url_allowed_host",
+    Text { form: Form::Place, unset: "" },
+    PHOTO_URL,
+    "Where photos may be fetched from: `https://photos.example`, with a port if it is not the scheme's own. \
+     `https://*.photos.example` allows all hosts below a domain, `https://*` all hosts. By default, no photo is \
+     fetched: below `.invalid` there is no host.",
+)
+.declared("https://off.invalid");
+const PHOTO_URL_SECOND_ALLOWED_HOST: Setting<Text> = Setting {
+    name: "photo_url_second_allowed_host",
+    help: "Likewise: another host, such as one that the first one redirects to.",
+    ..PHOTO_URL_ALLOWED_HOST
+};
+const PHOTO_URL_THIRD_ALLOWED_HOST: Setting<Text> =
+    Setting { name: "photo_url_third_allowed_host", help: "Likewise.", ..PHOTO_URL_ALLOWED_HOST };
+const PHOTO_URL_ALLOW_PRIVATE: Setting<Flag> = Setting::new(
+    "photo_url_allow_private",
+    Flag { unset: "`false`" },
+    PHOTO_URL,
+    "`true` admits photos from private, loopback and link-local addresses, and from names of a local network, \
+     as far as the settings before allow them. A public name that leads to such an address is for the host to \
+     refuse.",
+);
+/// As long as a person waits for a page.
+const PHOTO_URL_TIMEOUT: Setting<Whole> = Setting::new(
+    "photo_url_timeout",
+    Whole { default: 10_000, min: 1, max: 600_000, unit: "ms" },
+    PHOTO_URL,
+    "Time in which a photo has to be there, redirections included. A later one is answered with status 504.",
+);
+
 /// All settings of the service.
-pub const TABLE: [Setting; 9] = [
+pub const TABLE: [Setting; 14] = [
     LOW_CONFIDENCE_THRESHOLD.any(),
     MAX_BODY_BYTES.any(),
     MAX_PIXELS.any(),
@@ -86,6 +124,11 @@ pub const TABLE: [Setting; 9] = [
     USER_ID_HEADER.any(),
     PAGE.any(),
     JAEGER_UI_URL.any(),
+    PHOTO_URL_ALLOWED_HOST.any(),
+    PHOTO_URL_SECOND_ALLOWED_HOST.any(),
+    PHOTO_URL_THIRD_ALLOWED_HOST.any(),
+    PHOTO_URL_ALLOW_PRIVATE.any(),
+    PHOTO_URL_TIMEOUT.any(),
 ];
 
 /// The names of all settings of the service.
@@ -116,6 +159,12 @@ pub struct Settings {
     pub page: bool,
     /// The URL of Jaeger's UI, without a slash at its end.
     pub jaeger_ui_url: Option<String>,
+    /// Where photos may be fetched from. Without any, none is fetched.
+    pub photo_url_allowed_hosts: Vec<AllowedHost>,
+    /// True if photos may come from private addresses.
+    pub photo_url_allow_private: bool,
+    /// Longest time of fetching a photo.
+    pub photo_url_timeout: Duration,
 }
 
 /// The origins whose pages a browser lets use the service.
@@ -148,6 +197,9 @@ impl Settings {
             user_id_header: user_id_header(&mut values),
             page: values.flag(&PAGE).unwrap_or(true),
             jaeger_ui_url: jaeger_ui_url(&mut values),
+            photo_url_allowed_hosts: photo_url_allowed_hosts(&mut values),
+            photo_url_allow_private: values.flag(&PHOTO_URL_ALLOW_PRIVATE).unwrap_or(false),
+            photo_url_timeout: Duration::from_millis(values.whole(&PHOTO_URL_TIMEOUT) as u64),
         };
         (settings, values.into_warnings())
     }
@@ -236,6 +288,23 @@ fn jaeger_ui_url<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Optio
     Some(value.trim_end_matches('/').to_owned())
 }
 
+fn photo_url_allowed_hosts<L: Fn(&str) -> Option<String>>(
+    values: &mut Values<L>,
+) -> Vec<AllowedHost> {
+    let mut hosts = Vec::new();
+    for setting in
+        [PHOTO_URL_ALLOWED_HOST, PHOTO_URL_SECOND_ALLOWED_HOST, PHOTO_URL_THIRD_ALLOWED_HOST]
+    {
+        let Some(value) = values.text(&setting) else { continue };
+        match AllowedHost::parse(&value) {
+            Ok(host) => hosts.extend(host),
+            // It may hold a password.
+            Err(reason) => values.warn(&setting, format!("{reason}; it is ignored")),
+        }
+    }
+    hosts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +328,9 @@ mod tests {
             user_id_header: None,
             page: true,
             jaeger_ui_url: None,
+            photo_url_allowed_hosts: Vec::new(),
+            photo_url_allow_private: false,
+            photo_url_timeout: Duration::from_secs(10),
         };
         assert_eq!(read(&[]), (default, vec![]));
         assert_eq!(
@@ -379,6 +451,33 @@ mod tests {
             assert_eq!(settings.jaeger_ui_url, None, "{url}");
             let [warning] = warnings.try_into().expect("one warning");
             assert!(warning.contains("jaeger_ui_url") && !warning.contains("hunter2"), "{warning}");
+        }
+    }
+
+    #[test]
+    fn photos_are_fetched_from_up_to_three_hosts() {
+        let (settings, warnings) = read(&[
+            ("photo_url_allowed_host", "https://a.example"),
+            ("photo_url_second_allowed_host", " \"https://*.b.example:8443\" "),
+            ("photo_url_third_allowed_host", "https://off.invalid"),
+            ("photo_url_allow_private", "true"),
+            ("photo_url_timeout", "500"),
+        ]);
+        assert_eq!(warnings, Vec::<String>::new());
+        let hosts = ["https://a.example", "https://*.b.example:8443"];
+        let hosts = hosts.map(|text| AllowedHost::parse(text).expect("a host").expect("a host"));
+        assert_eq!(settings.photo_url_allowed_hosts, hosts);
+        assert!(settings.photo_url_allow_private);
+        assert_eq!(settings.photo_url_timeout, Duration::from_millis(500));
+        // As manifests declare it.
+        let declared = PHOTO_URL_ALLOWED_HOST.declared;
+        assert_eq!(read(&[("photo_url_allowed_host", declared)]).0, Settings::default());
+        for value in ["a.example", "https://ada:hunter2@a.example", "https://a.example/hunter2"] {
+            let (settings, warnings) = read(&[("photo_url_third_allowed_host", value)]);
+            assert_eq!(settings, Settings::default(), "{value}");
+            let [warning] = warnings.try_into().expect("one warning");
+            assert!(warning.starts_with("setting photo_url_third_allowed_host: expected "));
+            assert!(!warning.contains("hunter2"), "{warning}");
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use host::collector::{Behaviour, Collector};
 use http::StatusCode;
+use test_support::bad_collector::response;
+use test_support::photo_server::{PhotoServer, Reply};
 use test_support::root;
 use test_support::service::{OtherHost, Service, photo, plain_png};
 use test_support::traces::{assert_trace, collector, spans, wait_until};
@@ -29,6 +31,7 @@ fn wasmcloud_serves_the_component() {
 fn check(host: OtherHost) {
     let collector = collector();
     let endpoint = collector.endpoint();
+    let photos = photo_server();
     let service = Service::start_on(
         host,
         &[
@@ -36,6 +39,9 @@ fn check(host: OtherHost) {
             ("trace_excluded_routes", "/health,/"),
             ("cors_allowed_origins", "https://page.example"),
             ("max_body_bytes", "3000000"),
+            ("photo_url_allowed_host", &photos.origin()),
+            ("photo_url_allow_private", "true"),
+            ("photo_url_timeout", "1500"),
         ],
     );
     prediction_is_traced(&service, &collector);
@@ -43,6 +49,7 @@ fn check(host: OtherHost) {
     sample_photos_get_their_letters(&service);
     routes_and_headers_are_answered(&service);
     bad_input_is_refused(&service);
+    photo_is_fetched_by_its_url(&service, &collector, &photos);
     callers_who_leave_harm_nobody(&service);
     concurrent_predictions_are_answered(&service);
     busy_collector_gets_every_span_later(&service, &collector);
@@ -130,6 +137,64 @@ fn bad_input_is_refused(service: &Service) {
         let status = service.predict("image/jpeg", &broken).status;
         assert!([200, 422].contains(&status), "{status}");
     }
+}
+
+/// Starts a server with a photo, and answers that are none.
+fn photo_server() -> PhotoServer {
+    PhotoServer::start(|_| {
+        let whole = response("200 OK", &[], &photo("v.jpg"));
+        let to = |place: &str| Reply::Bytes(response("302 Found", &[("location", place)], b""));
+        let large = b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n".to_vec();
+        let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffff\r\n".to_vec();
+        vec![
+            ("/ends", Reply::Bytes(whole[..whole.len() / 2].to_vec())),
+            ("/stalls", Reply::Stall(whole[..whole.len() / 2].to_vec())),
+            ("/silent", Reply::Stall(Vec::new())),
+            ("/large", Reply::Flood(large, 100 << 20)),
+            ("/endless", Reply::Flood(chunked, 100 << 20)),
+            ("/moved", to("/v.jpg")),
+            ("/elsewhere", to("http://127.0.0.1:1/v.jpg")),
+            ("/v.jpg", Reply::Bytes(whole)),
+        ]
+    })
+}
+
+fn photo_is_fetched_by_its_url(service: &Service, collector: &Collector, photos: &PhotoServer) {
+    // What was still on its way arrives before.
+    std::thread::sleep(Duration::from_secs(1));
+    let before = collector.spans().len();
+    let send = |path: &str| {
+        let body = format!("{{\"url\": \"{}{path}\"}}", photos.origin());
+        service.send("POST", "/predict", &[], Some(body.as_bytes()))
+    };
+    let answer = send("/moved").json();
+    assert_eq!(answer["prediction"], "V", "{answer}");
+    let spans = spans(collector, before + LETTER + 2);
+    let trace = &spans[before..];
+    let root = trace.iter().find(|span| span.kind == "SERVER").expect("a root");
+    let clients: Vec<_> = trace.iter().filter(|span| span.kind == "CLIENT").collect();
+    assert_eq!((clients.len(), photos.heads().len()), (2, 2));
+    for (head, span) in photos.heads().iter().zip(clients) {
+        assert_eq!(span.parent_span_id, root.span_id);
+        let parent = format!("\r\ntraceparent: 00-{}-{}-01\r\n", span.trace_id, span.span_id);
+        assert!(head.contains(&parent), "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+    }
+    for (path, status) in [
+        ("/missing", 502),
+        ("/ends", 502),
+        ("/stalls", 504),
+        ("/silent", 504),
+        ("/large", 413),
+        ("/endless", 413),
+        ("/elsewhere", 403),
+    ] {
+        let answer = send(path);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, status, "{path}: {text}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}: {text}");
+    }
+    assert!(photos.flooded() < 100 << 20, "{}", photos.flooded());
 }
 
 /// Callers who leave before their request or their answer is complete.

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use files::worst::{self, Worst};
 use serde_json::{Value, json};
+use test_support::bad_collector::response;
 use test_support::hostile;
+use test_support::photo_server::{PhotoServer, Reply};
 use test_support::raw::{Connection, Response, in_chunks};
 use test_support::root;
 use test_support::service::{Answer, Service, photo, plain_png};
@@ -327,6 +329,188 @@ fn box_of_an_answer_leads_to_the_same_hand() {
     let answer = service.send("POST", "/predict?box=here", &[], Some(&photo("v.jpg")));
     assert_problem(&answer, 400);
     assert!(detail(&answer).contains("hand.box"), "{}", detail(&answer));
+}
+
+/// Asks for the letter of the photo at a URL.
+fn predict_url(service: &Service, url: &str) -> Answer {
+    service.predict("application/json", json!({"url": url}).to_string().as_bytes())
+}
+
+/// Starts a server with a photo, and answers that are none.
+fn photo_server() -> PhotoServer {
+    PhotoServer::start(|origin| {
+        let jpeg = photo("v.jpg");
+        let of_type = |media_type, body: &[u8]| {
+            Reply::Bytes(response("200 OK", &[("content-type", media_type)], body))
+        };
+        let to = |place: &str| Reply::Bytes(response("302 Found", &[("location", place)], b""));
+        let whole = response("200 OK", &[], &jpeg);
+        let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffff\r\n".to_vec();
+        let large = b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n".to_vec();
+        vec![
+            ("/v.jpg", of_type("image/jpeg", &jpeg)),
+            ("/untyped", Reply::Bytes(whole.clone())),
+            ("/chunks", Reply::Bytes([chunked.clone(), in_chunks(&jpeg, 1000)].concat())),
+            ("/moved", to("/folder/../v.jpg?size=2")),
+            ("/loop", to("/loop")),
+            ("/elsewhere", to("https://elsewhere.example/v.jpg")),
+            ("/other-port", to("http://127.0.0.1:1/v.jpg")),
+            ("/nowhere", to(&origin.replace("http:", "file:"))),
+            ("/silent", Reply::Stall(Vec::new())),
+            ("/stalls", Reply::Stall(whole[..whole.len() / 2].to_vec())),
+            ("/ends", Reply::Bytes(whole[..whole.len() / 2].to_vec())),
+            (
+                "/chunks-end",
+                Reply::Bytes([chunked, in_chunks(&jpeg, 1000)[..5000].into()].concat()),
+            ),
+            ("/not-http", Reply::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())),
+            ("/closes", Reply::Bytes(Vec::new())),
+            ("/empty", of_type("image/jpeg", b"")),
+            ("/endless", Reply::Flood(endless, 100 << 20)),
+            ("/large", Reply::Flood(large, 100 << 20)),
+            ("/page", of_type("text/html", b"<!DOCTYPE html><title>Log in</title>")),
+            ("/thing", of_type("application/x-thing", b"?")),
+            ("/broken", of_type("image/jpeg", &jpeg[..2000])),
+        ]
+    })
+}
+
+/// Starts the service with leave to fetch from a server.
+fn fetching(server: &PhotoServer, more: &[(&str, &str)]) -> Service {
+    let origin = server.origin();
+    let own = [("photo_url_allowed_host", origin.as_str()), ("photo_url_allow_private", "true")];
+    Service::start(&[&own, more].concat())
+}
+
+#[test]
+fn photo_at_a_url_gets_the_letter_of_the_photo_itself() {
+    let server = photo_server();
+    let service = fetching(&server, &[]);
+    let expected = service.predict("image/jpeg", &photo("v.jpg")).json();
+    assert_eq!(expected["prediction"], "V");
+    for path in ["/v.jpg", "/v.jpg?sig=a%2Fb", "/untyped", "/chunks", "/moved"] {
+        let answer = predict_url(&service, &format!("{}{path}", server.origin()));
+        assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.json(), expected, "{path}");
+    }
+    // The content decides here, too.
+    let body = format!("\n {{\"url\": \"{}/v.jpg\", \"note\": 1}}", server.origin());
+    for media_type in ["", "text/plain", "image/jpeg", "application/octet-stream"] {
+        assert_eq!(service.predict(media_type, body.as_bytes()).json(), expected, "{media_type}");
+    }
+    let head = &server.heads()[0];
+    assert!(head.starts_with("get /v.jpg http/1.1\r\n"), "{head}");
+    for line in [
+        &format!("host: {}", &server.origin()["http://".len()..]),
+        "accept: image/jpeg, image/png, image/webp",
+        "accept-encoding: identity",
+        &format!("user-agent: hand-gesture-api/{}", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+    }
+    // There is no body, which some servers reject, and no trace without tracing.
+    assert!(!head.contains("transfer-encoding") && !head.contains("traceparent"), "{head}");
+    assert_eq!(service.log(), Vec::<String>::new(), "nothing needs attention");
+}
+
+#[test]
+fn photo_that_cannot_be_fetched_is_told_why() {
+    let server = photo_server();
+    let limits = [("max_body_bytes", "1000000"), ("photo_url_timeout", "1500")];
+    let service = fetching(&server, &limits);
+    for (path, status, words) in [
+        ("/missing", 502, "answers 404 Not Found"),
+        ("/loop", 502, "redirects more than 3 times"),
+        ("/elsewhere", 403, "redirects. Photos are not fetched from https://elsewhere.example: "),
+        ("/other-port", 403, "redirects. Photos are not fetched from http://127.0.0.1:1: "),
+        ("/nowhere", 502, "redirects. The URL cannot be used"),
+        ("/silent", 504, "within 1500 ms (photo_url_timeout)"),
+        ("/stalls", 504, "within 1500 ms (photo_url_timeout)"),
+        ("/ends", 502, "before the photo was complete"),
+        ("/chunks-end", 502, "before the photo was complete"),
+        ("/not-http", 502, "gives no answer"),
+        ("/closes", 502, "gives no answer"),
+        ("/empty", 502, "answers with nothing"),
+        ("/endless", 413, "larger than 1000000 bytes"),
+        ("/large", 413, "larger than 1000000 bytes"),
+        ("/page", 415, "holds an HTML page instead"),
+        ("/thing", 415, "application/x-thing"),
+        ("/broken", 422, "JPEG"),
+    ] {
+        let start = Instant::now();
+        let answer = predict_url(&service, &format!("{}{path}", server.origin()));
+        assert!(start.elapsed() < Duration::from_secs(20), "{path}: {:?}", start.elapsed());
+        assert_problem(&answer, status);
+        assert!(detail(&answer).contains(words), "{path}: {}", detail(&answer));
+    }
+    // What is too large is not read to its end.
+    assert!(server.flooded() < 50 << 20, "{}", server.flooded());
+    assert!(!server.heads().iter().any(|head| head.contains("elsewhere.example")));
+    // Nothing of it harms the instance, nor its log.
+    let answer = predict_url(&service, &format!("{}/v.jpg", server.origin()));
+    assert_eq!(answer.json()["prediction"], "V");
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+#[test]
+fn url_that_no_setting_allows_is_not_fetched() {
+    let server = photo_server();
+    let url = format!("{}/v.jpg", server.origin());
+    // By default, and with the default said.
+    for settings in [&[][..], &[("photo_url_allowed_host", "https://off.invalid")]] {
+        let service = Service::start(settings);
+        let answer = predict_url(&service, &url);
+        assert_problem(&answer, 415);
+        assert!(detail(&answer).contains("photo_url_allowed_host"), "{}", detail(&answer));
+        assert!(answer.header("accept").contains("image/webp"));
+        // JSON of other kinds is answered as ever.
+        let other = service.predict("application/json", b"{\"image\": \"/9j/4AAQSkZJRg==\"}");
+        assert_problem(&other, 415);
+        assert!(!detail(&other).contains("photo_url_allowed_host"), "{}", detail(&other));
+        assert_eq!(service.log(), Vec::<String>::new());
+    }
+    // Loopback needs a setting of its own.
+    let origin = server.origin();
+    let service = Service::start(&[("photo_url_allowed_host", &origin)]);
+    let answer = predict_url(&service, &url);
+    assert_problem(&answer, 403);
+    assert!(detail(&answer).contains("127.0.0.1, which is private"), "{}", detail(&answer));
+    let service = fetching(&server, &[("photo_url_second_allowed_host", "https://*")]);
+    let port = origin.rsplit(':').next().expect("a port");
+    for (url, status, words) in [
+        ("http://127.0.0.1:1/v.jpg".to_owned(), 403, "http://127.0.0.1:1: no setting"),
+        (url.replace("http:", "https:"), 403, "no setting allows it"),
+        (url.replace("127.0.0.1", "127.0.0.2"), 403, "no setting allows it"),
+        (format!("http://localhost:{port}/v.jpg"), 403, "no setting allows it"),
+        (format!("http://127.1:{port}/v.jpg"), 422, "its host is not one"),
+        (format!("http://a@127.0.0.1:{port}/v.jpg"), 422, "a user name or a password"),
+        (format!("file://127.0.0.1:{port}/v.jpg"), 422, "neither with https:// nor with http://"),
+        (String::new(), 422, "neither with https:// nor with http://"),
+    ] {
+        let answer = predict_url(&service, &url);
+        assert_problem(&answer, status);
+        assert!(detail(&answer).contains(words), "{url}: {}", detail(&answer));
+    }
+    let answer = service.predict("application/json", b"{\"url\": 1}");
+    assert_problem(&answer, 422);
+    assert_eq!(server.heads(), Vec::<String>::new());
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+/// The component's own list is one wall, the host's is another.
+#[test]
+fn host_that_does_not_follow_the_setting_refuses_the_request() {
+    let server = photo_server();
+    let origin = server.origin();
+    let own = [("photo_url_allowed_host", origin.as_str()), ("photo_url_allow_private", "true")];
+    let service = Service::start_with(&own, |options| options.allowed_hosts = Default::default());
+    let answer = predict_url(&service, &format!("{origin}/v.jpg"));
+    assert_problem(&answer, 403);
+    assert!(detail(&answer).contains("(allowed_outbound_hosts)"), "{}", detail(&answer));
+    assert_eq!(server.heads(), Vec::<String>::new());
+    let [line] = service.log().try_into().expect("one line");
+    assert!(line.contains(&origin) && line.contains("allowed_outbound_hosts"), "{line}");
 }
 
 #[test]
@@ -1128,6 +1312,9 @@ fn answers_match_the_openapi_description() {
 
     let grey = plain_png(64, 64, [128; 3]);
     let jpeg = photo("v.jpg");
+    let server = photo_server();
+    let fetching = fetching(&server, &[("photo_url_timeout", "500")]);
+    let at = |path: &str| predict_url(&fetching, &format!("{}{path}", server.origin()));
     let spell = |body: &str| service.send("POST", "/spell", &[], Some(body.as_bytes()));
     let answers = [
         ("get", "/", service.get("/")),
@@ -1141,6 +1328,10 @@ fn answers_match_the_openapi_description() {
         ("post", "/predict", service.predict("text/plain", b"x")),
         ("post", "/predict", service.predict("image/jpeg", b"x")),
         ("post", "/predict", service.get("/predict")),
+        ("post", "/predict", at("/v.jpg")),
+        ("post", "/predict", at("/elsewhere")),
+        ("post", "/predict", at("/missing")),
+        ("post", "/predict", at("/silent")),
         ("post", "/spell", spell(&frames(0, &[[0.3, 0.4]], "D").to_string())),
         ("post", "/spell", spell("{")),
         ("post", "/spell", spell("{}")),

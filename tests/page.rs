@@ -10,7 +10,9 @@ use std::process::Command;
 use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 use serde_json::{Value, json};
+use test_support::bad_collector::response;
 use test_support::browser::Browser;
+use test_support::photo_server::{PhotoServer, Reply};
 use test_support::service::{Service, photo, plain_png};
 use test_support::traces;
 use test_support::{folder, root};
@@ -465,7 +467,12 @@ fn colours_have_contrast() {
 
 #[test]
 fn docs_list_all_routes_and_try_them() {
-    let service = Service::start(&[]);
+    let photos = PhotoServer::start(|_| {
+        vec![("/v.jpg", Reply::Bytes(response("200 OK", &[], &photo("v.jpg"))))]
+    });
+    let origin = photos.origin();
+    let service =
+        Service::start(&[("photo_url_allowed_host", &origin), ("photo_url_allow_private", "true")]);
     let mut browser = Browser::start("page-docs", &[]);
     browser.screen(1100, 900, false, false);
     browser.open(&url(&service, "/docs"));
@@ -486,6 +493,15 @@ fn docs_list_all_routes_and_try_them() {
     browser.choose("#predict input[type=file]", &photo_path("v.jpg"));
     browser.click("#predict button[type=submit]");
     browser.wait("document.querySelector('#predict [role=status]').innerText.includes('\"prediction\": \"V\"')");
+    for (path, words) in
+        [("/missing", "answers 404 Not Found"), ("/v.jpg", "\"prediction\": \"V\"")]
+    {
+        browser.run(&format!("document.querySelector('#predict-url').value = '{origin}{path}'"));
+        browser.click("#predict button[type=submit]");
+        browser.wait(&format!(
+            "document.querySelector('#predict [role=status]').innerText.includes('{words}')"
+        ));
+    }
     // The example of frames is one that the service takes.
     browser.click("#spell button[type=submit]");
     browser.wait(

@@ -8,6 +8,7 @@ use host::trace::Span;
 use http::StatusCode;
 use serde_json::json;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
+use test_support::photo_server::{PhotoServer, Reply};
 use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
 use test_support::{root, target};
@@ -107,6 +108,71 @@ fn other_requests_have_traces_of_their_own() {
     trace(2, "spell");
     trace(1, "wrong-type");
     trace(1, "no-such-route");
+}
+
+/// The network's part of a request: a span for each request that fetches the photo, which names it to the server.
+#[test]
+fn photo_at_a_url_has_a_span_for_each_request() {
+    let to = [("location", "/v.jpg?sig=hunter2")];
+    let server = PhotoServer::start(|_| {
+        vec![
+            ("/moved", Reply::Bytes(response("301 Moved Permanently", &to, b""))),
+            ("/v.jpg", Reply::Bytes(response("200 OK", &[], &photo("v.jpg")))),
+            ("/silent", Reply::Stall(Vec::new())),
+        ]
+    });
+    let collector = collector();
+    let origin = server.origin();
+    let settings = [
+        ("photo_url_allowed_host", origin.as_str()),
+        ("photo_url_allow_private", "true"),
+        ("photo_url_timeout", "1000"),
+    ];
+    let service = service(&collector, &settings);
+    service.get("/");
+    spans(&collector, 1);
+    let headers = [("traceparent", PARENT), ("tracestate", "vendor=1"), ("baggage", "a=b")];
+    let send = |path: &str, headers: &[(&str, &str)]| {
+        let body = json!({"url": format!("{origin}{path}")}).to_string();
+        service.send("POST", "/predict", headers, Some(body.as_bytes()))
+    };
+
+    let answer = send("/moved?token=hunter2", &headers);
+    assert_eq!(answer.json()["prediction"], "V");
+    let all = spans(&collector, 1 + LETTER + 2);
+    let trace = &all[1..];
+    assert_trace(trace, "photo-url");
+    assert!(!format!("{trace:?}").contains("hunter2"), "{trace:?}");
+    // Each request names its own span.
+    let clients: Vec<_> = trace.iter().filter(|span| span.kind == "CLIENT").collect();
+    for (head, span) in server.heads().iter().zip(&clients) {
+        let parent = format!("\r\ntraceparent: 00-{}-{}-01\r\n", span.trace_id, span.span_id);
+        assert!(head.contains(&parent), "{head}");
+        assert!(head.contains("\r\ntracestate: vendor=1\r\n"), "{head}");
+        assert!(head.contains("\r\nbaggage: a=b\r\n"), "{head}");
+    }
+    let prediction = trace.iter().find(|span| span.name == "asl_prediction").expect("a prediction");
+    assert!(clients.iter().all(|span| span.end <= prediction.start), "the photo comes first");
+
+    let before = all.len();
+    assert_eq!(send("/missing", &[]).status, 502);
+    let all = spans(&collector, before + 2);
+    assert_trace(&all[before..], "photo-url-missing");
+    let before = all.len();
+    assert_eq!(send("/silent", &[]).status, 504);
+    let all = spans(&collector, before + 2);
+    assert_trace(&all[before..], "photo-url-timeout");
+    let client = all[before..].iter().find(|span| span.kind == "CLIENT").expect("a CLIENT span");
+    assert!(client.duration() >= Duration::from_millis(1000), "{:?}", client.duration());
+
+    // A trace that is not sampled is named, too; the flag says that nothing is recorded.
+    let parent = PARENT.replace("-01", "-00");
+    assert_eq!(send("/v.jpg", &[("traceparent", &parent)]).status, 200);
+    let head = server.heads().pop().expect("a request");
+    let (_, told) = head.split_once("traceparent: ").expect("a parent");
+    let told = told.lines().next().unwrap_or_default();
+    assert!(told.starts_with(&parent[..36]) && told.ends_with("-00"), "{told}");
+    assert_eq!(service.log(), Vec::<String>::new());
 }
 
 /// The compiled component, before the models are frozen into it.
@@ -897,6 +963,9 @@ fn expected() -> (BTreeSet<Attribute>, BTreeSet<String>) {
                 of = "Resource".into();
             } else if line.starts_with("SERVER ") {
                 of = "Root span".into();
+                spans.insert(of.clone());
+            } else if line.starts_with("CLIENT ") {
+                of = "Client span".into();
                 spans.insert(of.clone());
             } else if let Some(name) = line.strip_prefix("INTERNAL ") {
                 of = name.into();

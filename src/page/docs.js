@@ -98,9 +98,10 @@ function example(schema) {
 function bodyOf(operation) {
   const content = resolved(operation.requestBody).content;
   if (!content) return null;
-  const json = content["application/json"];
-  if (json) return { type: "application/json", text: JSON.stringify(example(json.schema)), schema: json.schema };
-  return { type: Object.keys(content)[0], types: Object.keys(content).filter((type) => !type.startsWith("multipart/")) };
+  const schema = content["application/json"]?.schema;
+  const types = Object.keys(content).filter((type) => !/^(multipart\/|application\/json$)/.test(type));
+  if (types.length === 0) return { type: "application/json", text: JSON.stringify(example(schema)), schema };
+  return { type: types[0], types, schema };
 }
 
 /** Returns the lines that send a request from elsewhere. */
@@ -157,6 +158,7 @@ function form(method, path, operation, body) {
   });
   let file = null;
   let text = null;
+  let link = null;
   if (body?.text !== undefined) {
     text = make("textarea", { id: `${id}-body`, spellcheck: "false" });
     text.value = body.text;
@@ -164,6 +166,10 @@ function form(method, path, operation, body) {
   } else if (body) {
     file = make("input", { type: "file", id: `${id}-file`, accept: body.types.join(",") });
     fields.append(make("label", { for: file.id, text: "Photo" }), file);
+    if (body.schema) {
+      link = make("input", { type: "url", id: `${id}-url` });
+      fields.append(make("label", { for: link.id, text: "Or the photo's URL, where the service fetches photos" }), link);
+    }
   }
   const button = make("button", { type: "submit", text: "Send" });
   fields.append(button);
@@ -180,7 +186,7 @@ function form(method, path, operation, body) {
       const response = await fetch(`.${path}${query && `?${query}`}`, {
         method,
         headers: { Accept: "application/json" },
-        body: text ? text.value : file?.files[0],
+        body: link?.value ? JSON.stringify({ url: link.value }) : text ? text.value : file?.files[0],
       });
       const answer = await response.text();
       const ms = performance.now() - start;

@@ -124,6 +124,41 @@ fn ipv6_collector_is_allowed_in_brackets() {
     }
 }
 
+/// A component does not see to which address a name leads; a cluster does.
+#[test]
+fn policy_admits_photos_from_public_addresses_alone() {
+    let egress = |settings: &str| {
+        let chart = ["template", "a", "infra/helm/hand-gesture-api", "--set", "image.repository=r"];
+        let settings = format!("settings={settings}");
+        let options = ["--set", "networkPolicy.enabled=true", "--set-json", &settings];
+        let rendered = helm(chart.into_iter().chain(options)).expect("rendered");
+        let (_, policy) = rendered.split_once("kind: NetworkPolicy").expect("a policy");
+        let (policy, _) = policy.split_once("\n---").unwrap_or((policy, ""));
+        policy.split_once("  egress:").expect("egress").1.to_owned()
+    };
+    let off = egress("{}");
+    assert!(!off.contains("ipBlock"), "{off}");
+    let hosts = r#"{"photoUrlAllowedHost": "https://*.a.example",
+                    "photoUrlSecondAllowedHost": "http://b.example:8080",
+                    "photoUrlThirdAllowedHost": "http://c.example:*""#;
+    let on = egress(&format!("{hosts}}}"));
+    for ports in ["{port: 443}", "{port: 8080}", "{port: 1, endPort: 65535}"] {
+        assert!(on.contains(&format!("- ports: [{ports}]\n")), "{ports}: {on}");
+    }
+    assert_eq!(on.matches("169.254.0.0/16").count(), 3, "{on}");
+    let private = egress(&format!("{hosts}, \"photoUrlAllowPrivate\": true}}"));
+    assert!(private.contains("{port: 8080}") && !private.contains("ipBlock"), "{private}");
+    let variable = |name: &str, value: &str| {
+        let chart = ["template", "a", "infra/helm/hand-gesture-api", "--set", "image.repository=r"];
+        let settings = format!("settings={hosts}}}");
+        let rendered = helm(chart.into_iter().chain(["--set-json", &settings])).expect("rendered");
+        let line = format!("{{name: SPIN_VARIABLE_{name}, value: \"{value}\"}}");
+        assert!(rendered.contains(&line), "no {line} in {rendered}");
+    };
+    variable("PHOTO_URL_ALLOWED_HOST", "https://*.a.example");
+    variable("PHOTO_URL_SECOND_ALLOWED_HOST", "http://b.example:8080");
+}
+
 fn refused(chart: &str, set: &str, message: &str) {
     let path = format!("infra/helm/{chart}");
     let error = helm(["template", "jaeger", &path, "--namespace", "tracing", "--set", set])

@@ -132,6 +132,8 @@ pub enum Form {
     Host,
     /// `scheme://host:port` without a path.
     Origin,
+    /// Likewise, without a port if it is the scheme's own.
+    Place,
     /// The name of a header.
     Header,
     /// A comma-separated list.
@@ -231,6 +233,7 @@ impl Kind {
                 Form::Url => "url",
                 Form::Host => "host",
                 Form::Origin => "origin",
+                Form::Place => "place",
                 Form::Header => "header",
                 Form::List => "list",
                 Form::Pairs => "pairs",

@@ -11,6 +11,7 @@
 //! | [`traces`] | the component with a collector beside it, traces as text |
 //! | [`browser`] | a headless Chromium |
 //! | [`bad_collector`] | a collector that misbehaves |
+//! | [`photo_server`] | a server of photos, which may misbehave |
 //! | [`charts`] | the Helm charts, rendered |
 //! | [`jaeger`] | Jaeger with a configuration, spans for it, searches |
 //! | [`servers`] | storage servers and a reverse proxy |
@@ -28,6 +29,7 @@ pub mod hostile;
 pub mod http;
 pub mod jaeger;
 pub mod older_clients;
+pub mod photo_server;
 pub mod process;
 pub mod raw;
 pub mod servers;

@@ -110,6 +110,14 @@ fn stable(name: &str, value: &str) -> String {
             "<uuid>".into()
         }
         "server.port" => "<port>".into(),
+        // A server of the test's own.
+        "url.full" => match value.split_once("://127.0.0.1:") {
+            Some((scheme, rest)) => {
+                let path = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{scheme}://127.0.0.1:<port>{path}")
+            }
+            None => value.to_owned(),
+        },
         "model.version" | "service.version" | "telemetry.sdk.version" => "<version>".into(),
         "user_agent.original" => "<user agent>".into(),
         _ => match value.parse::<f64>() {

@@ -197,6 +197,7 @@ impl Setting {
             ("url", _) => "URL".into(),
             ("host", _) => "host name or address".into(),
             ("origin", _) => "`scheme://host:port`".into(),
+            ("place", _) => "`scheme://host`, `scheme://host:port`".into(),
             ("header", _) => "header name".into(),
             ("list", _) => "comma-separated list".into(),
             ("pairs", _) => "`key=value,key=value`, values percent-encoded".into(),
@@ -301,6 +302,7 @@ fn property(setting: &Setting) -> Value {
             "|\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\\]?|\\$\\([A-Za-z_][A-Za-z0-9_]*\\))?$"
         )),
         "origin" => text("^([Hh][Tt][Tt][Pp][Ss]?://[^/]+:[0-9]+)?$"),
+        "place" => text("^([Hh][Tt][Tt][Pp][Ss]?://[^/@,]+)?$"),
         _ => json!({"type": ["string", "number", "boolean"]}),
     };
     property["description"] = setting.plain().into();
