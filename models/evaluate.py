@@ -23,10 +23,12 @@ from scipy.optimize import minimize_scalar
 from table import LANDMARKS, LETTERS
 
 # The service's thresholds (crates/vision/src/search.rs, letter.rs).
-PRESENCE, STOP_TRUST, NO_HAND_LIMIT = 0.3, 0.98, 0.5
-GIVE_UP = [(2, 0.02, 0.2), (3, 0.05, 0.4)]  # attempts, trust, palm score
+PRESENCE, STOP_TRUST, NO_HAND_LIMIT = 0.3, 0.9, 0.5
+# Attempts, trust, palm score. A dump holds the palms that were looked at alone: the service's first rule, which ends a
+# search whose first look has not a single weak palm, cannot be seen in it, and its pictures without a hand are cheaper.
+GIVE_UP = [(2, 0.1, 0.5)]
 # What an attempt's pass of palm detection takes, in passes of the landmark model. 0: the whole photo.
-PALM_COST = [0.6, 0, 1.35, 0, 0, 0.6]
+PALM_COST = [0.28, 2.0, 0]
 SOURCES = ["asl-letters", "asl-hg", "asl-plain", "asl-webcam", "asl-crops"]
 SAME_SIGNERS = {"asl-crops": ["tavenguyen"]}
 STILL = np.array([letter not in "JZ" for letter in LETTERS])
@@ -196,7 +198,7 @@ def search(table, landmarks, size, dumps, data):
 
     print("| stop at trust | gives up early | " + " | ".join([*SOURCES, "hands-in-scenes", "no-hand"]) + " |")
     print("|---|---|" + "---|" * (len(SOURCES) + 2))
-    for stop, give_up in [(0.95, GIVE_UP), (0.97, GIVE_UP), (STOP_TRUST, GIVE_UP), (STOP_TRUST, []), (0.99, GIVE_UP)]:
+    for stop, give_up in [(0.8, GIVE_UP), (STOP_TRUST, GIVE_UP), (STOP_TRUST, []), (0.95, GIVE_UP), (0.98, GIVE_UP)]:
         results = {}
         for (kind, label, _), candidates in photos.items():
             best, cost = find(candidates, stop, give_up)

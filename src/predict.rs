@@ -241,7 +241,7 @@ mod tests {
     use http::{Method, Uri};
     use telemetry::settings::Tracing;
     use telemetry::{Incoming, Telemetry};
-    use vision::palm;
+    use vision::palm::{self, View};
 
     use super::*;
     use crate::fake::Fake;
@@ -263,7 +263,7 @@ mod tests {
     /// Runs a pass below a span. True if the pass is recorded: while it runs, and after its end.
     fn is_recorded(search: &Span) -> [bool; 2] {
         let mut passes = PassSpans { search, pass: Span::none() };
-        passes.pass_started(&Pass::Palm(palm::MEDIAPIPE));
+        passes.pass_started(&Pass::Palm(View { side: palm::SMALL_SIDE, border: 0.0 }));
         let during = passes.pass.is_recording();
         passes.pass_ended(&Outcome::Palms(&[]));
         [during, passes.pass.is_recording()]

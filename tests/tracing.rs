@@ -16,7 +16,7 @@ use test_support::{root, target};
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
 /// Spans of a prediction without a hand: `no-hand.txt`.
-const NO_HAND: usize = 7;
+const NO_HAND: usize = 6;
 /// Spans of a prediction whose photo cannot be decoded: `broken-image.txt`.
 const BROKEN: usize = 3;
 /// Spans of a health check: `health.txt`.

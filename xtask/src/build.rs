@@ -113,9 +113,9 @@ fn worlds() -> impl TypedValueParser<Value = &'static [World]> {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Models")]
 pub struct Models {
-    /// Size of the palm detection model
-    #[arg(long, value_name = "SIZE", default_value = "lite")]
-    palm: Size,
+    /// Palm detection model
+    #[arg(long, value_name = "MODEL", default_value = "tuned")]
+    palm: PalmModel,
     /// Size of the hand landmark model
     #[arg(long, value_name = "SIZE", default_value = "full")]
     landmarks: Size,
@@ -127,7 +127,29 @@ pub struct Models {
     labels: Option<PathBuf>,
 }
 
-/// MediaPipe's two sizes of each model.
+/// The palm detection models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PalmModel {
+    /// MediaPipe's lite model, fine-tuned by this project on hands that sign letters
+    Tuned,
+    /// MediaPipe's lite model; the search and its precision are not made for it
+    Lite,
+    /// MediaPipe's full model; the search and its precision are not made for it
+    Full,
+}
+
+impl PalmModel {
+    /// Returns the name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            PalmModel::Tuned => "tuned",
+            PalmModel::Lite => "lite",
+            PalmModel::Full => "full",
+        }
+    }
+}
+
+/// MediaPipe's two sizes of the hand landmark model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
     /// Faster
@@ -149,7 +171,7 @@ impl Size {
 impl Default for Models {
     /// The command line's defaults. The model card compares all choices.
     fn default() -> Models {
-        Models { palm: Size::Lite, landmarks: Size::Full, letters: None, labels: None }
+        Models { palm: PalmModel::Tuned, landmarks: Size::Full, letters: None, labels: None }
     }
 }
 
@@ -164,7 +186,7 @@ impl Models {
         format!("hand_landmark_{}.onnx", self.landmarks.name())
     }
 
-    /// Returns the options of the command line that choose these sizes.
+    /// Returns the options of the command line that choose these models.
     pub fn arguments(&self) -> String {
         format!(" --palm {} --landmarks {}", self.palm.name(), self.landmarks.name())
     }
@@ -325,7 +347,7 @@ mod tests {
             assert!(folder.join(name).is_file(), "{name}");
         }
         let version = std::fs::read_to_string(folder.join(files::VERSION)).expect("a version");
-        assert!(version.contains("asl-letters") && version.contains("lite-full-"), "{version}");
+        assert!(version.contains("asl-letters") && version.contains("tuned-full-"), "{version}");
     }
 
     #[test]

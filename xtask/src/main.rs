@@ -208,7 +208,7 @@ mod tests {
     fn invalid_arguments_are_rejected_by_name() {
         for (arguments, message) in [
             (&["serve"][..], "serve"),
-            (&["build", "--palm", "medium"], "lite, full"),
+            (&["build", "--palm", "medium"], "tuned, lite, full"),
             (&["build", "--letters", "a.onnx"], "--labels <FILE.txt>"),
             (&["build", "--labels", "a.txt"], "--letters <FILE.onnx>"),
             (&["up", "--listen", "here"], "--listen"),

@@ -40,8 +40,8 @@ struct Arguments {
     #[arg(long, value_name = "OUTPUT")]
     output: PathBuf,
     /// Palm detection model.
-    #[arg(long, value_enum, default_value_t = Size::Lite)]
-    palm: Size,
+    #[arg(long, value_enum, default_value_t = PalmModel::Tuned)]
+    palm: PalmModel,
     /// Landmark model.
     #[arg(long, value_enum, default_value_t = Size::Full)]
     landmarks: Size,
@@ -62,7 +62,15 @@ fn share(text: &str) -> Result<(usize, usize), String> {
     parts.filter(|(i, n)| i < n).ok_or_else(|| "expected I/N with I < N, such as 0/2".into())
 }
 
-/// MediaPipe's two sizes of each model.
+/// The palm detection models.
+#[derive(Clone, Copy, ValueEnum)]
+enum PalmModel {
+    Tuned,
+    Lite,
+    Full,
+}
+
+/// MediaPipe's two sizes of the hand landmark model.
 #[derive(Clone, Copy, ValueEnum)]
 enum Size {
     Lite,
@@ -90,20 +98,24 @@ struct Row {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let load = |kind: &str, size: Size, operators: Operators, load: Load| -> Result<OnnxModel> {
-        let size = match size {
-            Size::Lite => "lite",
-            Size::Full => "full",
-        };
-        let path = PathBuf::from(format!("models/{kind}_{size}.onnx"));
+    let load = |kind: &str, choice: &str, operators: Operators, load: Load| -> Result<OnnxModel> {
+        let path = PathBuf::from(format!("models/{kind}_{choice}.onnx"));
         let bytes =
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let operators = if arguments.tract { Operators::Tract } else { operators };
         Ok(load(kind, &bytes, operators)?)
     };
-    let palm_model = load("palm_detection", arguments.palm, palm::OPERATORS, palm::load)?;
-    let landmark_model =
-        load("hand_landmark", arguments.landmarks, landmarks::OPERATORS, OnnxModel::load_with)?;
+    let palm = match arguments.palm {
+        PalmModel::Tuned => "tuned",
+        PalmModel::Lite => "lite",
+        PalmModel::Full => "full",
+    };
+    let size = match arguments.landmarks {
+        Size::Lite => "lite",
+        Size::Full => "full",
+    };
+    let palm_model = load("palm_detection", palm, palm::OPERATORS, palm::load)?;
+    let landmark_model = load("hand_landmark", size, landmarks::OPERATORS, OnnxModel::load_with)?;
     let (first, step) = arguments.share;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()

@@ -7,8 +7,6 @@
 //! The constants are those of MediaPipe's graphs `hand_landmark_cpu.pbtxt` and
 //! `hand_landmark_landmarks_to_roi.pbtxt`.
 
-use kernels::pointwise::Precision;
-
 use crate::decode::Photo;
 use crate::engine::{Input, Model, ModelError, Operators};
 use crate::region::{Border, Rectangle, Region, sample, upright_rotation};
@@ -19,14 +17,8 @@ pub const INPUT_SIDE: usize = 224;
 pub const INPUT_SHAPE: [usize; 4] = [1, INPUT_SIDE, INPUT_SIDE, 3];
 /// Operators that run the model.
 ///
-/// Landmarks tolerate int8: `tests/fidelity.rs` compares them with f32. Without `relaxed-simd`,
-/// int8 products are slower than int16 ones.
-pub const OPERATORS: Operators =
-    Operators::Fused(if cfg!(all(target_family = "wasm", not(target_feature = "relaxed-simd"))) {
-        Precision::Int16
-    } else {
-        Precision::Int8
-    });
+/// Landmarks tolerate int8: `tests/fidelity.rs` compares them with f32.
+pub const OPERATORS: Operators = Operators::FASTEST;
 /// Number of landmarks. MediaPipe's order: the wrist, then four of each finger from base to tip,
 /// thumb first.
 pub const LANDMARKS: usize = 21;

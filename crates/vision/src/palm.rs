@@ -7,8 +7,6 @@
 //! The constants are those of MediaPipe's graphs `palm_detection_cpu.pbtxt` and
 //! `palm_detection_detection_to_roi.pbtxt`.
 
-use kernels::pointwise::Precision;
-
 use crate::decode::Photo;
 use crate::engine::{Input, Model, ModelError, OnnxModel, Operators, Shapes};
 use crate::region::{Border, Rectangle, Region, sample};
@@ -16,19 +14,21 @@ use crate::region::{Border, Rectangle, Region, sample};
 /// Sides of the square inputs that the model is loaded for, in pixels.
 ///
 /// The model is fully convolutional and halves its input five times, so any multiple of 32 works.
-pub const SIDES: [usize; 2] = [SMALL_SIDE, FULL_SIDE];
-/// Side of MediaPipe's own input.
-pub const FULL_SIDE: usize = 192;
-/// Side of a smaller input, with less than half the pixels.
+pub const SIDES: [usize; 2] = [SMALL_SIDE, LARGE_SIDE];
+/// Side of the first look, with a quarter of the pixels of MediaPipe's own.
 ///
-/// It finds more hands than MediaPipe's with a border: the table "What palm detection sees" in the
-/// model card (`models/README.md`).
-pub const SMALL_SIDE: usize = 128;
+/// It finds almost every hand that is larger than a fifth of the photo: the table "What palm detection
+/// finds" in the model card (`models/README.md`).
+pub const SMALL_SIDE: usize = 96;
+/// Side of the second look, which finds small hands.
+pub const LARGE_SIDE: usize = 256;
+/// Side of MediaPipe's own input.
+pub const MEDIAPIPE_SIDE: usize = 192;
 /// Operators that run the model.
 ///
-/// Palm detection stays in int16: int8 loses detections. So does int8 in the layers of many channels
-/// alone: it shifts and rotates the regions, and fewer letters are right.
-pub const OPERATORS: Operators = Operators::Fused(Precision::Int16);
+/// int8 finds as many hands as int16 with the tuned model, and is faster: the section "What palm detection
+/// finds" in the model card (`models/README.md`). MediaPipe's own models lose detections in int8.
+pub const OPERATORS: Operators = Operators::FASTEST;
 
 /// Values of one raw detection: box (centre x, y, width, height) and seven keypoints (x, y).
 const VALUES: usize = 18;
@@ -76,10 +76,15 @@ pub struct View {
     pub border: f32,
 }
 
-/// MediaPipe's own view.
-pub const MEDIAPIPE: View = View { side: FULL_SIDE, border: 0.0 };
-
 /// Loads a palm detection model for inputs of each of [`SIDES`]. `name` is for messages.
+///
+/// # Errors
+/// Those of [`load_for`].
+pub fn load(name: &str, onnx: &[u8], operators: Operators) -> Result<OnnxModel, ModelError> {
+    load_for(name, onnx, operators, &SIDES)
+}
+
+/// Loads a palm detection model for inputs of each of these sides.
 ///
 /// The model takes `[1, side, side, 3]` and returns boxes `[1, anchors, 18]` and scores
 /// `[1, anchors, 1]`.
@@ -87,12 +92,17 @@ pub const MEDIAPIPE: View = View { side: FULL_SIDE, border: 0.0 };
 /// # Errors
 /// [`ModelError::Load`] if the file is no model that the engine reads, [`ModelError::Shape`] if its
 /// inputs or outputs have other shapes.
-pub fn load(name: &str, onnx: &[u8], operators: Operators) -> Result<OnnxModel, ModelError> {
-    let shapes = SIDES.map(|side| Shapes {
+pub fn load_for(
+    name: &str,
+    onnx: &[u8],
+    operators: Operators,
+    sides: &[usize],
+) -> Result<OnnxModel, ModelError> {
+    let shapes = sides.iter().map(|&side| Shapes {
         input: vec![1, side, side, 3],
         outputs: vec![vec![1, anchor_count(side), VALUES], vec![1, anchor_count(side), 1]],
     });
-    OnnxModel::load_for(name, onnx, operators, &shapes)
+    OnnxModel::load_for(name, onnx, operators, &shapes.collect::<Vec<_>>())
 }
 
 /// Returns the number of anchors for an input's side: 2016 for MediaPipe's own.
@@ -261,14 +271,17 @@ mod tests {
         }
     }
 
+    /// MediaPipe's own view.
+    const VIEW: View = View { side: MEDIAPIPE_SIDE, border: 0.0 };
+
     fn photo() -> Photo {
         Photo::from_rgb(192, 192, vec![0; 192 * 192 * 3]).expect("a photo")
     }
 
     #[test]
     fn anchors_have_the_model_s_number_and_order() {
-        let anchors: Vec<_> = anchors(FULL_SIDE).collect();
-        assert_eq!((anchors.len(), anchor_count(FULL_SIDE)), (2016, 2016));
+        let anchors: Vec<_> = anchors(MEDIAPIPE_SIDE).collect();
+        assert_eq!((anchors.len(), anchor_count(MEDIAPIPE_SIDE)), (2016, 2016));
         assert_eq!(anchors[0], [0.5 / 24.0, 0.5 / 24.0]);
         assert_eq!(anchors[2], [1.5 / 24.0, 0.5 / 24.0]);
         assert_eq!(anchors[24 * 24 * 2], [0.5 / 12.0, 0.5 / 12.0]);
@@ -279,7 +292,7 @@ mod tests {
     fn palm_gives_the_region_of_its_hand() {
         // The cell (12, 12) of the first layer: its centre is at 100 pixels.
         let fake = Fake(vec![((12 * 24 + 12) * 2, 2.0)]);
-        let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), VIEW, 0.5).expect("a run");
         assert_eq!(palms.len(), 1);
         let region = palms[0].region;
         assert!((palms[0].score - 0.8808).abs() < 1e-3);
@@ -291,14 +304,14 @@ mod tests {
 
     #[test]
     fn small_input_has_its_own_anchors() {
-        // The cell (8, 8) of 16 × 16: its centre is at 68 of 128 pixels, of 192 in the photo 102.
-        let fake = Fake(vec![((8 * 16 + 8) * 2, 2.0)]);
+        // The cell (6, 6) of 12 × 12: its centre is at 52 of 96 pixels, of 192 in the photo 104.
+        let fake = Fake(vec![((6 * 12 + 6) * 2, 2.0)]);
         let view = View { side: SMALL_SIDE, border: 0.0 };
         let palms = detect(&fake, &photo(), view, 0.5).expect("a run");
         let region = palms[0].region;
-        assert!((region.size - 48.0 * 1.5 * HAND_SCALE).abs() < 1e-3);
-        assert!((region.center[0] - 102.0).abs() < 1e-3);
-        assert!((region.center[1] - (102.0 - 36.0)).abs() < 1e-3);
+        assert!((region.size - 48.0 * 2.0 * HAND_SCALE).abs() < 1e-3);
+        assert!((region.center[0] - 104.0).abs() < 1e-3);
+        assert!((region.center[1] - (104.0 - 48.0)).abs() < 1e-3);
     }
 
     #[test]
@@ -306,7 +319,7 @@ mod tests {
         let cell = |x: usize, y: usize| (y * 24 + x) * 2;
         let fake =
             Fake(vec![(cell(12, 12), 2.0), (cell(13, 12), 1.0), (cell(3, 3), 3.0), (0, -2.0)]);
-        let palms = detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), VIEW, 0.5).expect("a run");
         assert_eq!(palms.len(), 2, "{palms:?}");
         assert!(palms[0].score > palms[1].score);
         // Between the two cells' centres, closer to the one with the better score.
@@ -317,7 +330,7 @@ mod tests {
     #[test]
     fn nan_score_is_no_palm() {
         let fake = Fake(vec![(5, f32::NAN), (8, 5.0)]);
-        assert_eq!(detect(&fake, &photo(), MEDIAPIPE, 0.5).expect("a run").len(), 1);
+        assert_eq!(detect(&fake, &photo(), VIEW, 0.5).expect("a run").len(), 1);
     }
 
     #[test]
@@ -328,7 +341,7 @@ mod tests {
                 Ok(vec![vec![0.0; 3]])
             }
         }
-        let error = detect(&Other, &photo(), MEDIAPIPE, 0.5).expect_err("an error");
+        let error = detect(&Other, &photo(), VIEW, 0.5).expect_err("an error");
         assert!(error.to_string().contains("outputs of other lengths"), "{error}");
     }
 }

@@ -9,7 +9,6 @@
 //! [`Search::default`] holds the attempts, their order and all thresholds. An [`Observer`] sees every
 //! pass, such as for a trace.
 
-use std::f32::consts::FRAC_PI_4;
 use std::ops::ControlFlow;
 
 use crate::decode::Photo;
@@ -27,10 +26,7 @@ pub enum Attempt {
     ///
     /// It suits a hand that fills the photo, and one that palm detection misses: a fist, a hand in
     /// the shade, a photo without colours.
-    WholePhoto {
-        /// Clockwise rotation of the region, in radians.
-        rotation: f32,
-    },
+    WholePhoto,
 }
 
 /// The settings of a search.
@@ -40,6 +36,8 @@ pub struct Search {
     pub attempts: Vec<Attempt>,
     /// Lowest score of a palm, 0 to 1. Palms below it are ignored.
     pub min_palm_score: f32,
+    /// Score from which the landmark model looks at a palm.
+    pub look_palm_score: f32,
     /// Largest number of palms that one attempt looks at, best score first.
     pub max_palms: usize,
     /// Border around the whole photo, on each side, as a fraction of its longer side.
@@ -75,20 +73,18 @@ impl Default for Search {
         Search {
             attempts: vec![
                 Attempt::Palms(View { side: palm::SMALL_SIDE, border: 0.0 }),
-                Attempt::WholePhoto { rotation: 0.0 },
-                Attempt::Palms(palm::MEDIAPIPE),
-                Attempt::WholePhoto { rotation: -FRAC_PI_4 },
-                Attempt::WholePhoto { rotation: FRAC_PI_4 },
-                Attempt::Palms(View { side: palm::SMALL_SIDE, border: 0.23 }),
+                Attempt::Palms(View { side: palm::LARGE_SIDE, border: 0.0 }),
+                Attempt::WholePhoto,
             ],
             min_palm_score: 0.1,
+            look_palm_score: 0.35,
             max_palms: 2,
             photo_border: 0.05,
             retry_presence: 0.1,
-            stop_trust: 0.98,
+            stop_trust: 0.9,
             give_up: vec![
-                GiveUp { attempts: 2, trust: 0.02, palm_score: 0.2 },
-                GiveUp { attempts: 3, trust: 0.05, palm_score: 0.4 },
+                GiveUp { attempts: 1, trust: 0.1, palm_score: 0.1 },
+                GiveUp { attempts: 2, trust: 0.1, palm_score: 0.5 },
             ],
             min_presence: 0.3,
         }
@@ -332,9 +328,8 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
                 }
                 Ok(ControlFlow::Continue(()))
             }
-            Attempt::WholePhoto { rotation } => {
-                let border = self.search.photo_border;
-                let region = Region { rotation, ..Region::letterbox(self.photo, border) };
+            Attempt::WholePhoto => {
+                let region = Region::letterbox(self.photo, self.search.photo_border);
                 let hand = self.landmarks(region, Reason::WholePhoto)?;
                 let retry = hand.presence >= self.search.retry_presence;
                 let closer = landmarks::region_of(&hand.landmarks);
@@ -348,16 +343,18 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
         }
     }
 
-    /// Runs palm detection on a view of the photo. Returns at most [`Search::max_palms`] palms.
+    /// Runs palm detection on a view of the photo. Returns the palms to look at: at most
+    /// [`Search::max_palms`].
     fn palms(&mut self, view: View) -> Result<Vec<Palm>, ModelError> {
         self.passes.palm += 1;
         self.observer.pass_started(&Pass::Palm(view));
         let min_score = self.search.min_palm_score;
         let mut palms = palm::detect(self.palm_model, self.photo, view, min_score)?;
         self.observer.pass_ended(&Outcome::Palms(&palms));
-        palms.truncate(self.search.max_palms);
         let best = palms.first().map_or(0.0, |palm| palm.score);
         self.best_palm_score = self.best_palm_score.max(best);
+        palms.retain(|palm| palm.score >= self.search.look_palm_score);
+        palms.truncate(self.search.max_palms);
         Ok(palms)
     }
 
@@ -397,8 +394,8 @@ mod tests {
             let mut boxes = vec![0.0; anchors * 18];
             let mut scores = vec![-100.0; anchors];
             if self.runs.fetch_add(1, Ordering::Relaxed) + 1 >= self.run {
-                boxes[600 * 18..][2..4].copy_from_slice(&[50.0, 50.0]);
-                scores[600] = 3.0;
+                boxes[300 * 18..][2..4].copy_from_slice(&[50.0, 50.0]);
+                scores[300] = 3.0;
             }
             Ok(vec![boxes, scores])
         }
@@ -521,16 +518,16 @@ mod tests {
     fn known_region_without_hand_is_followed_by_the_search() {
         let known = Region { center: [80.0, 40.0], size: 60.0, rotation: 0.5 };
         let nothing = Reports { presence: 0.1, right: 0.8 };
-        let found = find_observed(9, &nothing, &Search::default(), Some(known), &mut ());
+        let found = find_observed(9, &nothing, &patient(), Some(known), &mut ());
         let found = found.expect("a search");
-        assert!(found.hand.is_none() && found.passes.palm > 0 && found.passes.landmarks > 1);
+        assert!(found.hand.is_none() && found.passes == Passes { palm: 2, landmarks: 3 });
     }
 
     #[test]
     fn palm_attempts_continue_until_a_palm_is_found() {
         let search = palms_only();
-        let found = find_with(3, &CLEAR, &search);
-        assert_eq!((found.passes.palm, found.hand.is_some()), (3, true));
+        let found = find_with(2, &CLEAR, &search);
+        assert_eq!((found.passes.palm, found.hand.is_some()), (2, true));
         let found = find_with(99, &CLEAR, &search);
         assert_eq!(found.passes.palm as usize, search.attempts.len());
         assert_eq!((found.passes.landmarks, found.hand), (0, None));
@@ -538,8 +535,8 @@ mod tests {
 
     #[test]
     fn whole_photo_is_searched_without_a_palm() {
-        let found = find_with(99, &CLEAR, &Search::default());
-        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
+        let found = find_with(99, &CLEAR, &patient());
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 1 });
         let hand = found.hand.expect("a hand");
         assert_eq!((hand.region.center, hand.region.size), ([100.0, 50.0], 220.0));
         assert_eq!(found.palm_score, 0.0);
@@ -548,9 +545,9 @@ mod tests {
     #[test]
     fn whole_photo_is_retried_from_retry_presence_on() {
         let weak = Reports { presence: 0.2, right: 0.8 };
-        for (retry_presence, landmarks) in [(0.1, 6), (0.2, 6), (0.3, 3)] {
+        for (retry_presence, landmarks) in [(0.1, 2), (0.2, 2), (0.3, 1)] {
             let found = find_with(99, &weak, &Search { retry_presence, ..patient() });
-            assert_eq!(found.passes, Passes { palm: 3, landmarks }, "{retry_presence}");
+            assert_eq!(found.passes, Passes { palm: 2, landmarks }, "{retry_presence}");
         }
     }
 
@@ -558,7 +555,7 @@ mod tests {
     fn every_palm_is_searched_without_stop_trust() {
         let unsure = Reports { presence: 0.5, right: 0.8 };
         let found = find_with(1, &unsure, &palms_only());
-        assert_eq!(found.passes, Passes { palm: 3, landmarks: 3 });
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 2 });
         assert_eq!(found.hand.map(|hand| hand.presence), Some(0.5));
     }
 
@@ -572,27 +569,34 @@ mod tests {
     fn photo_without_anything_like_a_hand_ends_the_search_early() {
         let nothing = Reports { presence: 0.001, right: 0.8 };
         let found = find_with(99, &nothing, &Search::default());
-        assert_eq!(found.passes, Passes { palm: 1, landmarks: 1 });
-        assert_eq!(find_with(99, &nothing, &patient()).passes, Passes { palm: 3, landmarks: 3 });
+        assert_eq!(found.passes, Passes { palm: 1, landmarks: 0 });
+        assert_eq!(find_with(99, &nothing, &patient()).passes, Passes { palm: 2, landmarks: 1 });
     }
 
     #[test]
     fn search_goes_on_with_a_good_palm_or_some_trust() {
         // A palm, but no hand in its region.
         let nothing = Reports { presence: 0.001, right: 0.8 };
-        assert_eq!(find_with(1, &nothing, &Search::default()).passes.palm, 3);
-        // No palm, but something of a hand in the whole photo.
-        let weak = Reports { presence: 0.4, right: 0.8 };
-        assert_eq!(find_with(99, &weak, &Search::default()).passes.palm, 3);
+        let found = find_with(1, &nothing, &Search::default());
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 3 });
+        // A palm that is none to speak of, but something of a hand in its region.
+        let search = Search {
+            give_up: vec![GiveUp { attempts: 2, trust: 0.4, palm_score: 1.0 }],
+            ..Search::default()
+        };
+        for (presence, landmarks) in [(0.39, 2), (0.45, 4)] {
+            let weak = Reports { presence, right: 0.8 };
+            assert_eq!(find_with(1, &weak, &search).passes, Passes { palm: 2, landmarks });
+        }
     }
 
     #[test]
     fn most_trusted_candidate_is_the_hand() {
         let unsure = Reports { presence: 0.5, right: 0.8 };
-        let mut trusts = [0.3, 0.9, 0.2].into_iter();
+        let mut trusts = [0.3, 0.8].into_iter();
         let found = Searcher::new(&PalmFrom::run(1), &unsure, &photo(), &palms_only(), &mut ())
             .find(None, &mut |_: &Candidate| Ok(trusts.next().expect("a trust")));
-        assert_eq!(found.expect("a search").trust, 0.9);
+        assert_eq!(found.expect("a search").trust, 0.8);
     }
 
     #[test]
@@ -602,27 +606,16 @@ mod tests {
         let found = find_observed(2, &weak, &patient(), None, &mut recorder).expect("a search");
         let starts: Vec<_> = recorder.events.iter().step_by(2).map(String::as_str).collect();
         let expected = [
-            "palm 128 0",
-            "landmarks whole_photo",
-            "landmarks retry",
-            "palm 192 0",
+            "palm 96 0",
+            "palm 256 0",
             "landmarks palm",
             "landmarks whole_photo",
             "landmarks retry",
-            "landmarks whole_photo",
-            "landmarks retry",
-            "palm 128 0.23",
-            "landmarks palm",
         ];
         assert_eq!(starts, expected);
         assert_eq!(recorder.events[1], "0 palms");
-        assert_eq!(recorder.events[3], "0.2 Right");
-        assert_eq!(found.passes, Passes { palm: 3, landmarks: 8 });
-        let rotations = recorder.passes.iter().filter_map(|pass| match pass {
-            Pass::Landmarks { region, reason: Reason::WholePhoto } => Some(region.rotation),
-            _ => None,
-        });
-        assert_eq!(rotations.collect::<Vec<_>>(), [0.0, -FRAC_PI_4, FRAC_PI_4]);
+        assert_eq!(recorder.events[5], "0.2 Right");
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 3 });
     }
 
     #[test]
@@ -630,6 +623,6 @@ mod tests {
         let mut recorder = Recorder::default();
         let found = find_observed(1, &Fails, &Search::default(), None, &mut recorder);
         assert!(matches!(found, Err(ModelError::Run { .. })), "{found:?}");
-        assert_eq!(recorder.events, ["palm 128 0", "1 palms", "landmarks palm"]);
+        assert_eq!(recorder.events, ["palm 96 0", "1 palms", "landmarks palm"]);
     }
 }

@@ -13,7 +13,8 @@ use kernels::pointwise::Precision;
 use vision::decode::{Photo, decode};
 use vision::engine::{Input, Model, ModelError, OnnxModel, Operators, Shapes};
 use vision::landmarks::{self, Hand, MIDDLE_FINGER_BASE, WRIST};
-use vision::{letter, palm};
+use vision::letter;
+use vision::palm::{self, View};
 
 #[derive(serde::Deserialize)]
 struct Expected {
@@ -38,11 +39,24 @@ fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// MediaPipe's own view.
+const MEDIAPIPE: View = View { side: palm::MEDIAPIPE_SIDE, border: 0.0 };
+/// The sides of the service, and MediaPipe's own.
+const PALM_SIDES: [usize; 3] = [palm::SMALL_SIDE, palm::MEDIAPIPE_SIDE, palm::LARGE_SIDE];
+
+/// Operators of a palm detection model. MediaPipe's own weights lose detections in int8.
+fn palm_operators(name: &str) -> Operators {
+    match name {
+        "palm_detection_tuned.onnx" => palm::OPERATORS,
+        _ => Operators::Fused(Precision::Int16),
+    }
+}
+
 fn load(name: &str, operators: Operators) -> OnnxModel {
     let path = root().join("models").join(name);
     let onnx = std::fs::read(path).expect("the model file");
     if name.starts_with("palm") {
-        palm::load(name, &onnx, operators).expect("the model")
+        palm::load_for(name, &onnx, operators, &PALM_SIDES).expect("the model")
     } else {
         OnnxModel::load_with(name, &onnx, operators).expect("the model")
     }
@@ -89,8 +103,7 @@ fn photo(name: &str) -> Photo {
 
 /// Returns the hand of the palm with the best score.
 fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
-    let palms =
-        palm::detect(palm, photo, palm::MEDIAPIPE, MIN_DETECTION_CONFIDENCE).expect("a run");
+    let palms = palm::detect(palm, photo, MEDIAPIPE, MIN_DETECTION_CONFIDENCE).expect("a run");
     let best = palms.first().expect("a palm");
     landmarks::find(landmark, photo, &best.region).expect("a run")
 }
@@ -109,7 +122,7 @@ fn assert_agrees_with_mediapipe(
     of: fn(&Expected) -> &ExpectedHand,
     tolerance: &Tolerance,
 ) {
-    let (palm, landmark) = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
+    let (palm, landmark) = (load(palm, palm_operators(palm)), load(landmark, landmarks::OPERATORS));
     let (mut all, mut max_score_error) = (Vec::new(), 0.0_f32);
     let expectations = expected();
     assert!(expectations.len() >= 20, "expected landmarks of at least 20 photos");
@@ -144,7 +157,7 @@ fn assert_agrees_with_mediapipe(
 /// The tolerance of the mean is below twice the measurement in `docs/benchmarks.md`, "int16 between
 /// layers".
 fn assert_operators_agree(palm: &str, landmark: &str, tolerance: f32) {
-    let own = (load(palm, palm::OPERATORS), load(landmark, landmarks::OPERATORS));
+    let own = (load(palm, palm_operators(palm)), load(landmark, landmarks::OPERATORS));
     let tract = (load(palm, Operators::Tract), load(landmark, Operators::Tract));
     let mut all = Vec::new();
     for expected in expected().values() {
@@ -158,10 +171,12 @@ fn assert_operators_agree(palm: &str, landmark: &str, tolerance: f32) {
 }
 
 #[test]
-fn palm_detection_runs_on_inputs_of_both_sides() {
-    for name in ["palm_detection_lite.onnx", "palm_detection_full.onnx"] {
+fn palm_detection_runs_on_inputs_of_all_sides() {
+    for name in
+        ["palm_detection_tuned.onnx", "palm_detection_lite.onnx", "palm_detection_full.onnx"]
+    {
         let model = load(name, palm::OPERATORS);
-        for (side, anchors) in [(palm::SMALL_SIDE, 896), (palm::FULL_SIDE, 2016)] {
+        for (side, anchors) in PALM_SIDES.into_iter().zip([504, 2016, 3584]) {
             let outputs = model.run(Input::Pixels(vec![128; side * side * 3])).expect("a run");
             let lengths: Vec<usize> = outputs.iter().map(Vec::len).collect();
             assert_eq!(lengths, [anchors * 18, anchors], "{name} {side}");
@@ -184,7 +199,17 @@ fn model_with_other_output_shapes_is_refused() {
 }
 
 /// The fused operators of every model file, with their numbers.
-const FUSED: [(&str, &[(&str, usize)]); 6] = [
+const FUSED: [(&str, &[(&str, usize)]); 7] = [
+    (
+        "palm_detection_tuned.onnx",
+        &[
+            ("conv2d", 1),
+            ("depthwise, pointwise", 23),
+            ("max pool", 4),
+            ("pointwise", 6),
+            ("upsample", 2),
+        ],
+    ),
     (
         "palm_detection_lite.onnx",
         &[
@@ -255,7 +280,7 @@ fn no_model_runs_in_tract() {
 #[test]
 fn classifiers_agree_with_tract() {
     for (kind, tolerance) in [("full", 0.01), ("lite", 0.01)] {
-        let palm = load("palm_detection_lite.onnx", palm::OPERATORS);
+        let palm = load("palm_detection_tuned.onnx", palm::OPERATORS);
         let landmark = load(&format!("hand_landmark_{kind}.onnx"), landmarks::OPERATORS);
         let letters = format!("letters_{kind}.onnx");
         let own = load(&letters, Operators::Fused(Precision::Int16));
@@ -287,7 +312,7 @@ fn operators_agree_with_tract_on_lite_models() {
 
 #[test]
 fn operators_agree_with_tract_on_default_models() {
-    assert_operators_agree("palm_detection_lite.onnx", "hand_landmark_full.onnx", 0.01);
+    assert_operators_agree("palm_detection_tuned.onnx", "hand_landmark_full.onnx", 0.01);
 }
 
 #[test]

@@ -18,7 +18,7 @@ struct Choice {
 }
 
 const DEFAULT: Choice = Choice {
-    palm: "palm_detection_lite.onnx",
+    palm: "palm_detection_tuned.onnx",
     landmarks: "hand_landmark_full.onnx",
     letters: "letters_full.onnx",
 };
@@ -49,8 +49,10 @@ fn letter(pipeline: &Pipeline) -> String {
 }
 
 #[test]
-fn all_four_choices_of_sizes_fit_together() {
-    for palm in ["palm_detection_lite.onnx", "palm_detection_full.onnx"] {
+fn all_choices_of_models_fit_together() {
+    for palm in
+        ["palm_detection_tuned.onnx", "palm_detection_lite.onnx", "palm_detection_full.onnx"]
+    {
         for (landmarks, letters) in [
             ("hand_landmark_lite.onnx", "letters_lite.onnx"),
             ("hand_landmark_full.onnx", "letters_full.onnx"),

@@ -4,8 +4,8 @@
 //! scaled by its own weights, such that no sum can overflow. Eight products are added in 16 bits, for
 //! which one instruction multiplies 16 values, and accumulated in 32.
 //!
-//! Landmarks are accurate enough in int8; palm detection stays in [int16](super::int16), since int8 loses
-//! detections. Measured: `docs/benchmarks.md#kernels-int8-micro-kernel`.
+//! Landmarks and the fine-tuned palm detection are accurate enough in int8; the classifier and first layers
+//! stay in [int16](super::int16). Measured: `docs/benchmarks.md#kernels-int8-micro-kernel`.
 
 use super::{Accumulators, MicroKernel, NR, QuantiseBlocked, accumulate_panels};
 use crate::layout::{BLOCK, BlockedTile, ChannelBlock, Element};
