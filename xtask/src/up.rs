@@ -115,7 +115,7 @@ fn with_host(up: &Up) -> Result<()> {
         println!("Compiling the component to machine code (seconds the first time, then cached)");
         let server = tokio::select! {
             server = Server::start(options) => server?,
-            stop = tokio::signal::ctrl_c() => return Ok(stop?),
+            stop = stopped() => return Ok(stop?),
         };
         println!(
             "\nServing {url} on this project's development host (in production: `spin build && spin \
@@ -125,11 +125,27 @@ fn with_host(up: &Up) -> Result<()> {
             traces = traces.about(),
             curl = curl(&server.url()),
         );
-        tokio::signal::ctrl_c().await?;
+        stopped().await?;
         println!("\nStopping");
         server.stop().await;
         Ok(())
     })
+}
+
+/// Waits for Ctrl-C, or for a request to end such as `kill` sends: the Jaeger that was started here has to end with
+/// this program.
+async fn stopped() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            stop = tokio::signal::ctrl_c() => stop,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 fn curl(url: &str) -> String {
