@@ -4,19 +4,17 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::collector::Collector;
 
-/// A client that reads or writes nothing for so long has gone.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::loopback::{Loopback, PATIENCE, flood};
+
 /// Longest head of a message, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Bytes of a large answer that are written at once.
-const PIECE: usize = 64 * 1024;
 
 /// What a collector does with a request.
 #[derive(Clone, Debug)]
@@ -49,7 +47,7 @@ pub fn response(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> 
 
 /// A collector on threads of its own that gives prepared answers. It ends when this is dropped.
 pub struct BadCollector {
-    address: SocketAddr,
+    server: Loopback,
     shared: Arc<Shared>,
 }
 
@@ -58,7 +56,6 @@ struct Shared {
     requests: AtomicUsize,
     /// Bytes of floods that clients took, or at least their systems.
     flooded: AtomicUsize,
-    stopped: AtomicBool,
     behind: Collector,
     address_behind: SocketAddr,
 }
@@ -74,33 +71,21 @@ impl BadCollector {
     pub fn start() -> BadCollector {
         let behind = Collector::start(([127, 0, 0, 1], 0).into(), |_| {}).expect("a collector");
         let address_behind = behind.endpoint()["http://".len()..].parse().expect("an address");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
             requests: AtomicUsize::new(0),
             flooded: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
             behind,
             address_behind,
         });
-        let for_thread = shared.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if for_thread.stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let (Ok(stream), shared) = (stream, for_thread.clone()) else { continue };
-                // A client that goes away is what half of the tests are about.
-                std::thread::spawn(move || _ = shared.serve(stream));
-            }
-        });
-        BadCollector { address, shared }
+        let for_threads = shared.clone();
+        let server = Loopback::start(Loopback::bind().0, move |stream| for_threads.serve(stream));
+        BadCollector { server, shared }
     }
 
     /// Returns its endpoint: `http://127.0.0.1:4318`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.origin()
     }
 
     /// Sets the answers to the next requests. After them, it takes all spans.
@@ -127,18 +112,8 @@ impl BadCollector {
     }
 }
 
-impl Drop for BadCollector {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        // The thread waits for a connection.
-        _ = TcpStream::connect(self.address);
-    }
-}
-
 impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         // Nothing is read of it yet: what lies unread makes the system reset the connection.
         stream.peek(&mut [0])?;
@@ -166,11 +141,7 @@ impl Shared {
             Answer::Flood(bytes, count) => {
                 self.take(&request)?;
                 stream.write_all(&bytes)?;
-                let piece = vec![b'x'; PIECE];
-                for _ in 0..count / PIECE {
-                    stream.write_all(&piece)?;
-                    self.flooded.fetch_add(PIECE, Ordering::Relaxed);
-                }
+                flood(&mut stream, count, &self.flooded)?;
             }
             // Until the client has had enough.
             Answer::Silence => _ = stream.read(&mut [0])?,

@@ -10,6 +10,7 @@
 //! | [`service`] | the component under the development host |
 //! | [`traces`] | the component with a collector beside it, traces as text |
 //! | [`browser`] | a headless Chromium |
+//! | [`loopback`] | the threads of the two servers below |
 //! | [`bad_collector`] | a collector that misbehaves |
 //! | [`photo_server`] | a server of photos, which may misbehave |
 //! | [`charts`] | the Helm charts, rendered |
@@ -28,6 +29,7 @@ pub mod expected;
 pub mod hostile;
 pub mod http;
 pub mod jaeger;
+pub mod loopback;
 pub mod older_clients;
 pub mod photo_server;
 pub mod process;

@@ -2,15 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-/// A client that reads or writes nothing for so long has gone.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Bytes of a flood that are written at once.
-const PIECE: usize = 64 * 1024;
+use crate::loopback::{Loopback, flood};
 
 /// The answer to a path.
 #[derive(Clone, Debug)]
@@ -25,7 +21,7 @@ pub enum Reply {
 
 /// A server on threads of its own. It ends when this is dropped.
 pub struct PhotoServer {
-    address: SocketAddr,
+    server: Loopback,
     shared: Arc<Shared>,
 }
 
@@ -35,7 +31,6 @@ struct Shared {
     heads: Mutex<Vec<String>>,
     /// Bytes of floods that clients took, or at least their systems.
     flooded: AtomicUsize,
-    stopped: AtomicBool,
 }
 
 impl PhotoServer {
@@ -45,32 +40,18 @@ impl PhotoServer {
     /// # Panics
     /// If there is no port.
     pub fn start(replies: impl FnOnce(&str) -> Vec<(&'static str, Reply)>) -> PhotoServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
+        let (listener, address) = Loopback::bind();
         let replies = replies(&format!("http://{address}")).into_iter().collect();
-        let shared = Arc::new(Shared {
-            replies,
-            heads: Mutex::default(),
-            flooded: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-        });
-        let for_thread = shared.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if for_thread.stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let (Ok(stream), shared) = (stream, for_thread.clone()) else { continue };
-                // A client that goes away is what some tests are about.
-                std::thread::spawn(move || _ = shared.serve(stream));
-            }
-        });
-        PhotoServer { address, shared }
+        let shared =
+            Arc::new(Shared { replies, heads: Mutex::default(), flooded: AtomicUsize::new(0) });
+        let for_threads = shared.clone();
+        let server = Loopback::start(listener, move |stream| for_threads.serve(stream));
+        PhotoServer { server, shared }
     }
 
     /// Returns its origin: `http://127.0.0.1:8080`.
     pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.origin()
     }
 
     /// Returns the heads of all requests so far, in lower case.
@@ -87,18 +68,8 @@ impl PhotoServer {
     }
 }
 
-impl Drop for PhotoServer {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::Relaxed);
-        // The thread waits for a connection.
-        _ = TcpStream::connect(self.address);
-    }
-}
-
 impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let mut head = String::new();
         let mut lines = BufReader::new(&stream);
         while lines.read_line(&mut head)? > 2 {}
@@ -114,11 +85,7 @@ impl Shared {
             }
             Some(Reply::Flood(bytes, count)) => {
                 stream.write_all(bytes)?;
-                let piece = vec![b'x'; PIECE];
-                for _ in 0..count / PIECE {
-                    stream.write_all(&piece)?;
-                    self.flooded.fetch_add(PIECE, Ordering::Relaxed);
-                }
+                flood(&mut stream, *count, &self.flooded)?;
             }
         }
         stream.shutdown(Shutdown::Write)

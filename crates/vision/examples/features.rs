@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use vision::decode::{Photo, decode};
 use vision::engine::{Model, ModelError, OnnxModel, Operators};
 use vision::landmarks::{self, Hand, Handedness};
@@ -40,11 +40,11 @@ struct Arguments {
     #[arg(long, value_name = "OUTPUT")]
     output: PathBuf,
     /// Palm detection model.
-    #[arg(long, value_enum, default_value_t = PalmModel::Tuned)]
-    palm: PalmModel,
+    #[arg(long, default_value = "tuned", value_parser = ["tuned", "lite", "full"])]
+    palm: String,
     /// Landmark model.
-    #[arg(long, value_enum, default_value_t = Size::Full)]
-    landmarks: Size,
+    #[arg(long, default_value = "full", value_parser = ["lite", "full"])]
+    landmarks: String,
     /// Only photos of the sets whose name starts with this.
     #[arg(long, value_name = "SET", default_value = "")]
     only: String,
@@ -60,21 +60,6 @@ struct Arguments {
 fn share(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     parts.filter(|(i, n)| i < n).ok_or_else(|| "expected I/N with I < N, such as 0/2".into())
-}
-
-/// The palm detection models.
-#[derive(Clone, Copy, ValueEnum)]
-enum PalmModel {
-    Tuned,
-    Lite,
-    Full,
-}
-
-/// MediaPipe's two sizes of the hand landmark model.
-#[derive(Clone, Copy, ValueEnum)]
-enum Size {
-    Lite,
-    Full,
 }
 
 /// A function that loads a model.
@@ -105,17 +90,9 @@ fn main() -> Result<()> {
         let operators = if arguments.tract { Operators::Tract } else { operators };
         Ok(load(kind, &bytes, operators)?)
     };
-    let palm = match arguments.palm {
-        PalmModel::Tuned => "tuned",
-        PalmModel::Lite => "lite",
-        PalmModel::Full => "full",
-    };
-    let size = match arguments.landmarks {
-        Size::Lite => "lite",
-        Size::Full => "full",
-    };
-    let palm_model = load("palm_detection", palm, palm::OPERATORS, palm::load)?;
-    let landmark_model = load("hand_landmark", size, landmarks::OPERATORS, OnnxModel::load_with)?;
+    let palm_model = load("palm_detection", &arguments.palm, palm::OPERATORS, palm::load)?;
+    let landmark_model =
+        load("hand_landmark", &arguments.landmarks, landmarks::OPERATORS, OnnxModel::load_with)?;
     let (first, step) = arguments.share;
     let sources: Vec<Source> = sources(&arguments.data)?
         .into_iter()
