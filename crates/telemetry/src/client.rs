@@ -1,8 +1,8 @@
-//! The span of a request that the service sends to others, by OpenTelemetry's semantic conventions for
-//! HTTP clients.
+//! The spans of what the service asks of others, by OpenTelemetry's semantic conventions for HTTP clients and
+//! for databases.
 //!
-//! [`Telemetry::client_span`] starts it and tells the receiver of it, [`Span::answered`] records the
-//! response. docs/tracing.md lists its attributes.
+//! [`Telemetry::client_span`] starts that of a request and tells the receiver of it, [`Span::answered`] records
+//! the response. [`Span::query`] starts that of a database's statement. docs/tracing.md lists their attributes.
 
 use std::time::SystemTime;
 
@@ -56,7 +56,32 @@ impl Telemetry {
     }
 }
 
+/// A statement for a database, as its span describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// The kind of database, a value of `db.system.name`.
+    pub system: &'static str,
+    /// The operation, such as `INSERT`.
+    pub operation: &'static str,
+    /// The table.
+    pub collection: &'static str,
+    /// The statement's text, without values.
+    pub text: &'static str,
+}
+
 impl Span {
+    /// Starts the span of a statement within this one; none if this one is not recorded.
+    pub fn query(&self, query: Query) -> Span {
+        let Query { system, operation, collection, text } = query;
+        let attributes = vec![
+            KeyValue::new("db.system.name", system),
+            KeyValue::new("db.operation.name", operation),
+            KeyValue::new("db.collection.name", collection),
+            KeyValue::new("db.query.text", text),
+        ];
+        self.child_of_kind(SpanKind::Client, format!("{operation} {collection}"), attributes)
+    }
+
     /// Records the status of the response to a request to others. One from 400 on is an error of the
     /// client.
     pub fn answered(&self, status: StatusCode) {
@@ -259,6 +284,40 @@ mod tests {
         let (headers, _) =
             send(&[("trace_excluded_routes", "/")], &incoming, "http://a.example/", 0, |_| {});
         assert_eq!(headers.len(), 0);
+    }
+
+    #[test]
+    fn statement_has_a_client_span() {
+        let host = Arc::new(Fake::new([]));
+        let lookup = |name: &str| (name == "jaeger_collector_host").then(|| "jaeger".to_owned());
+        let (Tracing::On(settings), _) = Tracing::read("test", lookup) else { panic!("off") };
+        let telemetry = Telemetry::start(&settings, "test", "1", host.clone()).expect("settings");
+        let parent = telemetry.server_span(Incoming {
+            method: &Method::POST,
+            uri: &Uri::from_static("/"),
+            headers: &HeaderMap::new(),
+            route: Some("/"),
+            started: SystemTime::now(),
+            cold_start: false,
+        });
+        let text = "DELETE FROM hands WHERE id = ?1";
+        let query = Query { system: "sqlite", operation: "DELETE", collection: "hands", text };
+        drop(parent.query(query));
+        drop(parent);
+        assert!(!Span::none().query(query).is_recording());
+        telemetry.export().now_or_never().expect("nothing to wait for");
+        let spans = host.take_spans();
+        let span = client(&spans);
+        assert_eq!(span.name, "DELETE hands");
+        for (name, value) in [
+            ("db.system.name", "sqlite"),
+            ("db.operation.name", "DELETE"),
+            ("db.collection.name", "hands"),
+            ("db.query.text", text),
+        ] {
+            assert_eq!(attribute(span, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(span.attributes.len(), 4);
     }
 
     #[test]

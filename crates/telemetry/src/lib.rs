@@ -93,6 +93,7 @@ pub mod setting;
 pub mod settings;
 mod span;
 
+pub use client::Query;
 pub use host::Host;
 pub use provider::Telemetry;
 pub use server::Incoming;

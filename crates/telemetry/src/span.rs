@@ -49,10 +49,18 @@ impl Span {
 
     /// Starts a span of kind INTERNAL within this one; none if this one is not recorded.
     pub fn child(&self, name: &'static str) -> Span {
+        self.child_of_kind(SpanKind::Internal, name, Vec::new())
+    }
+
+    pub(crate) fn child_of_kind(
+        &self,
+        kind: SpanKind,
+        name: impl Into<Cow<'static, str>>,
+        attributes: Vec<KeyValue>,
+    ) -> Span {
         match self.recording() {
             Some(Inner { tracer, context }) => {
-                let now = SystemTime::now();
-                Span::start(tracer, context, name, SpanKind::Internal, now, Vec::new())
+                Span::start(tracer, context, name, kind, SystemTime::now(), attributes)
             }
             None => Span(None),
         }
