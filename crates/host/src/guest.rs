@@ -1,4 +1,4 @@
-//! A guest's imports: WASI, HTTP within `allowed_outbound_hosts`, and Spin's variables.
+//! A guest's imports: WASI, HTTP within `allowed_outbound_hosts`, Spin's variables and SQLite.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{
 use crate::log::{GuestStream, LogSink, Source};
 use crate::memory::InstanceMemory;
 use crate::outbound::{AllowedHosts, SETTING};
+use crate::sqlite::{self, Databases};
 use crate::variables::{Values, validate_name};
 
 /// The interface `spin:variables` 3.0.0, as components of WASI 0.3 import it.
@@ -68,13 +69,15 @@ pub(crate) struct Shared {
     /// The component's variables. `None` outside of a server: every lookup fails.
     pub(crate) variables: Option<Values>,
     pub(crate) allowed_hosts: AllowedHosts,
+    pub(crate) databases: Databases,
     pub(crate) log: LogSink,
 }
 
 impl Shared {
-    /// For a guest without variables and network.
+    /// For a guest without variables, network and databases.
     pub(crate) fn offline(log: LogSink) -> Self {
-        Self { variables: None, allowed_hosts: AllowedHosts::default(), log }
+        let (allowed_hosts, databases) = (AllowedHosts::default(), Databases::default());
+        Self { variables: None, allowed_hosts, databases, log }
     }
 }
 
@@ -109,6 +112,16 @@ impl GuestState {
         }
     }
 
+    /// Returns the databases of the component.
+    pub(crate) fn databases(&self) -> Databases {
+        self.shared.databases.clone()
+    }
+
+    /// Returns what the guest holds handles of.
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     /// Looks up one of the component's variables.
     fn variable(&self, name: &str) -> std::result::Result<String, variables::Error> {
         if let Err(error) = validate_name(name) {
@@ -137,6 +150,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<GuestState>> {
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     bindings_p2::SpinVariables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     bindings::SpinVariables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    sqlite::link(&mut linker)?;
     Ok(linker)
 }
 

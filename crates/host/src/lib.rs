@@ -14,7 +14,7 @@
 //! | [`outbound`] | parses and enforces `allowed_outbound_hosts` |
 //! | [`options`] | what a server is started with, from the manifest |
 //! | [`engine`] | compiles the component, caches compiled code |
-//! | `guest` | what the component imports: WASI, HTTP, Spin's variables |
+//! | `guest`, [`sqlite`] | what the component imports: WASI, HTTP, Spin's variables; its SQLite |
 //! | `instances` | makes instances, decides which requests they take and when they end |
 //! | `memory` | limits and measures the memory of instances |
 //! | `connections`, `spin_headers` | accepts connections, hands requests to instances |
@@ -58,6 +58,7 @@ pub mod outbound;
 mod registers;
 pub mod serve;
 mod spin_headers;
+pub mod sqlite;
 pub mod trace;
 pub mod variables;
 

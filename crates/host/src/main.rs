@@ -66,6 +66,9 @@ struct Serve {
     /// Time for running requests when the host is stopped [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     grace: Option<Duration>,
+    /// The folder for the default SQLite database [default: .spin beside the manifest].
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
     /// Compiles at every start, and keeps no compiled code.
     #[arg(long)]
     no_cache: bool,
@@ -137,6 +140,9 @@ fn serve(serve: Serve) -> anyhow::Result<()> {
     if let Some(component) = serve.component {
         options.cache = host::options::cache_folder(&component);
         options.component = component;
+    }
+    if let Some(folder) = serve.state_dir {
+        options.state_folder = Some(folder);
     }
     if serve.no_cache {
         options.cache = None;

@@ -15,6 +15,8 @@ use crate::variables::{Values, validate_name};
 /// A manifest that this host can serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
+    /// The folder that the manifest lies in.
+    pub folder: PathBuf,
     /// The application variables and their defaults.
     pub variables: Values,
     /// The component that the HTTP trigger names.
@@ -30,6 +32,8 @@ pub struct Component {
     pub allowed_outbound_hosts: Vec<String>,
     /// All environment variables that the component sees.
     pub environment: BTreeMap<String, String>,
+    /// The SQLite databases that the component may use.
+    pub sqlite_databases: Vec<String>,
     /// The component's variables: templates over the application's.
     pub variables: Values,
 }
@@ -78,14 +82,8 @@ const IGNORED: [&str; 7] = [
 ];
 
 /// Settings of a component that this host does not support.
-const UNSUPPORTED: [&str; 6] = [
-    "ai_models",
-    "allowed_http_hosts",
-    "dependencies",
-    "files",
-    "key_value_stores",
-    "sqlite_databases",
-];
+const UNSUPPORTED: [&str; 5] =
+    ["ai_models", "allowed_http_hosts", "dependencies", "files", "key_value_stores"];
 
 impl Manifest {
     /// Reads a manifest from a file.
@@ -118,6 +116,7 @@ impl Manifest {
             return Err(ManifestError::Invalid { setting, reason });
         };
         Ok(Self {
+            folder: folder.to_owned(),
             variables: defaults(raw.variables)?,
             component: supported_component(&id, component, folder)?,
         })
@@ -205,6 +204,7 @@ fn supported_component(
         source: folder.join(source),
         allowed_outbound_hosts: raw.allowed_outbound_hosts,
         environment: raw.environment,
+        sqlite_databases: raw.sqlite_databases,
         variables: raw.variables,
     })
 }
@@ -260,6 +260,8 @@ struct RawComponent {
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
+    sqlite_databases: Vec<String>,
+    #[serde(default)]
     variables: Values,
     #[serde(flatten)]
     other: toml::Table,
@@ -289,6 +291,7 @@ mod tests {
         source = "target/api.wasm"
         allowed_outbound_hosts = ["{{ otlp_endpoint }}"]
         environment = { LEVEL = "info" }
+        sqlite_databases = ["default"]
         [component.api.variables]
         endpoint = "{{ otlp_endpoint }}"
         [component.api.build]
@@ -314,7 +317,9 @@ mod tests {
         assert_eq!(component.source, Path::new("/folder/target/api.wasm"));
         assert_eq!(component.allowed_outbound_hosts, ["{{ otlp_endpoint }}"]);
         assert_eq!(component.environment["LEVEL"], "info");
+        assert_eq!(component.sqlite_databases, ["default"]);
         assert_eq!(component.variables["endpoint"], "{{ otlp_endpoint }}");
+        assert_eq!(manifest.folder, Path::new("/folder"));
     }
 
     #[test]

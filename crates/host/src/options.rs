@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::log::LogSink;
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
+#[cfg(doc)]
+use crate::sqlite;
 use crate::variables::{self, Values, VariableError};
 
 /// Limits of instances and of the server.
@@ -49,6 +51,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// The folder beside the manifest in which the default database lies, as in Spin.
+pub const STATE: &str = ".spin";
 
 /// The environment variable with the default of [`Limits::memory_per_instance`], as in Spin: bytes.
 pub const MAX_INSTANCE_MEMORY: &str = "SPIN_MAX_INSTANCE_MEMORY";
@@ -110,6 +115,10 @@ pub struct Options {
     pub variables: Values,
     /// The hosts that the component may send requests to.
     pub allowed_hosts: AllowedHosts,
+    /// The SQLite databases that the component may use. The host has one: [`sqlite::DEFAULT`].
+    pub sqlite_databases: Vec<String>,
+    /// The folder for that database; without one, it is in memory and ends with each connection.
+    pub state_folder: Option<PathBuf>,
     /// The address to listen on; port 0 takes a free port.
     pub listen: SocketAddr,
     /// The limits.
@@ -144,7 +153,7 @@ pub enum OptionsError {
 
 impl Options {
     /// Returns the options that a manifest stands for: a free port of 127.0.0.1, default limits, the log
-    /// on standard error, and compiled code kept in the folder `target` if the component lies in one. The
+    /// on standard error, the database in the folder [`STATE`] beside the manifest, and compiled code kept in the folder `target` if the component lies in one. The
     /// environment may limit the instances' memory: [`MAX_INSTANCE_MEMORY`].
     ///
     /// Application variables come from `given`, from `environment` ([`std::env::var`] is the real one),
@@ -183,6 +192,8 @@ impl Options {
             environment: component.environment.clone(),
             variables: variables.collect::<Result<_, VariableError>>()?,
             allowed_hosts: AllowedHosts::parse(&component.allowed_outbound_hosts, &application)?,
+            sqlite_databases: component.sqlite_databases.clone(),
+            state_folder: Some(manifest.folder.join(STATE)),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             limits: Limits { memory_per_instance, ..Limits::default() },
             cache: cache_folder(&component.source),
@@ -214,11 +225,13 @@ mod tests {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let manifest = |variables| Manifest {
+            folder: "/p".into(),
             variables: values(&[("endpoint", "http://jaeger:4318")]),
             component: Component {
                 source: "/p/target/a.wasm".into(),
                 allowed_outbound_hosts: vec!["{{ endpoint }}".to_owned()],
                 environment: BTreeMap::new(),
+                sqlite_databases: vec!["default".to_owned()],
                 variables,
             },
         };
@@ -228,6 +241,8 @@ mod tests {
         assert_eq!(options.variables, values(&[("to", "http://jaeger:4318"), ("level", "info")]));
         assert!(options.allowed_hosts.allows("http", "jaeger", Some(4318)));
         assert_eq!(options.cache, Some("/p/target/compiled-components".into()));
+        assert_eq!(options.sqlite_databases, ["default"]);
+        assert_eq!(options.state_folder, Some("/p/.spin".into()));
 
         let bad = manifest(values(&[("to", "{{ nobody }}")]));
         let message = Options::from_manifest(&bad, &[], none).expect_err("undeclared").to_string();
@@ -258,11 +273,13 @@ mod tests {
     #[test]
     fn environment_limits_the_memory_of_instances() {
         let manifest = Manifest {
+            folder: "/p".into(),
             variables: Values::new(),
             component: Component {
                 source: "/p/a.wasm".into(),
                 allowed_outbound_hosts: Vec::new(),
                 environment: BTreeMap::new(),
+                sqlite_databases: Vec::new(),
                 variables: Values::new(),
             },
         };

@@ -37,6 +37,7 @@ use crate::instances::Instances;
 use crate::log::LogSink;
 use crate::options::Options;
 use crate::registers::clear_upper_halves;
+use crate::sqlite::Databases;
 
 /// Facts about a server's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,10 @@ impl Server {
             shared: Arc::new(Shared {
                 variables: Some(options.variables),
                 allowed_hosts: options.allowed_hosts,
+                databases: Databases {
+                    allowed: options.sqlite_databases,
+                    folder: options.state_folder,
+                },
                 log: options.log.clone(),
             }),
             environment: options.environment.into_iter().collect(),
