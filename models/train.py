@@ -4,8 +4,9 @@
     pip install -r models/requirements-train.txt
     python models/train.py              # letters_full.onnx, letters_lite.onnx, letters.txt
     python models/train.py full         # letters_full.onnx and letters.txt alone
+    python models/train.py --with feedback.jsonl        # learns from corrections, too
 
-The model card (README.md) describes the classifier and its accuracy. evaluate.py prints the figures.
+FILE of --with is what `GET /feedback/export` of the service gives (docs/feedback.md). The model card (README.md) describes the classifier and its accuracy. evaluate.py prints the figures.
 """
 
 import os
@@ -15,6 +16,7 @@ for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
     os.environ.setdefault(variable, "1")
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -34,6 +36,9 @@ TEMPERATURE = {"full": 0.75, "lite": 0.75}
 # Added to the logit of "no hand", so that NO_HAND_LIMIT of crates/vision/src/letter.rs, 0.5, balances the errors best.
 # A probability of 0.1 becomes 0.5.
 NO_HAND_SHIFT = {"full": 2.2, "lite": 2.2}
+
+# A correction counts as so many hands of the tables, where a letter has some 1,700.
+CORRECTION_WEIGHT = 20
 
 PAIRS = np.array([(i, j) for i in range(21) for j in range(i)])
 EPSILON = 1e-4  # keeps the square root of a distance away from 0
@@ -398,15 +403,72 @@ def atomically(path, data):
     os.replace(temporary, path)
 
 
+def corrections(path):
+    """Reads an export of the service's corrections: a `table.Landmarks` of right hands.
+
+    Landmarks are fractions of the photo's sides; x and z are relative to its width, so `aspect` makes them square.
+    """
+    points, labels = [], []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            hand, aspect = row["hand"], float(row["aspect"])
+            landmarks = np.array(hand["landmarks"], np.float64).reshape(21, 3)
+            side = {"Right": 1, "Left": -1}[hand["handedness"]]
+            label = LETTERS.index(row["label"])
+        except (KeyError, TypeError, ValueError) as error:
+            sys.exit(f"error: cannot read line {number} of {path}: {error!r}; expected a line of GET /feedback/export")
+        points.append(landmarks * [side * aspect, 1, aspect])
+        labels.append(label)
+    if not points:
+        sys.exit(f"error: {path} holds no correction")
+    count = len(points)
+    return tables.Landmarks(geometry(np.array(points)), np.array(labels), np.full(count, "corrections"),
+                            np.zeros(count, bool))
+
+
+def weighted(landmarks, more, weight):
+    """Returns landmarks with further ones, each of which is there `weight` times. Training turns each otherwise."""
+    def both(name):
+        return np.concatenate([getattr(landmarks, name), np.repeat(getattr(more, name), weight, axis=0)])
+
+    return tables.Landmarks(both("x"), both("y"), both("table"), both("flat"))
+
+
+def right(model, landmarks):
+    """Returns how many hands get their letter. What comes from landmarks alone is all that the letters see."""
+    columns = len(model.scaler.mean) - len(PAIRS)
+    x = np.zeros((len(landmarks.x), columns), np.float32)
+    x[:, :GEOMETRY] = landmarks.x
+    return int((model.logits(x).argmax(1) == landmarks.y).sum())
+
+
+def at_least_one(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", nargs="*", default=["full", "lite"],
                         help="the landmark model: full or lite (default: both)")
     parser.add_argument("--output", type=Path, default=HERE, help="folder to write to (default: beside this script)")
+    parser.add_argument("--with", dest="corrections", metavar="FILE", type=Path,
+                        help="an export of corrections to learn from, too")
+    parser.add_argument("--weight", type=at_least_one, default=CORRECTION_WEIGHT, metavar="N",
+                        help="a correction counts as N hands of the tables (default: %(default)s)")
     arguments = parser.parse_args()
+    landmarks, more = tables.load_landmarks(), None
+    if arguments.corrections:
+        more = corrections(arguments.corrections)
+        landmarks = weighted(landmarks, more, arguments.weight)
     for size in arguments.size:
         table = tables.load(HERE / f"training/{size}.npz")
-        model = Letters(size).fit(table, np.ones(len(table), bool), tables.load_landmarks())
+        model = Letters(size).fit(table, np.ones(len(table), bool), landmarks)
+        if more is not None:
+            print(f"letters_{size}.onnx: {right(model, more)} of {len(more.x)} corrections are answered right")
         data = to_onnx(model, table.x.shape[1])
         sample = table.x[:: max(1, len(table) // 500)]
         letters, nothing = model.predict(sample)
