@@ -151,6 +151,9 @@ capabilities: {drop: [ALL]}
 {{- if $secret -}}
 {{- fail (printf "\n\nsettings.otelExporterOtlpHeaders is refused: headers hold logins, and values end up in the release's history. Put them in a secret:\n\n    kubectl --namespace %s create secret generic otlp-headers --from-literal=headers='authorization=Basic%%20…'\n\nand set otlpHeadersSecret.name=otlp-headers." .Release.Namespace) -}}
 {{- end -}}
+{{- if $values.settings.feedbackToken -}}
+{{- fail (printf "\n\nsettings.feedbackToken is refused: values end up in the release's history. Put the token in a secret:\n\n    kubectl --namespace %s create secret generic feedback-token --from-literal=token=\"$(openssl rand -hex 32)\"\n\nand set feedbackTokenSecret.name=feedback-token." .Release.Namespace) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Port of the Service; SpinKube always uses 80. */}}
