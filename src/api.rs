@@ -29,10 +29,10 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Context, Server Timing).
 const EXPOSED_HEADERS: &str = "traceparent, Server-Timing";
 /// Headers that a browser's page may send (W3C Trace Context, Baggage), beside the one of the setting
-/// `user_id_header`.
+/// `user_id_header`. `Authorization` is not one of them: an export is for programs, not for pages of others.
 const ALLOWED_HEADERS: &str = "content-type, traceparent, tracestate, baggage";
 /// Methods that a browser's page may use: those of all routes.
-const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 /// Seconds for which a browser keeps the answer to a preflight request. Chromium's limit is two hours.
 const MAX_AGE: &str = "3600";
 
@@ -43,6 +43,12 @@ pub enum Route {
     Predict,
     /// `POST /spell`
     Spell,
+    /// `POST /feedback`
+    Feedback,
+    /// `DELETE /feedback/{trace_id}`
+    FeedbackOfTrace,
+    /// `GET /feedback/export`
+    FeedbackExport,
     /// `GET /health`
     Health,
     /// `GET /openapi.json`
@@ -67,6 +73,8 @@ pub enum Verb {
     Get,
     /// `POST`.
     Post,
+    /// `DELETE`.
+    Delete,
 }
 
 impl Verb {
@@ -75,6 +83,7 @@ impl Verb {
         match self {
             Verb::Get => "GET",
             Verb::Post => "POST",
+            Verb::Delete => "DELETE",
         }
     }
 
@@ -83,6 +92,7 @@ impl Verb {
         match self {
             Verb::Get => "GET, HEAD, OPTIONS",
             Verb::Post => "POST, OPTIONS",
+            Verb::Delete => "DELETE, OPTIONS",
         }
     }
 
@@ -90,6 +100,7 @@ impl Verb {
         match self {
             Verb::Get => [Method::GET, Method::HEAD].contains(method),
             Verb::Post => method == Method::POST,
+            Verb::Delete => method == Method::DELETE,
         }
     }
 }
@@ -107,9 +118,12 @@ pub struct Entry {
     pub description: &'static str,
 }
 
+/// The path with a parameter.
+const FEEDBACK_OF_TRACE: &str = "/feedback/{trace_id}";
+
 /// All routes, in the order in which `GET /` lists them. Each path has one row. The files that pages load
 /// are routes too, and are not listed: [`page::FILES`].
-pub const ROUTES: [Entry; 6] = [
+pub const ROUTES: [Entry; 9] = [
     Entry {
         verb: Verb::Post,
         path: "/predict",
@@ -121,6 +135,24 @@ pub const ROUTES: [Entry; 6] = [
         path: "/spell",
         route: Route::Spell,
         description: "Frames of a hand in, a letter out: J and Z by their movement",
+    },
+    Entry {
+        verb: Verb::Post,
+        path: "/feedback",
+        route: Route::Feedback,
+        description: "An answer with the letter that its hand really shows in, where the setting feedback is on",
+    },
+    Entry {
+        verb: Verb::Delete,
+        path: FEEDBACK_OF_TRACE,
+        route: Route::FeedbackOfTrace,
+        description: "Deletes a correction of the caller's",
+    },
+    Entry {
+        verb: Verb::Get,
+        path: "/feedback/export",
+        route: Route::FeedbackExport,
+        description: "All corrections as JSON Lines, for those who have the token",
     },
     Entry {
         verb: Verb::Get,
@@ -149,7 +181,22 @@ fn entry(path: &str) -> Option<Entry> {
         Entry { verb: Verb::Get, path, route: Route::File(file), description: "" }
     };
     let mut files = page::FILES.iter().map(of_a_file);
-    ROUTES.into_iter().find(|entry| entry.path == path).or_else(|| files.find(|e| e.path == path))
+    let with_trace = || {
+        trace_in(path)?;
+        ROUTES.into_iter().find(|entry| entry.path == FEEDBACK_OF_TRACE)
+    };
+    let is_listed = |entry: &Entry| entry.path == path && !path.contains('{');
+    ROUTES
+        .into_iter()
+        .find(is_listed)
+        .or_else(|| files.find(|e| e.path == path))
+        .or_else(with_trace)
+}
+
+/// Returns the trace in the path of `DELETE /feedback/{trace_id}`.
+pub fn trace_in(path: &str) -> Option<&str> {
+    let trace = path.strip_prefix("/feedback/")?;
+    (!trace.is_empty() && !trace.contains('/')).then_some(trace)
 }
 
 /// Returns a path as this service knows it, if it does.
@@ -310,6 +357,13 @@ mod tests {
         }
         for file in &page::FILES {
             assert_eq!(route(&Method::GET, file.path).ok(), Some(Route::File(file)));
+        }
+        let feedback = |method: &Method, path| route(method, path).ok();
+        assert_eq!(feedback(&Method::GET, "/feedback/export"), Some(Route::FeedbackExport));
+        assert_eq!(feedback(&Method::DELETE, "/feedback/a"), Some(Route::FeedbackOfTrace));
+        assert_eq!(known_path("/feedback/a"), Some("/feedback/{trace_id}"));
+        for path in ["/feedback/", "/feedback/a/b", "/feedbacks"] {
+            assert!(matches!(route(&Method::DELETE, path), Err(Problem::NotFound)), "{path}");
         }
         assert!(matches!(route(&Method::OPTIONS, "/x"), Err(Problem::NotFound)));
         assert!(matches!(route(&Method::GET, "/health/"), Err(Problem::NotFound)));

@@ -2,7 +2,8 @@
 //!
 //! A request's way: an entry → [`service`] → [`api`] (route) → [`body`] (photo, in a [`form`] or not) →
 //! [`predict`] (letter, by [`vision`]) → [`response`]. A photo by its URL ([`photo_url`]) is fetched by
-//! [`fetch`]. [`problem`] turns every error into a response,
+//! [`fetch`]. What was answered is corrected by [`feedback`], in a [`database`]. [`problem`] turns every error into
+//! a response,
 //! [`settings`] holds the service's settings, [`media`] says what is taken for a photo, [`spell`] reads letters
 //! that are movements, [`page`] is what a browser shows. All of it is plain
 //! Rust, tested without a host.
@@ -14,8 +15,10 @@
 
 pub mod api;
 pub mod body;
+pub mod database;
 #[cfg(test)]
 mod fake;
+pub mod feedback;
 pub mod fetch;
 pub mod form;
 pub mod media;

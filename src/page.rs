@@ -26,6 +26,8 @@ const INDEX: &str = include_str!("page/index.html");
 const DOCS: &str = include_str!("page/docs.html");
 /// The place of the setting `jaeger_ui_url` in a page.
 const JAEGER_UI_URL: &str = "{{jaeger_ui_url}}";
+/// The place of the labels that a correction may have; empty where none is stored.
+const CORRECTABLE: &str = "{{correctable}}";
 
 /// A file that a page loads.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,16 +95,16 @@ fn quality(request: &HeaderMap, media_type: &str) -> u16 {
     ranges.max().map_or(0, |(_, quality)| quality)
 }
 
-/// Returns the answer of `GET /` for a browser.
-pub fn index(request: &HeaderMap, settings: &Settings) -> Response<Bytes> {
-    let mut response = page(request, INDEX, settings);
+/// Returns the answer of `GET /` for a browser. Answers can be corrected to these labels.
+pub fn index(request: &HeaderMap, settings: &Settings, correctable: &[&str]) -> Response<Bytes> {
+    let mut response = page(request, INDEX, settings, correctable);
     vary(&mut response);
     response
 }
 
 /// Returns the answer of `GET /docs`.
 pub fn docs(request: &HeaderMap, settings: &Settings) -> Response<Bytes> {
-    page(request, DOCS, settings)
+    page(request, DOCS, settings, &[])
 }
 
 /// Marks a response as one that depends on `Accept`.
@@ -110,9 +112,16 @@ pub fn vary(response: &mut Response<Bytes>) {
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
 }
 
-fn page(request: &HeaderMap, text: &str, settings: &Settings) -> Response<Bytes> {
+fn page(
+    request: &HeaderMap,
+    text: &str,
+    settings: &Settings,
+    correctable: &[&str],
+) -> Response<Bytes> {
     let url = escaped(settings.jaeger_ui_url.as_deref().unwrap_or_default());
-    answer(request, "text/html; charset=utf-8", text.replace(JAEGER_UI_URL, &url).into())
+    let labels = escaped(&correctable.join(" "));
+    let text = text.replace(CORRECTABLE, &labels).replace(JAEGER_UI_URL, &url);
+    answer(request, "text/html; charset=utf-8", text.into())
 }
 
 /// Returns a text as it stands in an attribute.
@@ -224,12 +233,12 @@ mod tests {
     fn setting_is_escaped_in_the_page() {
         let url = "https://jaeger.example/ui?a=1&b=\"><script>alert(1)</script>";
         let settings = Settings { jaeger_ui_url: Some(url.into()), ..Settings::default() };
-        let response = index(&HeaderMap::new(), &settings);
+        let response = index(&HeaderMap::new(), &settings, &[]);
         let text = String::from_utf8_lossy(response.body()).into_owned();
         let escaped = "content=\"https://jaeger.example/ui?a=1&amp;b=&quot;&gt;&lt;script&gt;alert";
         assert!(text.contains(escaped), "{text}");
         assert!(!text.contains(JAEGER_UI_URL) && !text.contains("<script>alert"));
-        let none = index(&HeaderMap::new(), &Settings::default());
+        let none = index(&HeaderMap::new(), &Settings::default(), &[]);
         assert!(String::from_utf8_lossy(none.body()).contains("name=\"jaeger-ui\" content=\"\""));
         assert_ne!(none.headers()[ETAG], response.headers()[ETAG], "another page, another tag");
     }

@@ -5,13 +5,14 @@
 //! one. [`Problem::reason`] is for those who run the service.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use thiserror::Error;
 
 use vision::decode::{DecodeError, Format};
 
+use crate::feedback::FeedbackError;
 use crate::form::FormError;
 use crate::media::{self, Content};
 use crate::photo_url::PhotoUrlError;
@@ -81,6 +82,11 @@ pub enum Problem {
     /// over the limit, 504 for one that is late, else 502: the photo at a URL cannot be fetched.
     #[error(transparent)]
     PhotoUrl(#[from] PhotoUrlError),
+    /// 404 where corrections are off, 501 without a database, 400 for what is not JSON, 413 for a body over the
+    /// limit, 409 for another user's, 401 and 403 without the token of an export, 507 and 503 by the database, else
+    /// 422: a correction is not stored, deleted or given.
+    #[error(transparent)]
+    Feedback(#[from] FeedbackError),
     /// 500: the service itself failed. The client does not learn the reason.
     #[error("The service failed. Try again; its log names the reason.")]
     Internal(String),
@@ -163,6 +169,7 @@ impl Problem {
             | Problem::Decode(DecodeError::Heic) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Decode(_) | Problem::Frames(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::PhotoUrl(error) => error.status(),
+            Problem::Feedback(error) => error.status(),
             Problem::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -183,8 +190,14 @@ impl Problem {
             Problem::Decode(error) => error.kind(),
             Problem::Frames(error) => error.kind(),
             Problem::PhotoUrl(error) => error.kind(),
+            Problem::Feedback(error) => error.kind(),
             Problem::Internal(_) => "internal",
         }
+    }
+
+    /// True for a failure of the service itself, which its log names.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Problem::Internal(_) | Problem::Feedback(FeedbackError::Database(_)))
     }
 
     /// Returns the error for those who run the service, with the reason that a client does not learn.
@@ -192,6 +205,7 @@ impl Problem {
         match self {
             Problem::Internal(reason) => reason.clone(),
             Problem::Decode(error) => error.to_string(),
+            Problem::Feedback(FeedbackError::Database(error)) => error.to_string(),
             other => other.to_string(),
         }
     }
@@ -223,6 +237,9 @@ impl Problem {
         if let Problem::Method { allow } = self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if let Problem::Feedback(FeedbackError::Token) = self {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         // RFC 9110, 15.5.16: these say whether it is the type or the coding that is not supported.
         if let Problem::ContentEncoding(_) = self {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -240,6 +257,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::database::DatabaseError;
 
     fn body(response: &Response<Bytes>) -> Value {
         serde_json::from_slice(response.body()).expect("JSON")
@@ -432,6 +450,51 @@ mod tests {
                 422,
                 "frames",
                 "Frame 3: a landmark is out of range. /openapi.json has the ranges.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::Off),
+                404,
+                "feedback_off",
+                "Corrections are not stored here. They are where the service's setting feedback is true.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::NoDatabase),
+                501,
+                "no_database",
+                "This component has no database for corrections. Use one that is built for Spin, or leave the \
+                 setting feedback out.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::Missing("hand")),
+                422,
+                "correction",
+                "The correction lacks hand. The service keeps nothing of a photo: send the answer of POST \
+                 /predict, with label and aspect (the photo's width by its height) added.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::Taken),
+                409,
+                "taken",
+                "Another user has corrected this trace. Correct an answer of your own.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::Token),
+                401,
+                "token",
+                "The export needs the service's token. Send Authorization: Bearer, then the token.",
+            ),
+            (
+                Problem::Feedback(FeedbackError::Full { limit: 7 }),
+                507,
+                "full",
+                "There are 7 corrections already (feedback_max_rows). Try again after some have expired or have \
+                 been deleted.",
+            ),
+            (
+                Problem::Feedback(DatabaseError::Denied.into()),
+                503,
+                "access_denied",
+                "The database of corrections does not serve. Try again; the service's log names the reason.",
             ),
             (
                 Problem::PhotoUrl(PhotoUrlError::Off),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use vision::pipeline::Pipeline;
 
 use crate::api::{self, Route};
 use crate::body::{BodyKind, Incoming, Rest};
+use crate::database::{Database, Session};
+use crate::feedback::{self, FeedbackError};
 use crate::fetch::Fetch;
 use crate::page;
 use crate::photo_url::PhotoUrlError;
@@ -35,6 +38,10 @@ pub struct Service {
     /// None where tracing is off.
     telemetry: Option<Telemetry>,
     host: Arc<dyn Host>,
+    /// None where the component's world has none.
+    database: Option<Arc<dyn Database>>,
+    /// True once the database has its table.
+    prepared: AtomicBool,
 }
 
 /// The circumstances in which a request came in.
@@ -87,14 +94,25 @@ pub fn is_prediction<B>(request: &Request<B>) -> bool {
 impl Service {
     /// Returns a service with the settings that `lookup` finds by their [names](setting_names). Logs
     /// each invalid one, and one line about tracing.
-    pub fn start(lookup: impl Fn(&str) -> Option<String>, host: Arc<dyn Host>) -> Service {
-        let (settings, warnings) = Settings::read(&lookup);
+    pub fn start(
+        lookup: impl Fn(&str) -> Option<String>,
+        host: Arc<dyn Host>,
+        database: Option<Arc<dyn Database>>,
+    ) -> Service {
+        let (settings, mut warnings) = Settings::read(&lookup);
+        if settings.feedback && database.is_none() {
+            warnings.push(
+                "setting feedback: this component has no database; corrections are refused. Use a component for \
+                 Spin"
+                    .into(),
+            );
+        }
         let (tracing, more_warnings) = Tracing::read_on(&*host, api::NAME, &lookup);
         for warning in warnings.iter().chain(&more_warnings) {
             host.log(format_args!("warning: {warning}"));
         }
         let telemetry = start_telemetry(&tracing, &host);
-        Service { settings, telemetry, host }
+        Service { settings, telemetry, host, database, prepared: AtomicBool::new(false) }
     }
 
     /// Answers a request. Without a pipeline, a prediction is a [`Problem::Internal`].
@@ -110,10 +128,10 @@ impl Service {
         let (head, body) = request.into_parts();
         let mut body = Incoming::new(&head.method, &head.headers, body);
         let span = self.root_span(&head, arrival);
-        let answer = self.route(pipeline, &head, &mut body, &span).await;
+        let answer = self.route(pipeline, &head, &mut body, arrival.started, &span).await;
         let response = answer.unwrap_or_else(|problem| {
-            if let Problem::Internal(reason) = &problem {
-                self.host.log(format_args!("error: {reason}"));
+            if problem.is_ours() {
+                self.host.log(format_args!("error: {}", problem.reason()));
             }
             problem.response(span.trace_id())
         });
@@ -156,6 +174,7 @@ impl Service {
         pipeline: Option<&Pipeline>,
         head: &Parts,
         body: &mut Incoming<B>,
+        now: SystemTime,
         span: &Span,
     ) -> Result<Response<Bytes>, Problem>
     where
@@ -165,7 +184,7 @@ impl Service {
         match api::route(&head.method, head.uri.path())? {
             route if route.is_of_the_page() && !page => Err(Problem::NotFound),
             Route::Index if page && page::is_preferred(&head.headers) => {
-                Ok(page::index(&head.headers, &self.settings))
+                Ok(page::index(&head.headers, &self.settings, &self.correctable(pipeline)))
             }
             Route::Index => {
                 let mut response = api::index(page);
@@ -191,9 +210,50 @@ impl Service {
                     other => other,
                 })?;
                 let span = span.child("spelling");
-                let spelled = spell(&frames, &span);
-                span.set("operation.success", spelled.is_ok());
-                spelled.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
+                recorded(spell(&frames, &span), &span)
+            }
+            Route::Feedback => {
+                let database = self.feedback_database()?;
+                let limit = feedback::MAX_BYTES.min(self.settings.max_body_bytes);
+                let body = body.read(limit).await.map_err(|problem| match problem {
+                    Problem::TooLarge { limit } => FeedbackError::TooLarge { limit }.into(),
+                    other => other,
+                })?;
+                let labels = models(pipeline)?.labels();
+                let user = self.settings.user_id(&head.headers);
+                let span = span.child("feedback_store");
+                let mut session = Session::new(database, &span);
+                let stored = async {
+                    let correction = feedback::read(&body, labels, &span)?;
+                    self.prepare(&mut session).await?;
+                    let settings = &self.settings;
+                    feedback::store(&mut session, &correction, settings, user, now, &span).await
+                };
+                recorded(stored.await, &span)
+            }
+            Route::FeedbackOfTrace => {
+                let database = self.feedback_database()?;
+                let trace_id = api::trace_in(head.uri.path()).unwrap_or_default();
+                let user = self.settings.user_id(&head.headers);
+                let span = span.child("feedback_delete");
+                let mut session = Session::new(database, &span);
+                let deleted = async {
+                    feedback::check_trace_id(trace_id, &span)?;
+                    self.prepare(&mut session).await?;
+                    feedback::delete(&mut session, trace_id, user, &span).await
+                };
+                recorded(deleted.await, &span)
+            }
+            Route::FeedbackExport => {
+                let database = self.feedback_database()?;
+                feedback::authorize(&head.headers, self.settings.feedback_token.as_ref())?;
+                let span = span.child("feedback_export");
+                let mut session = Session::new(database, &span);
+                let exported = async {
+                    self.prepare(&mut session).await?;
+                    feedback::export(&mut session, &self.settings, now, &span).await
+                };
+                recorded(exported.await, &span)
             }
             Route::Predict => {
                 let known = RegionInPhoto::read(head.uri.query())?;
@@ -212,10 +272,35 @@ impl Service {
                 }
                 let prediction = models(pipeline)
                     .and_then(|pipeline| predict(pipeline, &photo, known, &self.settings, &span));
-                span.set("operation.success", prediction.is_ok());
-                prediction.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
+                recorded(prediction, &span)
             }
         }
+    }
+
+    /// Returns the database of corrections, if they are stored.
+    fn feedback_database(&self) -> Result<&dyn Database, FeedbackError> {
+        match &self.database {
+            _ if !self.settings.feedback => Err(FeedbackError::Off),
+            Some(database) => Ok(&**database),
+            None => Err(FeedbackError::NoDatabase),
+        }
+    }
+
+    /// Returns the labels that a correction may have; none where none is stored.
+    fn correctable<'a>(&self, pipeline: Option<&'a Pipeline>) -> Vec<&'a str> {
+        match (self.feedback_database(), pipeline) {
+            (Ok(_), Some(pipeline)) => feedback::labels(pipeline.labels()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Makes the database's table with the instance's first use of it.
+    async fn prepare(&self, session: &mut Session<'_>) -> Result<(), FeedbackError> {
+        if !self.prepared.load(Ordering::Relaxed) {
+            feedback::prepare(session).await?;
+            self.prepared.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Fetches the photo at a URL, below a request's root span.
@@ -235,6 +320,15 @@ impl Service {
         };
         fetch.photo(&url?).await
     }
+}
+
+/// Records an operation's outcome in its span.
+fn recorded(
+    outcome: Result<Response<Bytes>, Problem>,
+    span: &Span,
+) -> Result<Response<Bytes>, Problem> {
+    span.set("operation.success", outcome.is_ok());
+    outcome.inspect_err(|problem| span.fail(problem.kind(), &problem.reason()))
 }
 
 fn models(pipeline: Option<&Pipeline>) -> Result<&Pipeline, Problem> {
@@ -275,7 +369,7 @@ mod tests {
         let lookup = |name: &str| {
             values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        (Service::start(lookup, host.clone()), host)
+        (Service::start(lookup, host.clone(), None), host)
     }
 
     fn answer<B>(service: &Service, method: &str, path: &str, body: B) -> Response<Bytes>
@@ -352,6 +446,31 @@ mod tests {
         assert!(!String::from_utf8_lossy(response.body()).contains("models"));
         let [line] = host.take_log().try_into().expect("one line");
         assert!(line.starts_with("error: this component has no models: "), "{line}");
+    }
+
+    #[test]
+    fn corrections_are_refused_where_they_are_off_or_have_no_database() {
+        let (off, off_host) = service(&[]);
+        let (on, on_host) =
+            service(&[("feedback", "true"), ("feedback_token", "0123456789abcdef")]);
+        let warned =
+            |host: &Fake| host.take_log().iter().any(|line| line.contains("setting feedback"));
+        assert!(!warned(&off_host) && warned(&on_host));
+        for (method, path) in [
+            ("POST", "/feedback"),
+            ("DELETE", "/feedback/0af7651916cd43dd8448eb211c80319c"),
+            ("GET", "/feedback/export"),
+        ] {
+            for (service, status, words) in
+                [(&off, 404, "setting feedback is true"), (&on, 501, "no database")]
+            {
+                let response = answer(service, method, path, Full::from("{}"));
+                assert_eq!(response.status(), status, "{path}");
+                let text = String::from_utf8_lossy(response.body()).into_owned();
+                assert!(text.contains(words), "{text}");
+            }
+        }
+        assert_eq!(on_host.take_log(), Vec::<String>::new(), "a caller's mistakes are not logged");
     }
 
     #[test]

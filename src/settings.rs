@@ -4,6 +4,7 @@
 //! To add a setting: declare it as a constant, list it in [`TABLE`], read it in [`Settings::read`],
 //! and run `cargo xtask generate`, which writes it into the manifest, the chart and the documentation.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Uri};
@@ -15,6 +16,7 @@ use crate::photo_url::AllowedHost;
 
 const GROUP: &str = "Service";
 const PHOTO_URL: &str = "Photos by URL";
+const CORRECTIONS: &str = "Corrections";
 
 /// The default is that of the application whose place this one takes.
 const LOW_CONFIDENCE_THRESHOLD: Setting<Number> = Setting::new(
@@ -113,8 +115,37 @@ const PHOTO_URL_TIMEOUT: Setting<Whole> = Setting::new(
     "Time in which a photo has to be there, redirections included. A later one is answered with status 504.",
 );
 
+const FEEDBACK: Setting<Flag> = Setting::new(
+    "feedback",
+    Flag { unset: "`false`" },
+    CORRECTIONS,
+    "`true` lets callers say which letter a hand really shows: `POST /feedback` stores the hand's landmarks with it \
+     in SQLite, never the photo. Needs a component for Spin.",
+);
+const FEEDBACK_TOKEN: Setting<Text> = Setting::new(
+    "feedback_token",
+    Text { form: Form::Any, unset: "" },
+    CORRECTIONS,
+    "The token with which `GET /feedback/export` gives all corrections, 16 characters or more. Without one, it gives \
+     none.",
+)
+.secret();
+const FEEDBACK_RETENTION_DAYS: Setting<Whole> = Setting::new(
+    "feedback_retention_days",
+    Whole { default: 365, min: 1, max: 36_500, unit: "days" },
+    CORRECTIONS,
+    "Age at which a correction is deleted, with the next correction or export.",
+);
+/// An export is made in memory, a kilobyte for each correction.
+const FEEDBACK_MAX_ROWS: Setting<Whole> = Setting::new(
+    "feedback_max_rows",
+    Whole { default: 10_000, min: 1, max: 100_000, unit: "" },
+    CORRECTIONS,
+    "Most corrections that are stored. Further ones are refused with status 507.",
+);
+
 /// All settings of the service.
-pub const TABLE: [Setting; 14] = [
+pub const TABLE: [Setting; 18] = [
     LOW_CONFIDENCE_THRESHOLD.any(),
     MAX_BODY_BYTES.any(),
     MAX_PIXELS.any(),
@@ -129,6 +160,10 @@ pub const TABLE: [Setting; 14] = [
     PHOTO_URL_THIRD_ALLOWED_HOST.any(),
     PHOTO_URL_ALLOW_PRIVATE.any(),
     PHOTO_URL_TIMEOUT.any(),
+    FEEDBACK.any(),
+    FEEDBACK_TOKEN.any(),
+    FEEDBACK_RETENTION_DAYS.any(),
+    FEEDBACK_MAX_ROWS.any(),
 ];
 
 /// The names of all settings of the service.
@@ -137,6 +172,9 @@ pub const NAMES: [&str; TABLE.len()] = names(&TABLE);
 const MIB: f64 = 1024.0 * 1024.0;
 /// Longest user id that is recorded, in characters: it is kept with every span that waits.
 const MAX_USER_ID: usize = 256;
+/// Shortest token, in bytes: a shorter one could be tried out.
+const MIN_TOKEN: usize = 16;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The settings, all valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +203,31 @@ pub struct Settings {
     pub photo_url_allow_private: bool,
     /// Longest time of fetching a photo.
     pub photo_url_timeout: Duration,
+    /// True if corrections are stored.
+    pub feedback: bool,
+    /// The token for the export of corrections.
+    pub feedback_token: Option<Secret>,
+    /// Age at which a correction is deleted.
+    pub feedback_retention: Duration,
+    /// Most corrections that are stored.
+    pub feedback_max_rows: usize,
+}
+
+/// A secret, which is not shown when it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Returns the secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// The origins whose pages a browser lets use the service.
@@ -200,6 +263,10 @@ impl Settings {
             photo_url_allowed_hosts: photo_url_allowed_hosts(&mut values),
             photo_url_allow_private: values.flag(&PHOTO_URL_ALLOW_PRIVATE).unwrap_or(false),
             photo_url_timeout: Duration::from_millis(values.whole(&PHOTO_URL_TIMEOUT) as u64),
+            feedback: values.flag(&FEEDBACK).unwrap_or(false),
+            feedback_token: feedback_token(&mut values),
+            feedback_retention: DAY * values.whole(&FEEDBACK_RETENTION_DAYS) as u32,
+            feedback_max_rows: values.whole(&FEEDBACK_MAX_ROWS),
         };
         (settings, values.into_warnings())
     }
@@ -288,6 +355,16 @@ fn jaeger_ui_url<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Optio
     Some(value.trim_end_matches('/').to_owned())
 }
 
+fn feedback_token<L: Fn(&str) -> Option<String>>(values: &mut Values<L>) -> Option<Secret> {
+    let token = values.text(&FEEDBACK_TOKEN)?;
+    if token.len() < MIN_TOKEN {
+        let reason = format!("expected {MIN_TOKEN} characters or more; it is ignored");
+        values.warn(&FEEDBACK_TOKEN, reason);
+        return None;
+    }
+    Some(Secret(token))
+}
+
 fn photo_url_allowed_hosts<L: Fn(&str) -> Option<String>>(
     values: &mut Values<L>,
 ) -> Vec<AllowedHost> {
@@ -331,6 +408,10 @@ mod tests {
             photo_url_allowed_hosts: Vec::new(),
             photo_url_allow_private: false,
             photo_url_timeout: Duration::from_secs(10),
+            feedback: false,
+            feedback_token: None,
+            feedback_retention: Duration::from_secs(365 * 86_400),
+            feedback_max_rows: 10_000,
         };
         assert_eq!(read(&[]), (default, vec![]));
         assert_eq!(
@@ -356,6 +437,20 @@ mod tests {
         assert_eq!(settings.limits(), limits);
         let origins = ["https://a.example".into(), "https://b.example".into()];
         assert_eq!(settings.cors_allowed_origins, Origins::These(origins.into()));
+    }
+
+    #[test]
+    fn token_is_long_and_shown_nowhere() {
+        let (settings, warnings) = read(&[("feedback_token", "0123456789abcdef")]);
+        assert_eq!(warnings, Vec::<String>::new());
+        let token = settings.feedback_token.as_ref().map(Secret::expose);
+        assert_eq!(token, Some("0123456789abcdef"));
+        assert!(!format!("{settings:?}").contains("0123456789abcdef"), "{settings:?}");
+        let (settings, warnings) = read(&[("feedback_token", "0123456789abcde")]);
+        assert_eq!(settings.feedback_token, None);
+        let [warning] = warnings.try_into().expect("one warning");
+        assert!(warning.starts_with("setting feedback_token: expected 16 "), "{warning}");
+        assert!(!warning.contains("0123456789"), "{warning}");
     }
 
     #[test]

@@ -36,12 +36,13 @@ fn check(host: OtherHost) {
         host,
         &[
             ("otel_exporter_otlp_endpoint", &endpoint),
-            ("trace_excluded_routes", "/health,/"),
+            ("trace_excluded_routes", "/health,/,/feedback"),
             ("cors_allowed_origins", "https://page.example"),
             ("max_body_bytes", "3000000"),
             ("photo_url_allowed_host", &photos.origin()),
             ("photo_url_allow_private", "true"),
             ("photo_url_timeout", "1500"),
+            ("feedback", "true"),
         ],
     );
     prediction_is_traced(&service, &collector);
@@ -49,10 +50,19 @@ fn check(host: OtherHost) {
     sample_photos_get_their_letters(&service);
     routes_and_headers_are_answered(&service);
     bad_input_is_refused(&service);
+    corrections_are_refused(&service);
     photo_is_fetched_by_its_url(&service, &collector, &photos);
     callers_who_leave_harm_nobody(&service);
     concurrent_predictions_are_answered(&service);
     busy_collector_gets_every_span_later(&service, &collector);
+}
+
+/// WASI has no database: the setting is refused in the log, and the route answers.
+fn corrections_are_refused(service: &Service) {
+    let answer = service.send("POST", "/feedback", &[], Some(b"{}"));
+    assert_eq!((answer.status, answer.header("content-type")), (501, "application/problem+json"));
+    let log = service.whole_log();
+    assert!(log.iter().any(|line| line.contains("setting feedback: ")), "{log:?}");
 }
 
 fn prediction_is_traced(service: &Service, collector: &Collector) {

@@ -3,9 +3,14 @@
 #[path = "../crates/vision/tests/files/mod.rs"]
 mod files;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -13,11 +18,13 @@ use files::worst::{self, Worst};
 use serde_json::{Value, json};
 use test_support::bad_collector::response;
 use test_support::hostile;
+use test_support::http::{get, post};
 use test_support::photo_server::{PhotoServer, Reply};
+use test_support::process::{Process, free_port, wait};
 use test_support::raw::{Connection, Response, in_chunks};
-use test_support::root;
 use test_support::service::{Answer, Service, photo, plain_png};
 use test_support::traces;
+use test_support::{folder, root};
 use vision::decode::decode;
 
 /// A row of `tests/photos/expected.csv` (file,label,source,answer): the letter that the photo shows, and
@@ -1280,6 +1287,289 @@ fn frames_that_cannot_be_read_are_refused() {
     assert_eq!(service.log(), Vec::<String>::new());
 }
 
+/// The token of the exports.
+const TOKEN: &str = "0123456789-correct-horse";
+
+/// Starts a service that stores corrections, with more settings.
+fn correcting(more: &[(&str, &str)]) -> Service {
+    Service::start(&[&[("feedback", "true"), ("feedback_token", TOKEN)], more].concat())
+}
+
+/// Returns a correction: an answer to `v.jpg`, a square, as it came, with a trace's id and a label.
+fn correction(answer: &Value, trace: u64, label: &str) -> Value {
+    let mut body = answer.clone();
+    body["trace_id"] = json!(trace_of(trace));
+    body["label"] = json!(label);
+    body["aspect"] = json!(1);
+    body
+}
+
+fn trace_of(number: u64) -> String {
+    format!("{:032x}", u128::from(number) << 64 | 7)
+}
+
+fn correct(service: &Service, body: &Value) -> Answer {
+    service.send("POST", "/feedback", &[], Some(body.to_string().as_bytes()))
+}
+
+/// Returns the export's lines.
+fn exported(service: &Service) -> Vec<Value> {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let answer = service.send("GET", "/feedback/export", &headers, None);
+    let text = String::from_utf8(answer.body).expect("text");
+    assert_eq!(answer.status, 200, "{text}");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Asserts that a line of an export holds what a correction sent.
+fn assert_exported(line: &Value, sent: &Value) {
+    for name in ["trace_id", "label", "prediction", "confidence", "model"] {
+        assert_eq!(line[name], sent[name], "{name}");
+    }
+    assert_eq!(line["aspect"].as_f64(), sent["aspect"].as_f64());
+    for name in ["handedness", "landmarks"] {
+        assert_eq!(line["hand"][name], sent["hand"][name], "{name}");
+    }
+}
+
+#[test]
+fn correction_is_stored_exported_and_deleted() {
+    let service = correcting(&[]);
+    let answer = service.predict("image/jpeg", &photo("v.jpg")).json();
+    let sent = correction(&answer, 1, "u");
+    let stored = correct(&service, &sent);
+    assert_eq!((stored.status, stored.json()["stored"]["label"].clone()), (200, json!("U")));
+    let mut second = correction(&answer, 2, "R");
+    second["hand"]["handedness"] = json!("Left");
+    assert_eq!(correct(&service, &second).status, 200);
+    // The first one, otherwise: it replaces what was stored.
+    let replaced = correction(&answer, 1, "W");
+    assert_eq!(correct(&service, &replaced).status, 200);
+
+    let lines = exported(&service);
+    assert_eq!(lines.len(), 2);
+    assert_exported(&lines[0], &replaced);
+    assert_exported(&lines[1], &second);
+    let keys: Vec<&String> = lines[0].as_object().expect("an object").keys().collect();
+    let expected =
+        ["trace_id", "created", "label", "prediction", "confidence", "model", "hand", "aspect"];
+    assert_eq!(keys, expected);
+
+    let path = format!("/feedback/{}", trace_of(1));
+    let delete = |path: &str| service.send("DELETE", path, &[], None);
+    assert_eq!(delete(&path).status, 200);
+    assert_problem(&delete(&path), 404);
+    assert_problem(&delete("/feedback/x"), 422);
+    let lines = exported(&service);
+    assert_eq!(lines.len(), 1);
+    assert_exported(&lines[0], &second);
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+#[test]
+fn correction_of_a_user_is_theirs() {
+    let service = correcting(&[("user_id_header", "x-user")]);
+    let answer = service.predict("image/jpeg", &photo("v.jpg")).json();
+    let body = correction(&answer, 1, "U").to_string();
+    let path = format!("/feedback/{}", trace_of(1));
+    let send = |method: &str, path: &str, user: &str, body: Option<&str>| {
+        service.send(method, path, &[("x-user", user)], body.map(str::as_bytes))
+    };
+    assert_eq!(send("POST", "/feedback", "ada", Some(&body)).status, 200);
+    assert_problem(&send("POST", "/feedback", "bob", Some(&body)), 409);
+    assert_problem(&send("DELETE", &path, "bob", None), 404);
+    assert_problem(&service.send("DELETE", &path, &[], None), 404);
+    let lines = exported(&service);
+    assert!(lines.len() == 1 && !lines[0].to_string().contains("ada"), "{lines:?}");
+    assert_eq!(send("DELETE", &path, "ada", None).status, 200);
+    assert_eq!(exported(&service), Vec::<Value>::new());
+}
+
+#[test]
+fn correction_that_cannot_be_stored_is_told_why() {
+    let service = correcting(&[("feedback_max_rows", "1")]);
+    let answer = service.predict("image/jpeg", &photo("v.jpg")).json();
+    let mut with_nan = correction(&answer, 1, "U").to_string();
+    with_nan = with_nan.replacen("\"aspect\":1", "\"aspect\":NaN", 1);
+    let large = format!("{{\"label\": \"{}\"}}", "A".repeat(20_000));
+    let grey = service.predict("image/png", &plain_png(64, 64, [128; 3])).json();
+    for (body, status, words) in [
+        (json!({"trace_id": trace_of(1), "label": "U"}).to_string(), 422, "lacks hand"),
+        (correction(&answer, 1, "-").to_string(), 422, "Send one of A, B, "),
+        (correction(&answer, 1, "\u{1f44b}").to_string(), 422, "is not one of this model's"),
+        (correction(&grey, 1, "U").to_string(), 422, "had no hand"),
+        (with_nan, 400, "is not JSON"),
+        (String::new(), 400, "is not JSON"),
+        (large, 413, "larger than 16384 bytes"),
+    ] {
+        let answer = service.send("POST", "/feedback", &[], Some(body.as_bytes()));
+        assert_problem(&answer, status);
+        assert!(detail(&answer).contains(words), "{}", detail(&answer));
+    }
+    assert_eq!(correct(&service, &correction(&answer, 1, "U")).status, 200);
+    let full = correct(&service, &correction(&answer, 2, "U"));
+    assert_problem(&full, 507);
+    assert!(detail(&full).contains("1 corrections already (feedback_max_rows)"));
+    for (method, path) in
+        [("GET", "/feedback"), ("POST", "/feedback/export"), ("GET", "/feedback/x")]
+    {
+        assert_problem(&service.send(method, path, &[], None), 405);
+    }
+    assert_eq!(exported(&service).len(), 1);
+    assert_eq!(service.log(), Vec::<String>::new());
+}
+
+#[test]
+fn export_needs_the_token() {
+    let service = correcting(&[]);
+    let export = |service: &Service, value: &str| {
+        service.send("GET", "/feedback/export", &[("authorization", value)], None)
+    };
+    for value in ["", "Bearer", "Bearer 0123456789-correct-hors", "Basic 0123456789-correct-horse"]
+    {
+        let refused = export(&service, value);
+        assert_problem(&refused, 401);
+        assert_eq!(refused.header("www-authenticate"), "Bearer");
+    }
+    let right = export(&service, &format!("Bearer {TOKEN}"));
+    assert_eq!((right.status, right.body.len()), (200, 0));
+    assert_eq!(right.header("content-type"), "application/jsonl");
+    assert_eq!(right.header("cache-control"), "no-store");
+    let without = Service::start(&[("feedback", "true")]);
+    assert_problem(&export(&without, "Bearer "), 403);
+    // One that could be tried out is not taken, and not told.
+    let short = Service::start(&[("feedback", "true"), ("feedback_token", "hunter2")]);
+    assert_problem(&export(&short, "Bearer hunter2"), 403);
+    let log = short.log();
+    assert!(log.iter().any(|line| line.contains("setting feedback_token: ")), "{log:?}");
+    assert!(!format!("{log:?}").contains("hunter2"), "{log:?}");
+}
+
+#[test]
+fn corrections_are_off_by_default_and_need_a_database() {
+    let off = Service::start(&[]);
+    let path = format!("/feedback/{}", trace_of(1));
+    for (method, path) in [("POST", "/feedback"), ("DELETE", &path), ("GET", "/feedback/export")] {
+        let answer = off.send(method, path, &[], None);
+        assert_problem(&answer, 404);
+        assert!(detail(&answer).contains("setting feedback"), "{}", detail(&answer));
+    }
+    // The manifest does not list the database: the client learns that it fails, the log why.
+    let own = [("feedback", "true")];
+    let denied = Service::start_with(&own, |options| options.sqlite_databases.clear());
+    let answer = denied.send("DELETE", &path, &[], None);
+    assert_problem(&answer, 503);
+    assert!(!detail(&answer).contains("sqlite"), "{}", detail(&answer));
+    let log = denied.log();
+    assert!(log.iter().any(|line| line.contains("sqlite_databases = [\"default\"]")), "{log:?}");
+    // The file cannot be made.
+    let blocked = folder("blocked-state").join("file");
+    std::fs::write(&blocked, "").expect("written");
+    let state = Some(blocked.join("state"));
+    let failing = Service::start_with(&own, |options| options.state_folder = state);
+    assert_problem(&failing.send("DELETE", &path, &[], None), 503);
+}
+
+/// Variables of the process that [`corrections_survive_a_killed_host`] starts.
+const STATE: &str = "TEST_STATE";
+const PORT: &str = "TEST_PORT";
+
+/// No test: the service in a process of its own, for the test below.
+#[test]
+#[ignore = "runs in a process of its own, until that is killed"]
+fn serve_corrections_until_killed() {
+    let (Some(state), Ok(port)) = (std::env::var_os(STATE), std::env::var(PORT)) else { return };
+    let variables = [("feedback", "true"), ("feedback_token", TOKEN)];
+    let _service = Service::start_with(&variables, |options| {
+        options.state_folder = Some(state.into());
+        options.listen.set_port(port.parse().expect("a port"));
+    });
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Whatever was answered is on the disk: a host that is killed while it writes loses nothing of it.
+#[test]
+fn corrections_survive_a_killed_host() {
+    const CALLERS: u64 = 8;
+    const ANSWERED: usize = 1000;
+    /// Where something else fails, callers end, too.
+    const MOST: u64 = 9000;
+    let folder = folder("killed-host");
+    let serve = |port: u16, log: &str| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["serve_corrections_until_killed", "--exact", "--ignored"])
+            .env(STATE, folder.join("state"))
+            .env(PORT, port.to_string());
+        let process = Process::start(&mut command, &folder.join(log));
+        let health = format!("http://127.0.0.1:{port}/health");
+        wait(60, || process.log(), || get(&health, None).is_ok_and(|(status, _)| status == 200));
+        process
+    };
+    let letter = Service::start(&[]).predict("image/jpeg", &photo("v.jpg")).json();
+    let port = free_port();
+    let process = serve(port, "first.log");
+    let url = format!("http://127.0.0.1:{port}/feedback");
+    let (sent, answered) = (Mutex::new(HashMap::new()), Mutex::new(HashSet::new()));
+    let last = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let (sent, answered, last, letter, url) = (&sent, &answered, &last, &letter, &url);
+            scope.spawn(move || {
+                let mut random = Rng::with_seed(caller);
+                loop {
+                    let number = last.fetch_add(1, Relaxed) + 1;
+                    if number > MOST {
+                        return;
+                    }
+                    let mut body = correction(letter, number, ["A", "B", "V"][random.usize(..3)]);
+                    for point in body["hand"]["landmarks"].as_array_mut().expect("points") {
+                        // Numbers that a float of 32 bits prints as they are.
+                        *point = json!([0; 3].map(|_| f64::from(random.u32(..10_000)) / 1e4));
+                    }
+                    sent.lock().expect("no panic").insert(trace_of(number), body.clone());
+                    match post(url, &body.to_string()) {
+                        (200, _) => {
+                            answered.lock().expect("no panic").insert(trace_of(number));
+                        }
+                        // The host has gone.
+                        (0, _) => return,
+                        (status, text) => panic!("{status}: {text}"),
+                    }
+                }
+            });
+        }
+        let count = || answered.lock().expect("no panic").len();
+        wait(300, || format!("{} corrections", count()), || count() >= ANSWERED);
+        process.signal("KILL");
+    });
+    let answered = answered.into_inner().expect("no panic");
+    assert!(answered.len() >= ANSWERED, "{}", answered.len());
+
+    let port = free_port();
+    let _process = serve(port, "second.log");
+    let export = format!("http://127.0.0.1:{port}/feedback/export");
+    let agent = host::client::agent(Duration::from_secs(60));
+    let answer = agent.get(&export).header("authorization", format!("Bearer {TOKEN}")).call();
+    let text = answer.expect("an export").body_mut().read_to_string().expect("text");
+    let sent = sent.into_inner().expect("no panic");
+    let mut found = HashSet::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let trace = line["trace_id"].as_str().expect("an id").to_owned();
+        assert_exported(&line, &sent[&trace]);
+        assert!(found.insert(trace), "each once");
+    }
+    let lost: Vec<_> = answered.difference(&found).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), answered.len());
+    // What was on its way when the host ended may be there or not.
+    assert!(found.len() <= answered.len() + CALLERS as usize, "{}", found.len());
+    println!("{} answered, {} found, {} sent", answered.len(), found.len(), sent.len());
+}
+
 /// Returns the schema of an answer from the service's own description.
 fn schema_of(openapi: &Value, method: &str, path: &str, answer: &Answer) -> Value {
     let pointer = |text: &str| text.replace('~', "~0").replace('/', "~1");
@@ -1316,6 +1606,10 @@ fn answers_match_the_openapi_description() {
     let fetching = fetching(&server, &[("photo_url_timeout", "500")]);
     let at = |path: &str| predict_url(&fetching, &format!("{}{path}", server.origin()));
     let spell = |body: &str| service.send("POST", "/spell", &[], Some(body.as_bytes()));
+    let correcting = correcting(&[("feedback_max_rows", "1")]);
+    let letter = correcting.predict("image/jpeg", &jpeg).json();
+    let correct = |number| correct(&correcting, &correction(&letter, number, "U"));
+    let of_trace = format!("/feedback/{}", trace_of(1));
     let answers = [
         ("get", "/", service.get("/")),
         ("get", "/health", service.get("/health")),
@@ -1337,6 +1631,16 @@ fn answers_match_the_openapi_description() {
         ("post", "/spell", spell("{}")),
         ("post", "/spell", small.send("POST", "/spell", &[], Some(&[b' '; 1001]))),
         ("post", "/spell", service.get("/spell")),
+        ("post", "/feedback", correct(1)),
+        ("post", "/feedback", correct(2)),
+        ("post", "/feedback", service.send("POST", "/feedback", &[], Some(b"{}"))),
+        ("post", "/feedback", correcting.send("POST", "/feedback", &[], Some(b"{}"))),
+        ("post", "/feedback", correcting.send("POST", "/feedback", &[], Some(b"{"))),
+        ("post", "/feedback", correcting.send("POST", "/feedback", &[], Some(&[b' '; 20_000]))),
+        ("delete", "/feedback/{trace_id}", correcting.send("DELETE", &of_trace, &[], None)),
+        ("delete", "/feedback/{trace_id}", correcting.send("DELETE", &of_trace, &[], None)),
+        ("delete", "/feedback/{trace_id}", correcting.send("DELETE", "/feedback/x", &[], None)),
+        ("get", "/feedback/export", correcting.get("/feedback/export")),
         ("get", "/docs", service.send("POST", "/docs", &[], Some(b"x"))),
         ("get", "/health", service.send("POST", "/health", &[], Some(b"x"))),
         ("get", "/nothing", service.get("/nothing")),

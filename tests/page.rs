@@ -138,6 +138,93 @@ fn no_hand_and_not_sure_are_told_apart() {
     assert_no_errors(&mut browser);
 }
 
+/// Returns the lines of a service's export.
+fn corrections(service: &Service) -> Vec<Value> {
+    let headers = [("authorization", "Bearer 0123456789-correct-horse")];
+    let answer = service.send("GET", "/feedback/export", &headers, None);
+    assert_eq!(answer.status, 200);
+    let text = String::from_utf8(answer.body).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn answer_is_corrected_by_keyboard_and_taken_back() {
+    let hidden = "document.querySelector('#correction').hidden";
+    let off = Service::start(&[]);
+    let mut browser = open("page-no-feedback", &off, &[]);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "V, ");
+    assert_eq!(browser.run(hidden), true, "corrections are off");
+    assert_no_errors(&mut browser);
+    drop(browser);
+
+    let settings = [
+        ("feedback", "true"),
+        ("feedback_token", "0123456789-correct-horse"),
+        ("feedback_max_rows", "1"),
+    ];
+    // With traces that go nowhere: an answer has a trace's id, and another service's has none.
+    let nowhere = [("jaeger_collector_host", "127.0.43.19"), ("trace_retry_budget", "1")];
+    for traced in [true, false] {
+        let more = if traced { &nowhere[..] } else { &[] };
+        let service = Service::start(&[&settings, more].concat());
+        let mut browser = open("page-feedback", &service, &[]);
+        assert_eq!(browser.run(hidden), true, "there is no answer yet");
+        let folder = folder("page-feedback-pictures");
+        browser.choose("#file", &file(&folder, "grey.png", &plain_png(320, 240, [128; 3])));
+        wait_for(&mut browser, "No hand was found.");
+        assert_eq!(browser.run(hidden), true, "there is no hand");
+        browser.choose("#file", &photo_path("v.jpg"));
+        wait_for(&mut browser, "V, ");
+        assert_eq!(browser.run(hidden), false);
+        // All letters, and not that of no hand; each control has a name.
+        let options =
+            "[...document.querySelectorAll('#label option')].map((o) => o.value).join('')";
+        assert_eq!(browser.run(options), "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        assert_eq!(
+            browser.run("document.querySelector('#label').labels[0].innerText"),
+            "That was a"
+        );
+        // The keyboard alone: a letter chooses, Enter on the button sends.
+        browser.run("document.querySelector('#label').focus(); true");
+        browser.press("w");
+        assert_eq!(browser.run("document.querySelector('#label').value"), "W");
+        browser.press("Tab");
+        browser.press("Enter");
+        browser
+            .wait("document.querySelector('#thanks').innerText === 'Thanks. It is stored as W.'");
+        assert_eq!(browser.run("document.querySelector('#thanks').getAttribute('role')"), "status");
+        let [line] = corrections(&service).try_into().expect("one");
+        assert_eq!((&line["label"], &line["prediction"]), (&json!("W"), &json!("V")));
+        assert_eq!(line["hand"]["landmarks"].as_array().map(Vec::len), Some(21));
+        assert_eq!(line["aspect"], 1.0);
+        let shown = browser.run("document.querySelector('#trace-id').textContent");
+        assert_eq!(shown == line["trace_id"], traced, "{shown} {line}");
+
+        // A store that is full says so, in the service's words.
+        browser.choose("#file", &photo_path("b.jpg"));
+        wait_for(&mut browser, "B, ");
+        assert_eq!(browser.text("#thanks"), "");
+        browser.run("document.querySelector('#label').value = 'E'; true");
+        browser.click("#correction button[type=submit]");
+        browser.wait("document.querySelector('#thanks').innerText.includes('(feedback_max_rows)')");
+        assert_eq!(browser.run("document.querySelector('#undo').hidden"), true);
+
+        let id = line["trace_id"].as_str().expect("an id");
+        assert_eq!(service.send("DELETE", &format!("/feedback/{id}"), &[], None).status, 200);
+        browser.click("#correction button[type=submit]");
+        browser
+            .wait("document.querySelector('#thanks').innerText === 'Thanks. It is stored as E.'");
+        assert_eq!(corrections(&service).len(), 1);
+        browser.click("#undo");
+        browser.wait("document.querySelector('#thanks').innerText === 'It is deleted.'");
+        assert_eq!(browser.run("document.activeElement.id"), "label");
+        assert_eq!(browser.run("document.querySelector('#undo').hidden"), true);
+        assert_eq!(corrections(&service), Vec::<Value>::new());
+        assert_no_errors(&mut browser);
+    }
+}
+
 #[test]
 fn trace_is_linked_where_jaeger_is_known() {
     let collector = traces::collector();
@@ -507,6 +594,17 @@ fn docs_list_all_routes_and_try_them() {
     browser.wait(
         "document.querySelector('#spell [role=status]').innerText.includes('\"moved\": false')",
     );
+    // Corrections are off here, and the export has a field for its token.
+    browser.click("#feedback button[type=submit]");
+    browser.wait(
+        "document.querySelector('#feedback [role=status]').innerText.includes('are not stored here')",
+    );
+    browser.run("document.querySelector('#deleteFeedback-trace_id').value = 'a/b'; true");
+    browser.click("#deleteFeedback button[type=submit]");
+    browser.wait(
+        "document.querySelector('#deleteFeedback [role=status]').innerText.includes('are not stored here')",
+    );
+    assert_eq!(browser.run("document.querySelector('#exportFeedback-token').type"), "password");
     browser.run("document.querySelector('#spell textarea').value = '{'; true");
     browser.click("#spell button[type=submit]");
     browser.wait(

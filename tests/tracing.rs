@@ -11,7 +11,7 @@ use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::photo_server::{PhotoServer, Reply};
 use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
-use test_support::{root, target};
+use test_support::{folder, root, target};
 
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
@@ -108,6 +108,65 @@ fn other_requests_have_traces_of_their_own() {
     trace(2, "spell");
     trace(1, "wrong-type");
     trace(1, "no-such-route");
+}
+
+/// A database's part of a request: a span for each statement, without values. Each service is a new one, so that
+/// its first request makes the table in every world.
+#[test]
+fn correction_has_a_span_for_each_statement() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const TOKEN: &str = "0123456789-correct-horse";
+    let state = folder("traced-corrections");
+    let landmarks = vec![[0.25, 0.125, -0.0625]; 21];
+    let body = |label: &str| {
+        let body = json!({
+            "trace_id": TRACE, "label": label, "aspect": 1.5, "prediction": "B", "confidence": 0.61,
+            "hand": {"handedness": "Left", "landmarks": landmarks},
+            "model": {"name": "asl-letters", "version": "tuned-full-1"},
+        });
+        body.to_string().into_bytes()
+    };
+    let own = [("feedback", "true"), ("feedback_token", TOKEN), ("user_id_header", "x-user")];
+    let trace =
+        |name: &str, denied: bool, method: &str, path: &str, sent: Option<&[u8]>, count: usize| {
+            let collector = collector();
+            let endpoint = collector.endpoint();
+            let service = service_at(&endpoint, &own, |options| {
+                options.state_folder = Some(state.clone());
+                if denied {
+                    options.sqlite_databases.clear();
+                }
+            });
+            // Neither the token nor the user's id gets into a trace, and the trace is no cold start.
+            service.get("/");
+            spans(&collector, 1);
+            let authorization = format!("Bearer {TOKEN}");
+            let headers = [("authorization", authorization.as_str()), ("x-user", "ada-lovelace")];
+            let answer = service.send(method, path, &headers, sent);
+            let all = spans(&collector, 1 + count);
+            assert_trace(&all[1..], name);
+            let text = format!("{all:?}");
+            for secret in ["correct-horse", "ada-lovelace", "0.0625"] {
+                assert!(!text.contains(secret), "{secret}: {text}");
+            }
+            (answer.status, service.log())
+        };
+    let quiet = |status| (status, Vec::<String>::new());
+    let of_trace = format!("/feedback/{TRACE}");
+    let right = body("V");
+    let stored = trace("feedback-store", false, "POST", "/feedback", Some(&right), 6);
+    assert_eq!(stored, quiet(200));
+    let exported = trace("feedback-export", false, "GET", "/feedback/export", None, 6);
+    assert_eq!(exported, quiet(200));
+    let deleted = trace("feedback-delete", false, "DELETE", &of_trace, None, 5);
+    assert_eq!(deleted, quiet(200));
+    let unknown = trace("feedback-unknown", false, "DELETE", &of_trace, None, 5);
+    assert_eq!(unknown, quiet(404));
+    let wrong = body("?");
+    let refused = trace("feedback-refused", false, "POST", "/feedback", Some(&wrong), 2);
+    assert_eq!(refused, quiet(422));
+    let (status, log) = trace("feedback-denied", true, "POST", "/feedback", Some(&right), 3);
+    assert!(status == 503 && log.len() == 1 && log[0].contains("sqlite_databases"), "{log:?}");
 }
 
 /// The network's part of a request: a span for each request that fetches the photo, which names it to the server.
@@ -964,8 +1023,9 @@ fn expected() -> (BTreeSet<Attribute>, BTreeSet<String>) {
             } else if line.starts_with("SERVER ") {
                 of = "Root span".into();
                 spans.insert(of.clone());
-            } else if line.starts_with("CLIENT ") {
-                of = "Client span".into();
+            } else if let Some(name) = line.strip_prefix("CLIENT ") {
+                // A statement's name has its table, too.
+                of = if name.contains(' ') { "Statement" } else { "Client span" }.into();
                 spans.insert(of.clone());
             } else if let Some(name) = line.strip_prefix("INTERNAL ") {
                 of = name.into();

@@ -17,6 +17,7 @@ use wstd::http::Body;
 use wstd::http::request::try_from_incoming;
 use wstd::io::AsyncOutputStream;
 
+use hand_gesture_api::database::Database;
 use hand_gesture_api::service::{Answer, Arrival, Service, setting_names, setting_values};
 
 use crate::models;
@@ -60,11 +61,12 @@ static WARM: AtomicBool = AtomicBool::new(false);
 /// Answers a request, then exports its spans.
 ///
 /// A setting is what `variable` returns by its name; one that is not set or empty is looked up in the
-/// environment.
+/// environment. `database` is that of corrections, where the world has one.
 pub fn handle(
     request: IncomingRequest,
     out: ResponseOutparam,
     variable: impl Fn(&str) -> Option<String>,
+    database: Option<Arc<dyn Database>>,
 ) {
     let started = SystemTime::now();
     let arrival = Arrival { started, cold_start: !WARM.swap(true, Ordering::Relaxed) };
@@ -76,7 +78,7 @@ pub fn handle(
             respond(out, refused).await;
             return;
         };
-        let service = service(variable);
+        let service = service(variable, database);
         let request = request.map(Body::into_boxed_body);
         let Answer { response, rest } = service.answer(models::pipeline(), request, arrival).await;
         respond(out, response).await;
@@ -95,12 +97,15 @@ pub fn handle(
 }
 
 /// Returns the service, made with the settings.
-fn service(variable: impl Fn(&str) -> Option<String>) -> &'static Service {
+fn service(
+    variable: impl Fn(&str) -> Option<String>,
+    database: Option<Arc<dyn Database>>,
+) -> &'static Service {
     SERVICE.get_or_init(|| {
         let variables = setting_names().map(|name| (name, variable(name)));
         let values = setting_values(variables, &wasip2::cli::environment::get_environment());
         let lookup = |name: &str| values.get(name).cloned();
-        Service::start(lookup, Arc::new(host::Wasi))
+        Service::start(lookup, Arc::new(host::Wasi), database)
     })
 }
 

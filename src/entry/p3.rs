@@ -1,5 +1,7 @@
 //! The entry for WASI 0.3, by way of the Spin SDK.
 
+#[cfg(feature = "sqlite")]
+mod database;
 mod host;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::{http_service, variables, wasip3, wit_bindgen};
 
+use hand_gesture_api::database::Database;
 use hand_gesture_api::service::{
     Answer, Arrival, Service, is_prediction, setting_names, setting_values,
 };
@@ -56,7 +59,17 @@ async fn service() -> &'static Service {
     }
     let values = setting_values(given, &wasip3::cli::environment::get_environment());
     let lookup = |name: &str| values.get(name).cloned();
-    SERVICE.get_or_init(|| Service::start(lookup, Arc::new(host::Wasi)))
+    SERVICE.get_or_init(|| Service::start(lookup, Arc::new(host::Wasi), database()))
+}
+
+/// Returns the database of corrections, unless the component is built without it.
+#[cfg(feature = "sqlite")]
+fn database() -> Option<Arc<dyn Database>> {
+    Some(Arc::new(database::Sqlite))
+}
+#[cfg(not(feature = "sqlite"))]
+fn database() -> Option<Arc<dyn Database>> {
+    None
 }
 
 /// While this lives, the host gives the instance no further request but takes another instance.

@@ -11,7 +11,8 @@ struct Component;
 
 impl p2::Guest for Component {
     fn handle(request: p2::IncomingRequest, response: p2::ResponseOutparam) {
-        p2::handle(request, response, |_| None);
+        // A database is no part of WASI.
+        p2::handle(request, response, |_| None, None);
     }
 }
 

@@ -104,36 +104,43 @@ function bodyOf(operation) {
   return { type: types[0], types, schema };
 }
 
-/** Returns the lines that send a request from elsewhere. */
-function lines(method, url, body) {
+/** Returns the lines that send a request from elsewhere. `secret` tells that it needs a token. */
+function lines(method, url, body, secret) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const short = body?.text && body.text.length > 200 ? null : body?.text;
-  const file = body && (body.text === undefined ? "photo.jpg" : "frames.json");
+  const file = body && (body.text === undefined ? "photo.jpg" : "body.json");
   const curl = ["curl", method === "GET" ? null : `--request ${method}`];
   const python = ["from urllib.request import Request, urlopen", ""];
   const script = [];
+  const sent = { ...(secret && { Authorization: "Bearer TOKEN" }), ...(body && { "Content-Type": body.type }) };
+  curl.push(...Object.entries(sent).map(([name, value]) => `--header ${quoted(`${name}: ${value}`)}`));
   if (body) {
-    curl.push(`--header ${quoted(`Content-Type: ${body.type}`)}`);
     curl.push(short ? `--data ${quoted(short)}` : `--data-binary @${file}`);
     python.push(short ? `body = ${JSON.stringify(short)}.encode()` : `body = open("${file}", "rb").read()`);
     script.push(
       body.text === undefined
         ? "const body = document.querySelector('input[type=file]').files[0];"
-        : `const body = ${short ? quoted(short) : "JSON.stringify({ frames })"};`,
+        : `const body = ${short ? quoted(short) : "JSON.stringify(object)"};`,
     );
   }
   curl.push(quoted(url));
-  const headers = body ? `, data=body, headers={"Content-Type": "${body.type}"}` : "";
+  const json = Object.entries(sent).map(([name, value]) => `"${name}": "${value}"`).join(", ");
+  const headers = `${body ? ", data=body" : ""}${json && `, headers={${json}}`}`;
+  const options = [
+    method === "GET" ? null : `  method: "${method}",\n`,
+    json && `  headers: { ${json} },\n`,
+    body ? "  body,\n" : null,
+  ].filter(Boolean);
   python.push(`request = Request("${url}", method="${method}"${headers})`, "print(urlopen(request).read().decode())");
   script.push(
-    `const response = await fetch("${url}"${body ? `, {\n  method: "${method}",\n  headers: { "Content-Type": "${body.type}" },\n  body,\n}` : ""});`,
+    `const response = await fetch("${url}"${options.length > 0 ? `, {\n${options.join("")}}` : ""});`,
     "console.log(response.status, await response.text());",
   );
   return { curl: curl.filter(Boolean).join(" "), Python: python.join("\n"), JavaScript: script.join("\n") };
 }
 
-function codes(method, url, body) {
-  return Object.entries(lines(method, url, body)).map(([name, text]) => {
+function codes(method, url, body, secret) {
+  return Object.entries(lines(method, url, body, secret)).map(([name, text]) => {
     const copy = make("button", { type: "button", text: "Copy", "aria-label": `Copy the lines for ${name}` });
     copy.addEventListener("click", async () => {
       await navigator.clipboard?.writeText(text);
@@ -150,15 +157,22 @@ function codes(method, url, body) {
 function form(method, path, operation, body) {
   const id = operation.operationId;
   const fields = make("div", { class: "buttons" });
-  const parameters = (operation.parameters ?? []).map(resolved).filter((parameter) => parameter.in === "query");
-  const inputs = parameters.map(({ name, description }) => {
-    const input = make("input", { type: "text", id: `${id}-${name}`, name });
+  const parameters = (operation.parameters ?? []).map(resolved).filter(({ in: place }) => place !== "header");
+  const inputs = parameters.map(({ name, in: place, description }) => {
+    const required = place === "path" ? "" : undefined;
+    const input = make("input", { type: "text", id: `${id}-${name}`, name, required });
+    input.inPath = place === "path";
     fields.append(make("label", { for: input.id, text: `${name}${description ? `: ${description}` : ""}` }), input);
     return input;
   });
   let file = null;
   let text = null;
   let link = null;
+  let token = null;
+  if (operation.security) {
+    token = make("input", { type: "password", id: `${id}-token`, autocomplete: "off" });
+    fields.append(make("label", { for: token.id, text: "Token" }), token);
+  }
   if (body?.text !== undefined) {
     text = make("textarea", { id: `${id}-body`, spellcheck: "false" });
     text.value = body.text;
@@ -178,14 +192,17 @@ function form(method, path, operation, body) {
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
     const query = new URLSearchParams(
-      inputs.filter(({ value }) => value).map(({ name, value }) => [name, value]),
+      inputs.filter(({ value, inPath }) => value && !inPath).map(({ name, value }) => [name, value]),
     ).toString();
+    const filled = inputs
+      .filter(({ inPath }) => inPath)
+      .reduce((all, { name, value }) => all.replace(`{${name}}`, encodeURIComponent(value)), path);
     button.disabled = true;
     const start = performance.now();
     try {
-      const response = await fetch(`.${path}${query && `?${query}`}`, {
+      const response = await fetch(`.${filled}${query && `?${query}`}`, {
         method,
-        headers: { Accept: "application/json" },
+        headers: { Accept: "application/json", ...(token?.value && { Authorization: `Bearer ${token.value}` }) },
         body: link?.value ? JSON.stringify({ url: link.value }) : text ? text.value : file?.files[0],
       });
       const answer = await response.text();
@@ -215,7 +232,7 @@ function pretty(text) {
 
 function route(path, method, operation) {
   const body = bodyOf(operation);
-  const url = new URL(`.${path}`, location.href).href;
+  const url = new URL(".", location.href).href + path.slice(1);
   const responses = Object.entries(operation.responses).map(([status, response]) => {
     const { description, content } = resolved(response);
     const about = make("td", {}, description);
@@ -234,7 +251,7 @@ function route(path, method, operation) {
     make("h3", { text: "Answers" }),
     make("table", { class: "plain" }, make("caption", { class: "quiet", text: "Answers" }), make("tbody", {}, ...responses)),
     make("h3", { text: "From elsewhere" }),
-    ...codes(method, url, body),
+    ...codes(method, url, body, operation.security),
     make("h3", { text: "Try it" }),
     form(method, path, operation, body));
 }
@@ -253,7 +270,7 @@ async function show() {
   }
   const { title, version, description } = openapi.info;
   document.getElementById("title").textContent = `${title} ${version}`;
-  const order = ["/predict", "/spell"];
+  const order = ["/predict", "/spell", "/feedback", "/feedback/{trace_id}", "/feedback/export"];
   const rank = (path) => (order.indexOf(path) + 1 || order.length + 1);
   const paths = Object.entries(openapi.paths).sort(([a], [b]) => rank(a) - rank(b));
   main.append(

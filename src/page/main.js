@@ -118,6 +118,7 @@ async function tryPhoto(blob) {
   if (photo.src) URL.revokeObjectURL(photo.src);
   photo.src = URL.createObjectURL(blob);
   photo.alt = "The photo that was sent";
+  offerCorrection(null);
   photo.hidden = false;
   by("hint").hidden = true;
   frame.classList.add("full");
@@ -135,6 +136,7 @@ async function tryPhoto(blob) {
     const size = visible ? [photo.naturalWidth, photo.naturalHeight] : [1, 1];
     showAnswer(done.answer, size);
     showTiming(done, done.answer.trace_id);
+    if (visible) offerCorrection(done.answer, size);
     announce(by("sentence").textContent);
   } catch (error) {
     if (isLatest()) announce(showFailure(error));
@@ -146,6 +148,55 @@ async function tryPhoto(blob) {
     }
   }
 }
+
+// --- Corrections
+
+/** The labels that a correction may have; none where the service stores none. */
+const labels = document.querySelector('meta[name="correctable"]').content.split(" ").filter(Boolean);
+by("label").append(new Option("…", ""), ...labels.map((label) => new Option(label)));
+/** The answer that can be corrected, with what the service needs beside it. */
+let correctable = null;
+
+/** Returns an id for an answer without a trace: 32 hexadecimal digits. */
+function randomId() {
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Shows the form for an answer to a photo of some size, or hides it. */
+function offerCorrection(answer, [width, height] = []) {
+  const offered = labels.length > 0 && answer?.hand;
+  correctable = offered ? { trace_id: randomId(), ...answer, aspect: width / height } : null;
+  by("correction").hidden = !correctable;
+  by("undo").hidden = true;
+  by("label").value = "";
+  by("thanks").textContent = "";
+}
+
+/** Sends a request about the answer that is shown, and tells the outcome. */
+async function correct(path, options, thanks, stored) {
+  const own = correctable;
+  let text = thanks;
+  try {
+    await send(path, options);
+  } catch (error) {
+    text = failure(error);
+  }
+  if (own !== correctable) return;
+  if (text === thanks) by("undo").hidden = !stored;
+  by("thanks").textContent = text;
+}
+
+by("correction").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const label = by("label").value;
+  const body = JSON.stringify({ ...correctable, label });
+  correct("feedback", { method: "POST", body }, `Thanks. It is stored as ${label}.`, true);
+});
+by("undo").addEventListener("click", () => {
+  by("label").focus();
+  correct(`feedback/${correctable.trace_id}`, { method: "DELETE" }, "It is deleted.", false);
+});
 
 for (const id of ["file", "shot"]) {
   by(id).addEventListener("change", ({ target }) => {
@@ -220,6 +271,8 @@ async function startCamera() {
   }
   photo.hidden = true;
   by("hint").hidden = true;
+  // An answer that changes all the time cannot be corrected.
+  offerCorrection(null);
   showCamera(true);
   announce("The camera runs. Letters that you hold are appended to the text.");
   run(stream);

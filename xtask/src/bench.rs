@@ -100,7 +100,7 @@ fn show_ratio(name: &str, unit: &str, ratio: Ratio) -> Ratio {
 
 /// Measures everything and prints a table.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    build::run(&[World::Spin], &arguments.models)?;
+    build::run(&[World::Spin], &arguments.models, true)?;
     let component = World::Spin.component();
     let photo = std::fs::read(root().join(PHOTO)).context(PHOTO)?;
     let large_photo = phone_photo(&photo)?;

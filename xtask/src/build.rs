@@ -97,6 +97,9 @@ pub struct Arguments {
     /// newer and SpinKube (WASI 0.2), wasi for wasmtime, wasmCloud and others (WASI 0.2)
     #[arg(long = "world", value_name = "WORLD", default_value = "spin", value_parser = worlds())]
     pub worlds: &'static [World],
+    /// Leave out the import of Spin's SQLite, for hosts that have none. Corrections are refused then
+    #[arg(long)]
+    pub without_sqlite: bool,
     #[command(flatten)]
     pub models: Models,
 }
@@ -233,8 +236,9 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Builds the components of some worlds and freezes the models into them, unless that is done.
-pub fn run(worlds: &[World], models: &Models) -> Result<()> {
+/// Builds the components of some worlds and freezes the models into them, unless that is done. Those for Spin
+/// import its SQLite or not.
+pub fn run(worlds: &[World], models: &Models, sqlite: bool) -> Result<()> {
     ensure_target()?;
     for world in worlds {
         println!(
@@ -243,7 +247,9 @@ pub fn run(worlds: &[World], models: &Models) -> Result<()> {
         );
         let status = cargo()
             .args(["rustc", "--release", "--target", TARGET, "--package", "hand-gesture-api"])
-            .args(["--example", world.name(), "--"])
+            .args(["--example", world.name()])
+            .args((!sqlite).then_some("--no-default-features"))
+            .arg("--")
             // `freeze::prune` follows the linker's relocations, ...
             .arg("-Clink-arg=--emit-relocs")
             // ... and takes numbers in memory for functions if they could be indices in the table.

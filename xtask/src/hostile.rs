@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return send(arguments, address);
     }
     if !arguments.no_build {
-        build::run(&[World::Spin], &arguments.models)?;
+        build::run(&[World::Spin], &arguments.models, true)?;
     }
     let memory = INSTANCE_MEMORY.to_string();
     // Without traces, which `up` would keep: its memory would grow by each of them.

@@ -142,7 +142,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(up) => up::run(&up),
-        Command::Build(arguments) => build::run(arguments.worlds, &arguments.models),
+        Command::Build(arguments) => {
+            build::run(arguments.worlds, &arguments.models, !arguments.without_sqlite)
+        }
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools { names } => tools::run(&names),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -247,7 +247,7 @@ struct Outcome {
 /// others may be left out.
 pub fn run(Arguments { groups, may_lack }: &Arguments) -> Result<()> {
     let runner = runner()?;
-    build::run(World::ALL, &Models::default())?;
+    build::run(World::ALL, &Models::default(), true)?;
     let mut outcomes = Vec::new();
     for group in GROUPS {
         if groups.is_empty() || groups.iter().any(|name| name == group.name) {

@@ -74,7 +74,7 @@ fn build(up: &Up) -> Result<()> {
     if up.no_build {
         return Ok(());
     }
-    build::run(&[up.world()], &up.models)
+    build::run(&[up.world()], &up.models, true)
 }
 
 /// Lets the page link to the UI that shows the traces, unless the variables say where it is.

@@ -66,7 +66,8 @@ fn api() {
         ("max_body_bytes", "2000"),
         ("otel_exporter_otlp_endpoint", "http://collector:4318"),
     ];
-    let service = SERVICE.get_or_init(|| Service::start(lookup(&settings), Arc::new(Quiet::new())));
+    let service =
+        SERVICE.get_or_init(|| Service::start(lookup(&settings), Arc::new(Quiet::new()), None));
     explore("api", FOLDER, &requests(), 30_000, |bytes| {
         let Some(request) = request(bytes) else { return };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -131,7 +132,7 @@ fn settings() {
         let text = String::from_utf8_lossy(bytes);
         let pairs: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let host = Arc::new(Quiet::new());
-        Service::start(lookup(&pairs), host.clone());
+        Service::start(lookup(&pairs), host.clone(), None);
         let log = host.log.lock().expect("no panic");
         assert!(log.last().is_some_and(|line| line.contains("traces: ")), "{log:?}");
         // A warning for each at most, and a line about tracing.

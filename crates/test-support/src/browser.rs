@@ -232,9 +232,11 @@ impl Browser {
         }
     }
 
-    /// Presses a key by its name (UI Events), such as `Tab` or `Enter`.
+    /// Presses a key by its name (UI Events), such as `Tab`, `Enter` or `w`.
     pub fn press(&mut self, key: &str) {
+        let letter = key.bytes().next().filter(|byte| key.len() == 1 && byte.is_ascii_lowercase());
         let (code, text) = match key {
+            _ if letter.is_some() => (i32::from(key.as_bytes()[0].to_ascii_uppercase()), key),
             "Backspace" => (8, ""),
             "Tab" => (9, ""),
             "Enter" => (13, "\r"),
@@ -242,7 +244,11 @@ impl Browser {
             " " => (32, " "),
             other => panic!("{other} is no key of the tests"),
         };
-        let name = if key == " " { "Space" } else { key };
+        let name = match key {
+            " " => "Space".to_owned(),
+            _ if letter.is_some() => format!("Key{}", key.to_ascii_uppercase()),
+            key => key.to_owned(),
+        };
         for kind in [if text.is_empty() { "rawKeyDown" } else { "keyDown" }, "keyUp"] {
             let mut event =
                 json!({"type": kind, "key": key, "code": name, "windowsVirtualKeyCode": code});

@@ -1,6 +1,8 @@
 //! The component under the development host or another one, and HTTP requests to it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +61,13 @@ pub fn instances_are_reused() -> bool {
     manifest() == "spin.toml"
 }
 
+/// Returns a folder for the database of one service. It is made when it is used.
+fn state_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    target().join(format!("tmp/state-{}-{number}", std::process::id()))
+}
+
 /// A host that others wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherHost {
@@ -73,6 +82,8 @@ pub struct Service {
     running: Running,
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// The folder of its database, if it is this service's own.
+    state: Option<PathBuf>,
 }
 
 enum Running {
@@ -138,6 +149,8 @@ impl Service {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = log.clone();
         options.log = LogSink::new(move |line| lines.lock().expect("no panic").push(line.text));
+        let state = state_folder();
+        options.state_folder = Some(state.clone());
         change(&mut options);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -146,7 +159,8 @@ impl Service {
             .expect("a runtime");
         let server = runtime.block_on(Server::start(options)).expect("a server");
         let address = server.address();
-        Service { running: Running::Own { runtime, server: Some(Box::new(server)) }, address, log }
+        let running = Running::Own { runtime, server: Some(Box::new(server)) };
+        Service { running, address, log, state: Some(state) }
     }
 
     /// Serves the component of WASI alone with another host. Variables are passed on as its environment.
@@ -185,7 +199,7 @@ impl Service {
             || process.ended().then(|| process.log()),
         )
         .unwrap_or_else(|error| panic!("{host:?}: {error}"));
-        Service { running: Running::Other(process), address, log: Arc::default() }
+        Service { running: Running::Other(process), address, log: Arc::default(), state: None }
     }
 
     /// Returns the address that it listens on.
@@ -272,6 +286,10 @@ impl Drop for Service {
             && let Some(server) = server.take()
         {
             runtime.block_on(server.stop());
+        }
+        if let Some(state) = &self.state {
+            // There is one only if it was used.
+            _ = std::fs::remove_dir_all(state);
         }
     }
 }

@@ -156,6 +156,11 @@ impl Classifier {
         Ok(Classifier { model, labels })
     }
 
+    /// Returns the labels, in the order of the model's outputs.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
     /// Classifies a hand by its [`features`].
     ///
     /// # Errors

@@ -121,6 +121,11 @@ impl Pipeline {
         &self.version
     }
 
+    /// Returns the classifier's labels, with that of no hand.
+    pub fn labels(&self) -> &[String] {
+        self.letters.labels()
+    }
+
     /// Searches a photo for a hand. The observer sees every pass; `&mut ()` ignores them.
     ///
     /// `known` is a region where a hand was before, such as in a film's previous frame: with a hand
