@@ -140,8 +140,7 @@ impl Connection {
         blocking(move || {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let mut statement = connection.prepare(&statement)?;
-            let columns: Vec<String> =
-                statement.column_names().into_iter().map(str::to_owned).collect();
+            let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
             let mut found = statement.query(rusqlite::params_from_iter(parameters))?;
             let mut rows = Vec::new();
             while let Some(row) = found.next()? {
