@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serves the component of a Spin manifest over HTTP.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Compiles a component ahead of its first start, where `serve` looks for compiled code, and
     /// prints the file.
     Compile {
@@ -112,7 +112,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve(options) => serve(options),
+        Command::Serve(options) => serve(*options),
         Command::Compile { component } => compile(&component),
     };
     match result {
