@@ -15,7 +15,7 @@
 //!
 //! | photo | limit | memory, from the arithmetic beside the limit |
 //! |---|---|---|
-//! | JPEG | [`Limits::max_pixels`] and the scans' work | 8 bytes a scaled pixel |
+//! | JPEG | [`Limits::max_pixels`] and the scans' work | 8 bytes a scaled pixel, the file |
 //! | progressive JPEG | all coefficients are kept | 2 bytes a sample, and that |
 //! | PNG | bytes before compression | 9 bytes a scaled pixel |
 //! | WebP, lossy | pixels | 1.6 bytes a pixel, twice the file |

@@ -69,6 +69,16 @@ fn progressive_jpeg_stays_within_the_limit() {
 }
 
 #[test]
+fn progressive_jpeg_of_short_codes_stays_within_the_limit() {
+    assert_takes(worst::progressive_jpeg_of_short_codes, 60 * MB..=PROGRESSIVE_LIMIT);
+}
+
+#[test]
+fn png_of_short_codes_stays_within_the_limit() {
+    assert_takes(worst::png_of_short_codes, MB..=MEMORY);
+}
+
+#[test]
 fn png_of_48_megapixels_stays_within_the_limit() {
     assert_takes(worst::png_of_48_megapixels, MB..=MEMORY);
 }

@@ -14,7 +14,9 @@
 //!
 //! All else is [`DecodeError::Incomplete`].
 
+mod entropy;
 mod extent;
+mod shorten;
 
 use jpeg_decoder::PixelFormat;
 
@@ -30,6 +32,10 @@ const MAX_SCANS: usize = 100;
 /// Largest number of segments that the decoder gets. Photos have some ten, and two more a scan.
 const MAX_SEGMENTS: usize = 1000;
 
+/// Largest length of all segments of Huffman tables, in bytes. Photos have at most one for each component,
+/// class and scan, of 276 bytes.
+const MAX_TABLES: usize = 256 << 10;
+
 /// Largest cost of all scans, in visits to a coefficient.
 ///
 /// A scan visits every coefficient of its band, in every block, even where the file has no data: a
@@ -37,11 +43,15 @@ const MAX_SEGMENTS: usize = 1000;
 /// visit takes some 10 ns at worst: docs/benchmarks.md, "The photos that cost most".
 const MAX_VISITS: u64 = 68_000_000;
 
-/// Largest cost of a sequential picture whose data is all there.
+/// Largest cost of a sequential picture.
 ///
-/// 50 megapixels in one scan with the usual subsampling, 4:2:0, cost 80 million. A value has two bits of data
-/// at least, so that a body of 10 MiB has half as many; but the decoder makes up values where data is missing.
+/// 50 megapixels in one scan with the usual subsampling, 4:2:0, cost 80 million. Its data is shortened, and of the
+/// values that the decoder makes up where data is missing, [`MAX_VISITS`] are allowed.
 const MAX_VISITS_OF_DATA: u64 = 80_000_000;
+
+/// Cost from which on the data of a picture is shortened if only its side is halved: most coefficients of a photo
+/// are needed then.
+const WORTH_SHORTENING: u64 = 20_000_000;
 
 /// Cost of a block in a scan beside its coefficients, in visits to a coefficient. Estimated.
 const VISITS_OF_BLOCK: u64 = 4;
@@ -130,14 +140,24 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     limits.check(source_size)?;
     let rows = outline.leave_out_what_was_cut()?;
     let divisor = divisor(source_size);
+    outline.leave_out_scans(divisor);
     outline.check_cost(divisor, memory(bytes.len()))?;
+    outline.frame.height = rows;
+    let shortened = outline.shorten(divisor)?;
 
     let header_rows = rows.to_be_bytes();
     let mut slices: Vec<&[u8]> = vec![&[0xff, SOI]];
     if !outline.segments.iter().any(|segment| segment.marker == DHT) {
         slices.push(MOTION_JPEG);
     }
+    let mut scans = outline.scans.iter().zip(&shortened);
     for Segment { marker, whole, .. } in &outline.segments {
+        if *marker == SOS
+            && let Some((scan, Some(data))) = scans.next()
+        {
+            slices.extend([&whole[..whole.len() - scan.data.len()], data]);
+            continue;
+        }
         match (frame_marker(*marker), whole.split_at_checked(5), whole.get(7..)) {
             // The rows stand after marker, length and precision.
             (true, Some((head, _)), Some(tail)) => slices.extend([head, &header_rows, tail]),
@@ -196,6 +216,11 @@ fn incomplete() -> DecodeError {
     DecodeError::Incomplete { format: Format::Jpeg }
 }
 
+/// Returns this share of pixels.
+fn share(part: u64, of: u64, pixels: u64) -> u64 {
+    (part as f64 / of as f64 * pixels as f64) as u64
+}
+
 /// True for the marker of a frame header.
 fn frame_marker(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xcf) && !matches!(marker, DHT | JPG | DAC)
@@ -218,7 +243,7 @@ impl<'a> Outline<'a> {
     fn read(bytes: &'a [u8]) -> Result<Outline<'a>, DecodeError> {
         let mut frame: Option<Frame> = None;
         let (mut segments, mut scans) = (Vec::new(), Vec::<Scan<'a>>::new());
-        let (mut exif, mut ended) = (None, false);
+        let (mut exif, mut ended, mut tables) = (None, false, 0);
         let mut at = 2;
         while let Some(start) = next_marker(bytes, at) {
             let marker = bytes[start + 1];
@@ -273,6 +298,13 @@ impl<'a> Outline<'a> {
             if scans.len() > MAX_SCANS {
                 return Err(unsupported(Format::Jpeg, format!("more than {MAX_SCANS} scans")));
             }
+            if marker == DHT {
+                tables += payload.len();
+            }
+            if tables > MAX_TABLES {
+                let feature = format!("more than {MAX_TABLES} bytes of Huffman tables");
+                return Err(unsupported(Format::Jpeg, feature));
+            }
             if segments.len() > MAX_SEGMENTS {
                 let feature = format!("more than {MAX_SEGMENTS} segments");
                 return Err(unsupported(Format::Jpeg, feature));
@@ -316,13 +348,60 @@ impl<'a> Outline<'a> {
         // Behind the last row, the decoder shall find the end marker.
         let segment = &mut self.segments[segment];
         segment.whole = &segment.whole[..segment.whole.len() - data.len() + extent.bytes];
+        self.scans[last].data = &data[..extent.bytes];
         Ok(rows)
     }
 
-    /// True if the data of each scan of a sequential picture gives all rows.
-    fn has_all_data(&self) -> bool {
-        let rows = |scan| extent::of(self, scan).map_or(0, |extent| extent.rows);
-        (0..self.scans.len()).all(|scan| rows(scan) == self.frame.height)
+    /// Leaves out a progressive picture's scans of coefficients that a scaled one does not need.
+    fn leave_out_scans(&mut self, divisor: u32) {
+        if !self.frame.progressive {
+            return;
+        }
+        let last = shorten::last_needed(divisor);
+        let is_needed = |scan: &Scan<'_>| scan.band.0 <= last;
+        let mut scans = self.scans.iter();
+        self.segments.retain(|segment| segment.marker != SOS || scans.next().is_none_or(is_needed));
+        self.scans.retain(is_needed);
+        let places = (0..).zip(&self.segments).filter(|(_, segment)| segment.marker == SOS);
+        for (scan, (place, _)) in self.scans.iter_mut().zip(places) {
+            scan.segment = place;
+        }
+    }
+
+    /// Shortens the data of each scan of a sequential picture, where that can be done and is worth it.
+    ///
+    /// # Errors
+    /// Those of [`shorten::of`]. [`DecodeError::Incomplete`] if too many values would be made up, and
+    /// [`DecodeError::TooManyPixelsOf`] if there is too much data that could not be shortened.
+    fn shorten(&self, divisor: u32) -> Result<Vec<Option<Vec<u8>>>, DecodeError> {
+        let costs: Vec<u64> = self.scans.iter().map(|scan| self.frame.visits(scan)).collect();
+        let is_worth = divisor >= 4 || divisor == 2 && costs.iter().sum::<u64>() > WORTH_SHORTENING;
+        if self.frame.progressive || !is_worth {
+            return Ok(Vec::new());
+        }
+        let (mut whole, mut made_up) = (0, 0);
+        let mut all = Vec::new();
+        for (scan, cost) in costs.into_iter().enumerate() {
+            let shortened = shorten::of(self, scan, divisor)?;
+            match &shortened {
+                Some(shortened) => made_up += shortened.missing * (BLOCK + VISITS_OF_BLOCK),
+                None => whole += cost,
+            }
+            all.push(shortened.map(|shortened| shortened.data));
+        }
+        // A value from the data takes more than twice the time of one that is made up.
+        let cost = made_up + 5 * whole / 2;
+        if cost > MAX_VISITS && whole > 0 {
+            let (width, height) = self.frame.size();
+            let pixels = u64::from(width) * u64::from(height);
+            let limit = share(MAX_VISITS, cost, pixels);
+            let kind = "JPEG of unusual data".to_owned();
+            return Err(DecodeError::TooManyPixelsOf { kind, width, height, limit });
+        }
+        if cost > MAX_VISITS {
+            return Err(incomplete());
+        }
+        Ok(all)
     }
 
     /// True if the scans give a progressive picture: the mean of every block, and all coefficients of
@@ -346,33 +425,27 @@ impl<'a> Outline<'a> {
         let pixels = u64::from(width) * u64::from(height);
         let components = frame.components.len() as u64;
         let samples = BLOCK * (0..frame.components.len()).map(|i| frame.blocks(i)).sum::<u64>();
-        let share = |part: u64, of: u64| (part as f64 / of as f64 * pixels as f64) as u64;
         let mut limit = pixels;
 
-        let visits = self.scans.iter().map(|scan| {
-            let band = u64::from(scan.band.1.saturating_sub(scan.band.0)) + 1;
-            let blocks = scan.components.iter().map(|(index, ..)| frame.blocks(*index));
-            blocks.sum::<u64>() * (band + VISITS_OF_BLOCK)
-        });
-        let visits = visits.sum::<u64>();
-        if visits > MAX_VISITS {
-            if frame.progressive || visits > MAX_VISITS_OF_DATA {
-                limit = share(MAX_VISITS, visits);
-            } else if !self.has_all_data() {
-                return Err(incomplete());
-            }
+        let visits = self.scans.iter().map(|scan| frame.visits(scan)).sum::<u64>();
+        let most = if frame.progressive { MAX_VISITS } else { MAX_VISITS_OF_DATA };
+        if visits > most {
+            limit = share(MAX_VISITS, visits, pixels);
         }
 
         // A plane of scaled samples for each component, and a result as large as the planes would be
-        // without subsampling; in a progressive photo, also two bytes for each coefficient.
+        // without subsampling; in a progressive photo, also two bytes for each coefficient. In another one,
+        // data that is shortened.
         let coefficients = if frame.progressive { 2 * samples } else { 0 };
+        let data: usize = self.scans.iter().map(|scan| scan.data.len()).sum();
         let memory = |divisor: u32| {
-            coefficients + (samples + components * pixels) / u64::from(divisor.pow(2))
+            let shortened = if frame.progressive || divisor == 1 { 0 } else { data as u64 };
+            coefficients + shortened + (samples + components * pixels) / u64::from(divisor.pow(2))
         };
         let mut divisor = divisor;
         while memory(divisor) > memory_there {
             // A photo of so many pixels may be scaled less, and take more memory a pixel.
-            limit = limit.min(share(memory_there, memory(divisor)));
+            limit = limit.min(share(memory_there, memory(divisor), pixels));
             let scale = (limit as f64 / pixels as f64).sqrt();
             let scaled = |side: u32| (f64::from(side) * scale) as u32;
             let smaller = super::divisor((scaled(width), scaled(height)));
@@ -456,6 +529,13 @@ impl Frame {
     fn groups(&self) -> (u32, u32) {
         let ((width, height), (across, down)) = (self.size(), self.sampling());
         (width.div_ceil(8 * across), height.div_ceil(8 * down))
+    }
+
+    /// Returns a scan's cost, in visits to a coefficient.
+    fn visits(&self, scan: &Scan<'_>) -> u64 {
+        let band = u64::from(scan.band.1.saturating_sub(scan.band.0)) + 1;
+        let blocks = scan.components.iter().map(|(index, ..)| self.blocks(*index));
+        blocks.sum::<u64>() * (band + VISITS_OF_BLOCK)
     }
 
     /// Returns the number of blocks of a component.
