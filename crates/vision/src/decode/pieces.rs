@@ -1,6 +1,6 @@
 //! Slices of a file read one after the other, so that a decoder sees only what a picture needs.
 
-use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read};
 
 /// A file made of slices, which are not copied.
 pub(super) struct Pieces<'a, I> {
@@ -60,13 +60,6 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Read for Pieces<'a, I> {
             }
         }
         Ok(())
-    }
-}
-
-/// `png` asks for it, and does not use it.
-impl<'a, I: Iterator<Item = &'a [u8]>> Seek for Pieces<'a, I> {
-    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
