@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONNECTION, EXPECT, HOST};
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::runtime::Handle;
@@ -131,7 +133,10 @@ impl Application {
         }
         let uri = request.uri().clone();
         set_spin_headers(request.headers_mut(), &uri, client);
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let waits = request.headers().contains_key(EXPECT);
+        let asked = Arc::new(AtomicBool::new(false));
+        let request = request
+            .map(|body| Asked { body, asked: asked.clone() }.map_err(Into::into).boxed_unsync());
 
         let called = format!("{} {path}", request.method());
         let Ok(permit) = self.permits.acquire().await else {
@@ -145,7 +150,13 @@ impl Application {
         drop(permit);
         match handled {
             Ok(Ok(response)) => {
-                let (head, body) = response.into_parts();
+                let (mut head, body) = response.into_parts();
+                // Neither side can know whether a client that got no leave to send its body sends it. hyper
+                // closes such a connection, too, but says so only if the guest dropped the body before it
+                // answered.
+                if waits && !asked.load(Ordering::Relaxed) {
+                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Some(hook) = &self.on_response {
                     hook.see(&head);
                 }
@@ -177,6 +188,33 @@ impl Application {
     /// True if a request that came in at `start` should have been answered.
     fn is_overdue(&self, start: Instant) -> bool {
         self.request_timeout.is_some_and(|timeout| start.elapsed() >= timeout)
+    }
+}
+
+/// A request's body that tells whether anybody has asked for it: hyper then sends `100 Continue`.
+struct Asked {
+    body: Incoming,
+    asked: Arc<AtomicBool>,
+}
+
+impl Body for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.asked.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
