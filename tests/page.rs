@@ -264,6 +264,36 @@ fn problems_are_shown_in_the_services_words() {
     assert_no_errors(&mut browser);
 }
 
+/// A browser sends all of a body before it reads, and gets a network error where the connection closes before.
+#[test]
+fn browser_reads_the_413_of_an_oversized_body() {
+    const SIZE: usize = 40 << 20;
+    let folder = folder("page-large-file");
+    let service = Service::start(&[]);
+    let mut browser = open("page-large", &service, &[]);
+    let script = format!(
+        "(async () => {{
+           const body = new Blob([new Uint8Array({SIZE})], {{ type: 'image/jpeg' }});
+           const answer = await fetch('/predict', {{ method: 'POST', body }});
+           const problem = await answer.json();
+           return [answer.status, answer.headers.get('content-type'), problem.status, problem.detail];
+         }})()"
+    );
+    let sentence = "The body is larger than 10485760 bytes. Send a smaller photo.";
+    // Once more, on the connection that is there.
+    for _ in 0..2 {
+        let expected = json!([413, "application/problem+json", 413, sentence]);
+        assert_eq!(browser.run(&script), expected);
+    }
+    let photo = [&b"\xff\xd8\xff\xe0"[..], &vec![0; SIZE]].concat();
+    browser.choose("#file", &file(&folder, "large.jpg", &photo));
+    wait_for(&mut browser, sentence);
+    assert_eq!(browser.run("document.querySelector('#offline').hidden"), true);
+    browser.choose("#file", &photo_path("v.jpg"));
+    wait_for(&mut browser, "V, ");
+    assert_eq!(service.instances_started(), 1, "no instance was lost");
+}
+
 #[test]
 fn stopped_service_is_named_until_it_answers_again() {
     let service = Service::start(&[]);
