@@ -1,5 +1,9 @@
 //! The component on hosts that others wrote: `wasmtime serve` and wasmCloud. Answers, refusals and traces
-//! are those that the development host gives.
+//! are those that the development host gives, which serves the same component here, too.
+
+#[path = "../crates/vision/tests/files/mod.rs"]
+mod files;
+mod odd;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -27,24 +31,54 @@ fn wasmcloud_serves_the_component() {
     check(OtherHost::Wasmcloud);
 }
 
+/// The same component, whose settings are environment variables, on the development host.
+#[test]
+fn development_host_serves_the_component_of_wasi_alone() {
+    let collector = collector();
+    let mut settings = settings(&collector.endpoint());
+    settings.push(("collector_allowed_host", collector.endpoint()));
+    let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let service = Service::start_wasi(&variables);
+    prediction_is_traced(&service, &collector);
+    odd_inputs_are_answered(&service);
+    retry_after_of_any_length_is_survived(&service, &collector);
+    odd_settings_are_taken(&service);
+}
+
+/// The settings that all hosts are tested with. Some are as people write them, not as they should.
+fn settings(endpoint: &str) -> Vec<(&'static str, String)> {
+    [
+        ("otel_exporter_otlp_endpoint", format!("{endpoint}/v1/traces")),
+        ("otel_traces_exporter", "OTLP".to_owned()),
+        ("otel_traces_sampler", "ParentBased_Always_On".to_owned()),
+        ("trace_excluded_routes", "/health,/,/feedback".to_owned()),
+        ("cors_allowed_origins", "https://page.example".to_owned()),
+        ("user_id_header", "X-User-Id".to_owned()),
+        ("max_body_bytes", "10485760".to_owned()),
+    ]
+    .into()
+}
+
+fn odd_inputs_are_answered(service: &Service) {
+    odd::inputs_are_answered(service);
+    odd::preflight_allows_the_users_header(service, "https://page.example");
+    odd::oversized_body_gets_the_413(service);
+    odd::curl_and_python_read_the_413(service);
+}
+
 /// Checks everything on one server: each start of these hosts compiles the component.
 fn check(host: OtherHost) {
     let collector = collector();
-    let endpoint = collector.endpoint();
     let photos = photo_server();
-    let service = Service::start_on(
-        host,
-        &[
-            ("otel_exporter_otlp_endpoint", &endpoint),
-            ("trace_excluded_routes", "/health,/,/feedback"),
-            ("cors_allowed_origins", "https://page.example"),
-            ("max_body_bytes", "3000000"),
-            ("photo_url_allowed_host", &photos.origin()),
-            ("photo_url_allow_private", "true"),
-            ("photo_url_timeout", "1500"),
-            ("feedback", "true"),
-        ],
-    );
+    let mut settings = settings(&collector.endpoint());
+    settings.extend([
+        ("photo_url_allowed_host", photos.origin()),
+        ("photo_url_allow_private", "true".to_owned()),
+        ("photo_url_timeout", "1500".to_owned()),
+        ("feedback", "true".to_owned()),
+    ]);
+    let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let service = Service::start_on(host, &variables);
     prediction_is_traced(&service, &collector);
     caller_becomes_the_parent(&service, &collector);
     sample_photos_get_their_letters(&service);
@@ -54,7 +88,10 @@ fn check(host: OtherHost) {
     photo_is_fetched_by_its_url(&service, &collector, &photos);
     callers_who_leave_harm_nobody(&service);
     concurrent_predictions_are_answered(&service);
+    odd_inputs_are_answered(&service);
     busy_collector_gets_every_span_later(&service, &collector);
+    retry_after_of_any_length_is_survived(&service, &collector);
+    odd_settings_are_taken(&service);
 }
 
 /// WASI has no database: the setting is refused in the log, and the route answers.
@@ -130,7 +167,7 @@ fn bad_input_is_refused(service: &Service) {
         ("/predict", "multipart/form-data", &jpeg, 400),
         ("/predict", "image/jpeg", &jpeg[..2000], 422),
         ("/predict", "image/png", b"\x89PNG\r\n\x1a\n", 422),
-        ("/predict", "image/jpeg", &vec![0; 3_000_001], 413),
+        ("/predict", "image/jpeg", &vec![0; 10_485_761], 413),
     ] {
         let answer = service.send("POST", path, &[("content-type", media_type)], Some(body));
         let about = format!("{path} {media_type}: {}", String::from_utf8_lossy(&answer.body));
@@ -255,4 +292,30 @@ fn busy_collector_gets_every_span_later(service: &Service, collector: &Collector
         || collector.spans().len() >= before + LETTER,
         || format!("{} spans more", collector.spans().len() - before),
     );
+}
+
+/// The wait ends with the budget, and nothing traps.
+fn retry_after_of_any_length_is_survived(service: &Service, collector: &Collector) {
+    for value in ["18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT", "-1"] {
+        let requests = collector.requests();
+        collector.behave(Behaviour::Refuse(StatusCode::SERVICE_UNAVAILABLE, Some(value.into())));
+        let answer = service.predict("image/jpeg", &photo("y.jpg"));
+        assert_eq!(answer.json()["prediction"], "Y", "{value}");
+        wait_until(|| collector.requests() > requests, || format!("{value}: no export"));
+        collector.behave(Behaviour::Accept);
+        let before = collector.spans().len();
+        let answer = service.predict("image/jpeg", &photo("y.jpg"));
+        assert_eq!(answer.json()["prediction"], "Y", "{value}");
+        wait_until(|| collector.spans().len() >= before + LETTER, || format!("{value}: no spans"));
+    }
+}
+
+/// Spans came, so the settings were taken; what is odd about them is in the log.
+fn odd_settings_are_taken(service: &Service) {
+    let log = service.whole_log();
+    let named = |words: &str| log.iter().any(|line| line.contains(words));
+    assert!(named("otel_exporter_otlp_endpoint: the path /v1/traces would be doubled"), "{log:?}");
+    for name in ["otel_traces_exporter", "otel_traces_sampler", "user_id_header"] {
+        assert!(!named(&format!("setting {name}: ")), "{log:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 #[path = "../crates/vision/tests/files/mod.rs"]
 mod files;
+mod odd;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -518,6 +519,20 @@ fn host_that_does_not_follow_the_setting_refuses_the_request() {
     assert_eq!(server.heads(), Vec::<String>::new());
     let [line] = service.log().try_into().expect("one line");
     assert!(line.contains(&origin) && line.contains("allowed_outbound_hosts"), "{line}");
+}
+
+/// Each kind has a test of its own, with its neighbours. The tests of other hosts send these, too.
+#[test]
+fn odd_inputs_are_answered() {
+    let origin = "https://page.example";
+    let settings = [("cors_allowed_origins", origin), ("user_id_header", "x-user-id")];
+    let service = Service::start_with(&settings, |options| {
+        options.limits.memory_per_instance = Some(128 << 20);
+    });
+    odd::inputs_are_answered(&service);
+    odd::preflight_allows_the_users_header(&service, origin);
+    odd::oversized_body_gets_the_413(&service);
+    assert_eq!(service.log(), Vec::<String>::new());
 }
 
 #[test]

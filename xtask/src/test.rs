@@ -112,11 +112,15 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "hosts",
-        about: "the component for WASI alone on wasmtime and wasmCloud",
+        about: "the component for WASI alone on wasmtime, wasmCloud and the development host",
         // One at a time: each compiles the component first.
         arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1"],
         environment: &[],
-        needs: &[Need::Hosts],
+        needs: &[
+            Need::Hosts,
+            Need::Program("curl", "--version", "Debian's curl"),
+            Need::Program("python3", "--version", "Debian's python3"),
+        ],
     },
     Group {
         name: "page",

@@ -56,6 +56,12 @@ fn manifest() -> &'static str {
     }
 }
 
+fn wasi_component() -> PathBuf {
+    let component = root().join("target/hand-gesture-api-wasi.wasm");
+    assert!(component.exists(), "{} is missing: cargo xtask build", component.display());
+    component
+}
+
 /// True if an instance serves more than one request: in WASI 0.3.
 pub fn instances_are_reused() -> bool {
     manifest() == "spin.toml"
@@ -163,13 +169,26 @@ impl Service {
         Service { running, address, log, state: Some(state) }
     }
 
+    /// Serves the component of WASI alone with the development host. Variables are passed on as its environment.
+    ///
+    /// # Panics
+    /// If the component is missing or does not start.
+    pub fn start_wasi(variables: &[(&str, &str)]) -> Service {
+        let values: Values =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Service::start_with(variables, |options| {
+            options.component = wasi_component();
+            options.environment.extend(others::environment(&values));
+            options.variables.clear();
+        })
+    }
+
     /// Serves the component of WASI alone with another host. Variables are passed on as its environment.
     ///
     /// # Panics
     /// If the host or the component is missing or does not start.
     pub fn start_on(host: OtherHost, variables: &[(&str, &str)]) -> Service {
-        let component = root().join("target/hand-gesture-api-wasi.wasm");
-        assert!(component.exists(), "{} is missing: cargo xtask build", component.display());
+        let component = wasi_component();
         let values: Values =
             variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let environment = others::environment(&values);
