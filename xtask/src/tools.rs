@@ -26,11 +26,26 @@ pub enum Tool {
     Tflint,
     /// The linter of GitHub's workflows.
     Actionlint,
+    /// Stores metrics, and answers the dashboard's queries.
+    Prometheus,
+    /// Checks and tests alerts.
+    Promtool,
 }
 
 /// All tools, those that tests need first at the start.
-const TOOLS: [Tool; 6] =
-    [Tool::Jaeger, Tool::IndexCleaner, Tool::Rollover, Tool::Helm, Tool::Tflint, Tool::Actionlint];
+const TOOLS: [Tool; 8] = [
+    Tool::Jaeger,
+    Tool::IndexCleaner,
+    Tool::Rollover,
+    Tool::Helm,
+    Tool::Tflint,
+    Tool::Actionlint,
+    Tool::Prometheus,
+    Tool::Promtool,
+];
+
+/// Build tags. Without them, Prometheus has the libraries of every cloud, in which it would look for servers.
+const TAGS: &str = "-tags=remove_all_sd";
 
 impl Tool {
     /// Returns the name of its file in `target/tools`.
@@ -42,6 +57,8 @@ impl Tool {
             Tool::Helm => "helm",
             Tool::Tflint => "tflint",
             Tool::Actionlint => "actionlint",
+            Tool::Prometheus => "prometheus",
+            Tool::Promtool => "promtool",
         }
     }
 
@@ -54,6 +71,8 @@ impl Tool {
             Tool::Helm => "helm.sh/helm/v4/cmd/helm",
             Tool::Tflint => "github.com/terraform-linters/tflint",
             Tool::Actionlint => "github.com/rhysd/actionlint/cmd/actionlint",
+            Tool::Prometheus => "github.com/prometheus/prometheus/cmd/prometheus",
+            Tool::Promtool => "github.com/prometheus/prometheus/cmd/promtool",
         }
     }
 
@@ -64,6 +83,7 @@ impl Tool {
             Tool::Helm => "helm",
             Tool::Tflint => "tflint",
             Tool::Actionlint => "actionlint",
+            Tool::Prometheus | Tool::Promtool => "prometheus",
         };
         root().join("infra/tools").join(folder)
     }
@@ -84,7 +104,7 @@ impl Tool {
         println!("Building {} from Go modules (minutes, once)", self.name());
         let start = Instant::now();
         let status = Command::new("go")
-            .args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"])
+            .args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", TAGS, "-o"])
             .args([path.as_os_str(), self.package().as_ref()])
             .env("CGO_ENABLED", "0")
             .current_dir(&module)

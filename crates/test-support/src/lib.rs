@@ -16,6 +16,7 @@
 //! | [`charts`] | the Helm charts, rendered |
 //! | [`jaeger`] | Jaeger with a configuration, spans for it, searches |
 //! | [`servers`] | storage servers and a reverse proxy |
+//! | [`prometheus`] | Prometheus, which reads metrics and answers queries |
 //! | [`older_clients`] | spans as older clients of Jaeger and Zipkin send them |
 //! | [`versions`] | the versions of Jaeger |
 
@@ -33,6 +34,7 @@ pub mod loopback;
 pub mod older_clients;
 pub mod photo_server;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod servers;
 pub mod service;
