@@ -139,7 +139,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "charts",
-        about: "the Helm charts: rendered manifests, refused values",
+        about: "the Helm charts: rendered manifests, refused values, metrics, alerts",
         arguments: &[
             "--workspace",
             "--test",
@@ -150,7 +150,12 @@ const GROUPS: &[Group] = &[
             "monitoring",
         ],
         environment: &[],
-        needs: &[Need::Tool(Tool::Helm), Need::Tool(Tool::Jaeger)],
+        needs: &[
+            Need::Tool(Tool::Helm),
+            Need::Tool(Tool::Jaeger),
+            Need::Tool(Tool::Prometheus),
+            Need::Tool(Tool::Promtool),
+        ],
     },
     Group {
         name: "scripts",

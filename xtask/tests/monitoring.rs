@@ -1,19 +1,20 @@
-//! What Jaeger counts and keeps by the chart's values: metrics of spans, tail sampling, and writes that report
-//! their result.
+//! What Jaeger counts and keeps by the chart's values: metrics of spans with their dashboard and alerts, tail
+//! sampling, and writes that report their result.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use test_support::charts::{config, documents, render, validate};
-use test_support::folder;
 use test_support::http::{get, post};
 use test_support::jaeger::{Jaeger, Span, Start};
 use test_support::process::wait;
-use test_support::versions;
+use test_support::prometheus::Prometheus;
+use test_support::service::{photo, plain_png};
+use test_support::traces::service_at;
+use test_support::{folder, output, root, target, tool, versions};
 
 /// Renders the chart for the Jaeger under test.
 fn rendered(test: &str, values: &[&Value]) -> String {
@@ -90,86 +91,206 @@ fn several_collectors_that_would_split_a_trace_are_refused() {
     }
 }
 
-/// Prometheus as far as Jaeger's query needs it: it has no data, and keeps the questions.
-fn prometheus() -> (String, Arc<Mutex<String>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("its address"));
-    let asked = Arc::new(Mutex::new(String::new()));
-    let questions = asked.clone();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                if let Some(text) = line.to_lowercase().strip_prefix("content-length: ") {
-                    length = text.trim().parse().expect("a number");
-                }
-                questions.lock().expect("no panic").push_str(&line);
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            _ = reader.read_exact(&mut body);
-            questions.lock().expect("no panic").push_str(&String::from_utf8_lossy(&body));
-            let answer = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
-            _ = write!(
-                stream,
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-                 connection: close\r\n\r\n{answer}",
-                answer.len()
-            );
-        }
-    });
-    (url, asked)
+/// Returns the document of a kind in a rendered chart.
+fn document(test: &str, rendered: &str, kind: &str) -> Value {
+    let documents = documents(&format!("{test}-{kind}"), rendered);
+    documents.into_iter().find(|document| document["kind"] == kind).expect(kind)
 }
 
-/// The collector counts every span, and query asks Prometheus for just those series.
+/// Renders the chart of the service with its dashboard and alerts.
+fn rendered_service(test: &str, alerts: &Value) -> String {
+    let mut values = json!({
+        "image": {"repository": "registry.example.com/api"},
+        "monitoring": {"dashboard": {"enabled": true}, "alerts": {"enabled": true}},
+    });
+    for (key, value) in alerts.as_object().expect("an object") {
+        values["monitoring"]["alerts"][key] = value.clone();
+    }
+    render(test, "hand-gesture-api", "hand-gesture-api", &values)
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Writes the rules of a rendered chart as Prometheus reads them. JSON is YAML.
+fn write_rules(test: &str, rendered: &str, file: &Path) -> Value {
+    let rules = document(test, rendered, "PrometheusRule")["spec"].clone();
+    std::fs::write(file, rules.to_string()).expect("written");
+    rules
+}
+
+/// Prometheus takes the alerts of both charts, which fire when they should, and not otherwise.
 #[test]
-fn query_asks_for_the_metrics_that_the_collector_exports() {
-    let folder = folder("span-metrics");
-    let rendered = rendered("span-metrics-values", &[&span_metrics()]);
+fn alerts_of_both_charts_pass_their_unit_tests() {
+    let folder = folder("alerts");
+    let values = json!({
+        "fullnameOverride": "jaeger", "monitoring": {"enabled": true}, "spanMetrics": span_metrics()["spanMetrics"],
+    });
+    let jaeger = rendered("alerts-jaeger", &[&values]);
+    write_rules("alerts-jaeger", &jaeger, &folder.join("jaeger.rules"));
+    let service = rendered_service("alerts-service", &json!({}));
+    write_rules("alerts-service", &service, &folder.join("service.rules"));
+    let tests = "infra/tests/alerts.yaml";
+    std::fs::copy(root().join(tests), folder.join("alerts.yaml")).expect(tests);
+    let promtool = |arguments: &[&str]| {
+        let mut command = Command::new(tool("promtool"));
+        command.args(arguments).current_dir(&folder);
+        output(&mut command).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let checked = promtool(&["check", "rules", "jaeger.rules", "service.rules"]);
+    assert_eq!(checked.matches("5 rules found").count(), 2, "{checked}");
+    promtool(&["test", "rules", "alerts.yaml"]);
+}
+
+/// The service's spans, counted by Jaeger, in a real Prometheus: all queries of the dashboard have a result, the
+/// alerts see what happens, and the tab Monitor has the service's operations.
+#[test]
+fn service_is_seen_in_dashboard_alerts_and_monitor() {
+    let folder = folder("monitored");
+    let mut values = span_metrics();
+    values["spanMetrics"].as_object_mut().expect("an object").remove("dimensions");
+    let jaeger_chart = rendered("monitored-jaeger", &[&values]);
+    let limits = json!({"p95Milliseconds": 1, "lowConfidenceShare": 0.1});
+    let service_chart = rendered_service("monitored-service", &limits);
+    let rules = folder.join("service.rules");
+    let groups = write_rules("monitored-service", &service_chart, &rules);
+
     let page = folder.join("etc/config");
     std::fs::create_dir_all(&page).expect("a folder");
-    let ui = config(&rendered, "jaeger-collector", "ui.json");
+    let ui = config(&jaeger_chart, "jaeger-collector", "ui.json");
     std::fs::write(page.join("ui.json"), ui).expect("written");
-    let (url, asked) = prometheus();
-    let replace = [("http://prometheus.example:9090", url)];
-    let start = Start { replace: &replace, ..Start::collector(&rendered, &folder) };
+    let address = Prometheus::address();
+    let replace = [("http://prometheus.example:9090", format!("http://{address}"))];
+    let start = Start { replace: &replace, ..Start::collector(&jaeger_chart, &folder) };
     let jaeger = start.start();
-    let spans: Vec<Span> = (0..3).map(|_| Span::new("counted")).collect();
-    for span in &spans {
-        assert_eq!(jaeger.send(span), 200);
-    }
-    let exported = || get(&jaeger.url(8889, "/metrics"), None).map(|(_, text)| text);
-    let calls = || {
-        let text = exported().unwrap_or_default();
-        let of_letter = |line: &&str| {
-            let names = ["service_name=\"counted\"", "span_name=\"predict\"", "letter=\"letter-"];
-            line.contains("_calls_total{") && names.iter().all(|name| line.contains(name))
-        };
-        text.lines().filter(of_letter).count()
+    let targets = [8888, 8889].map(|port| format!("127.0.0.1:{}", jaeger.port(port)));
+    let prometheus =
+        Prometheus::start(&folder, &address, &targets, "jaeger-collector-0", &[&rules]);
+
+    // A letter, a photo without a hand, and a component without models, which answers 500.
+    let collector = jaeger.url(4318, "");
+    let services = [(); 2].map(|()| service_at(&collector, &[], |_| {}));
+    let broken = service_at(&collector, &[], |options| {
+        options.component = target().join("wasm32-wasip2/release/examples/spin.wasm");
+    });
+    let grey = plain_png(96, 64, [128; 3]);
+    let ask = || {
+        for service in &services {
+            assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).status, 200);
+            assert_eq!(service.predict("image/png", &grey).status, 200);
+            assert_eq!(service.get("/health").status, 200);
+        }
+        assert_eq!(broken.predict("image/png", &grey).status, 500);
     };
-    wait(30, || exported().unwrap_or_default(), || calls() == spans.len());
+    let counted = || {
+        let calls = prometheus.query(
+            "sum by (status_code) (traces_span_metrics_calls_total{span_name=\"POST /predict\"})",
+        );
+        let number = |code: &str| {
+            let found = calls.iter().find(|(labels, _)| labels["status_code"] == code);
+            found.map_or(0.0, |(_, number)| *number)
+        };
+        [number("STATUS_CODE_UNSET"), number("STATUS_CODE_ERROR")]
+    };
+    ask();
+    // A series has no rate before its second value.
+    wait(60, || format!("{:?}", counted()), || counted() == [4.0, 1.0]);
+    // The instances of the service share a series. One of each instance's own would begin with its first requests,
+    // which have no rate.
+    let of_photos = "traces_span_metrics_calls_total{span_name=\"POST /predict\", status_code=\"STATUS_CODE_UNSET\"}";
+    assert_eq!(prometheus.query(of_photos).len(), 1);
+    // A collector that hangs costs the spans of one request, which the next one reports.
+    let hurried = [("otel_bsp_export_timeout", "1000"), ("trace_retry_budget", "1000")];
+    let hurried = service_at(&collector, &hurried, |options| {
+        options.limits.idle_timeout = Duration::from_secs(60);
+    });
+    jaeger.process.signal("STOP");
+    assert_eq!(hurried.get("/health").status, 200);
+    let given_up = || hurried.log().iter().any(|line| line.contains("dropped"));
+    wait(30, || format!("{:?}", hurried.log()), given_up);
+    jaeger.process.signal("CONT");
+    ask();
+    assert_eq!(hurried.get("/health").status, 200);
+
+    let dashboard = document("monitored-service", &service_chart, "ConfigMap");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let dashboard = dashboard["data"]["hand-gesture-api.json"].as_str().expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(dashboard).expect("JSON");
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("a query");
+            let variables = [
+                ("$service", "hand-gesture-api"),
+                ("$jaeger", "jaeger-.*"),
+                ("$__rate_interval", "1m"),
+            ];
+            let put = |text: String, (name, value)| text.replace(name, value);
+            let expression = variables.into_iter().fold(expression.to_owned(), put);
+            assert!(!expression.contains('$'), "{expression}");
+            queries.push((panel["title"].as_str().expect("a title").to_owned(), expression));
+        }
+    }
+    assert!(queries.len() >= 15, "{queries:?}");
+    for (title, query) in &queries {
+        let result = || prometheus.query(query);
+        let finite =
+            || !result().is_empty() && result().iter().all(|(_, number)| number.is_finite());
+        wait(30, || format!("{title}: {query}: {:?}", result()), finite);
+    }
+    let value = |title: &str| {
+        let (_, query) = queries.iter().find(|(of, _)| of == title).expect(title);
+        prometheus.query(query)
+    };
+    for share in ["Server errors", "Low confidence"] {
+        let share = value(share)[0].1;
+        assert!(share > 0.0 && share < 1.0, "{share}");
+    }
+    assert!(value("Requests")[0].1 > 0.0 && value("p95")[0].1 > 1.0);
+    let routes = value("Requests by route");
+    let routes: BTreeSet<&str> =
+        routes.iter().filter_map(|(labels, _)| labels["span_name"].as_str()).collect();
+    assert_eq!(routes, BTreeSet::from(["GET /health", "POST /predict"]));
+    let dropped = value("Spans that the service dropped");
+    let lost = dropped[0].0["telemetry_dropped_spans"].as_str().expect("a number of spans");
+    assert!(lost.parse::<u32>().expect("a number") > 0 && dropped[0].1 == 1.0, "{dropped:?}");
+
+    // What each alert asks, at once instead of after minutes.
+    let rules = groups["groups"][0]["rules"].as_array().expect("rules");
+    for rule in rules {
+        let (name, query) = (&rule["alert"], rule["expr"].as_str().expect("a query"));
+        let seen = || prometheus.query(query);
+        if name == "HandGestureNotTraced" {
+            assert_eq!(seen(), [], "{query}");
+        } else {
+            wait(30, || format!("{name}: {query}"), || !seen().is_empty());
+        }
+    }
+    let firing = || {
+        let alerts = prometheus.get("/api/v1/alerts").to_string();
+        alerts.contains("hand-gesture-api dropped spans")
+    };
+    wait(30, || prometheus.get("/api/v1/alerts").to_string(), firing);
 
     let (status, page) = get(&jaeger.url(16686, "/"), None).expect("the page");
     assert!(status == 200 && page.contains("\"menuEnabled\":true"), "{page}");
     for kind in ["calls", "errors", "latencies"] {
         let quantile = if kind == "latencies" { "&quantile=0.95" } else { "" };
         let path = format!(
-            "/api/metrics/{kind}?service=counted&groupByOperation=true&lookback=3600000&step=60000\
-             &ratePer=600000&spanKind=server{quantile}"
+            "/api/metrics/{kind}?service=hand-gesture-api&groupByOperation=true&lookback=3600000\
+             &step=60000&ratePer=600000&spanKind=server{quantile}"
         );
-        let (status, answer) = get(&jaeger.url(16686, &path), None).expect("an answer");
-        assert_eq!(status, 200, "{answer}");
-    }
-    let asked = asked.lock().expect("no panic").clone();
-    let start = "traces_span_metrics_";
-    let end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    let found = asked.match_indices(start).map(|(at, _)| &asked[at..]);
-    let names: BTreeSet<&str> = found.filter_map(|text| text.split(end).next()).collect();
-    assert!(names.len() >= 2, "{asked}");
-    let exported = exported().expect("metrics");
-    for name in names {
-        assert!(exported.contains(&format!("\n{name}{{")), "no {name} in {exported}");
+        let points = || {
+            let answer = jaeger.get(&path).unwrap_or_default();
+            let metrics = answer["metrics"].as_array().cloned().unwrap_or_default();
+            let of_photos =
+                |metric: &&Value| metric["labels"].to_string().contains("POST /predict");
+            let photos = metrics.iter().find(of_photos).cloned().unwrap_or_default();
+            let points = photos["metricPoints"].as_array().cloned().unwrap_or_default();
+            points
+                .iter()
+                .filter_map(|point| point["gaugeValue"]["doubleValue"].as_f64())
+                .fold(0.0, f64::max)
+        };
+        wait(30, || format!("{:?}", jaeger.get(&path)), || points() > 0.0);
     }
 }
 
@@ -228,7 +349,7 @@ fn whole_traces_are_kept_by_error_time_and_confidence_and_a_tenth_of_the_rest() 
 #[test]
 fn writes_report_their_result_where_jaeger_can() {
     let folder = folder("sync-writes");
-    for (tag, sync) in [
+    for (tag, newer) in [
         ("2.13.0", false),
         ("2.20.9", false),
         ("latest", false),

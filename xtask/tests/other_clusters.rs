@@ -40,6 +40,7 @@ fn everything_of_the_service() -> Value {
         "scaleToZero": {"enabled": true},
         "podDisruptionBudget": {"enabled": true},
         "networkPolicy": {"enabled": true},
+        "monitoring": {"dashboard": {"enabled": true}, "alerts": {"enabled": true}},
     })
 }
 

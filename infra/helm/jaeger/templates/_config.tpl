@@ -287,6 +287,12 @@ processors:
 connectors:
   spanmetrics:
     metrics_flush_interval: {{ $values.spanMetrics.flushInterval }}
+    # A service's instances share their series. Each series begins with a value that no rate counts, so instances
+    # with series of their own, alive for a few requests, would hardly count.
+    resource_metrics_key_attributes: [service.name]
+    {{- with $values.spanMetrics.buckets }}
+    histogram: {explicit: {buckets: {{ toJson . }}}}
+    {{- end }}
     {{- with $values.spanMetrics.dimensions }}
     dimensions:
       {{- range . }}
