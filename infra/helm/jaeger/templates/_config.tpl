@@ -79,7 +79,7 @@ jaeger_storage_exporter:
 - tail_sampling
 {{- end }}
 {{- /* A batch would hide a write's result. The ingester's offset is committed after the write. */}}
-{{- if not (or (eq .role "ingester") (and (eq .role "collector") (include "jaeger.syncWrites" .root) (not $values.ingester.enabled))) }}
+{{- if not (or (eq .role "ingester") (and (eq .role "collector") (include "jaeger.syncCollector" .root))) }}
 - batch
 {{- end }}
 {{- end -}}
@@ -313,7 +313,12 @@ exporters:
     traces: {topic: {{ include "jaeger.text" $values.storage.kafka.topic }}, encoding: otlp_proto}
     partition_traces_by_id: true
     producer: {required_acks: all, compression: zstd}
+    {{- if include "jaeger.syncCollector" . }}
+    # Whoever sends waits until Kafka has the spans.
+    sending_queue: {enabled: true, queue_size: {{ $values.collector.queueSize | int64 }}, wait_for_result: true}
+    {{- else }}
     sending_queue: {enabled: true, queue_size: {{ $values.collector.queueSize | int64 }}}
+    {{- end }}
     # Short: a collector with wrong credentials does not stop while it retries.
     retry_on_failure: {enabled: true, max_elapsed_time: 60s}
   {{- else }}

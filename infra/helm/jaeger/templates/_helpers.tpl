@@ -85,6 +85,12 @@ labels:
 {{- end -}}
 {{- end -}}
 
+{{/* True if the collector answers after Kafka or the storage has the spans: Jaeger 2.21 with Kafka or
+     indices. */}}
+{{- define "jaeger.syncCollector" -}}
+{{- if or (include "jaeger.syncWrites" .) (and .Values.ingester.enabled (eq (include "jaeger.form" .) "2.21")) }}true{{ end -}}
+{{- end -}}
+
 {{/* True if each write to the storage reports its result: Jaeger 2.21 with indices. */}}
 {{- define "jaeger.syncWrites" -}}
 {{- if and (include "jaeger.hasIndices" .) (eq (include "jaeger.form" .) "2.21") }}true{{ end -}}
