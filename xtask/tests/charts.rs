@@ -1,10 +1,11 @@
 //! The charts: they render what is in git, Jaeger accepts its configurations, and values that cannot work
 //! are refused with the remedy.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use test_support::charts::{config, helm, render_jaeger, validate};
+use test_support::charts::{config, documents, helm, render_jaeger, validate};
 use test_support::{expected, folder, output, root, tool};
 
 /// Returns the examples of a chart, each a folder of `examples`, with Helm's arguments for its values. An
@@ -297,4 +298,86 @@ fn chart_values_are_the_variables_of_spin_toml() {
     let mut values: Vec<String> = values.keys().cloned().collect();
     values.sort();
     assert_eq!(values, names);
+}
+
+/// Returns the rows of a README's tables whose first cell names values: the names, and the other cells.
+fn rows_of_values(readme: &str) -> Vec<(Vec<String>, Vec<String>)> {
+    let row = |line: &str| {
+        let cells = line.strip_prefix("| `")?.strip_suffix(" |")?;
+        let mut cells = cells.split(" | ").map(|cell| cell.trim().to_owned());
+        let names =
+            cells.next()?.split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
+        Some((names, cells.collect()))
+    };
+    readme.lines().filter_map(row).collect()
+}
+
+/// `helm show readme` prints the tables. Each value has a row, with the default of values.yaml.
+#[test]
+fn tables_of_values_have_every_value_with_its_default() {
+    // A table with a column for each of these.
+    let roles = ["collector", "query", "ingester", "agent"];
+    for (chart, many) in [("jaeger", roles.as_slice()), ("hand-gesture-api", &[][..])] {
+        let path = format!("infra/helm/{chart}");
+        let values = helm(["show", "values", &path]).expect("values");
+        let values = documents(&format!("values-{chart}"), &values).remove(0);
+        let readme = helm(["show", "readme", &path]).expect("a readme");
+        // Defaults as documented, by the value's path. Keys of `pods` stand in roles, `eck` and `jobs`, too.
+        let mut documented = BTreeMap::new();
+        for (names, cells) in rows_of_values(&readme) {
+            for name in names {
+                let pointer = format!("/{}", name.replace('.', "/"));
+                if values.pointer(&pointer).is_some() {
+                    documented.insert(pointer, cells[0].clone());
+                } else if cells.len() > 2 {
+                    let columns = many.iter().zip(&cells).filter(|(_, cell)| *cell != "–");
+                    let path = |(role, cell): (&&str, &String)| {
+                        (format!("/{role}{pointer}"), cell.clone())
+                    };
+                    documented.extend(columns.map(path));
+                } else {
+                    for of in many.iter().copied().chain(["pods", "jobs", "eck"]) {
+                        documented.insert(format!("/{of}{pointer}"), cells[0].clone());
+                    }
+                }
+            }
+        }
+        let given = |pointer: &str| values.pointer(pointer);
+        let defaults = documented.iter().filter_map(|(pointer, cell)| {
+            let default = cell.strip_prefix('`')?.strip_suffix('`')?;
+            // A text may stand without quotes, which YAML would read otherwise.
+            let is_text = given(pointer).is_some_and(|value| value == default);
+            Some(format!(
+                "{pointer:?}: {}\n",
+                if is_text { format!("{default:?}") } else { default.into() }
+            ))
+        });
+        let defaults =
+            documents(&format!("defaults-{chart}"), &defaults.collect::<String>()).remove(0);
+        for (pointer, default) in defaults.as_object().expect("an object") {
+            assert_eq!(
+                given(pointer),
+                Some(default),
+                "{chart}: README.md and values.yaml: {pointer}"
+            );
+        }
+        let mut missing = Vec::new();
+        let mut open = vec![(String::new(), &values)];
+        while let Some((pointer, value)) = open.pop() {
+            // The settings have a list of their own: docs/configuration.md.
+            if documented.contains_key(&pointer) || pointer == "/settings" {
+                continue;
+            }
+            match value.as_object().filter(|object| !object.is_empty()) {
+                Some(object) => {
+                    open.extend(
+                        object.iter().map(|(key, value)| (format!("{pointer}/{key}"), value)),
+                    );
+                }
+                None => missing.push(pointer),
+            }
+        }
+        assert!(missing.is_empty(), "{chart}: README.md lacks {missing:?}");
+        assert!(documented.len() > 60, "{documented:?}");
+    }
 }
