@@ -202,6 +202,9 @@ fn search(name: &str) {
     assert_eq!(collector.process.stop(Duration::from_secs(30)), Some(0));
     drop(query);
 
+    api_key_leads_through_a_path(name, &server, &folder);
+    server.clear();
+
     // Another prefix.
     let set = format!("{storage},storage.elasticsearch.indexPrefix=blue");
     let rendered = render_jaeger(&["--set", &set]);
@@ -254,6 +257,36 @@ fn search(name: &str) {
     server.clear();
     let address = ("https://elasticsearch-es-http.elastic.svc:9200", with_tls);
     rolls_over("elasticsearch-rollover", &server, &folder, address, Some(WORST_PASSWORD));
+}
+
+/// Tests a proxy that asks for an API key, with the storage below a path.
+fn api_key_leads_through_a_path(name: &str, server: &Search, folder: &Path) {
+    // The scheme is not case-sensitive (RFC 9110). Jaeger writes APIKey.
+    let proxied = format!(
+        "if ($http_authorization !~* \"^ApiKey a2V5OiQjJw==$\") {{ return 401; }}
+         location /search/ {{ proxy_pass http://127.0.0.1:{}/; proxy_http_version 1.1; }}",
+        server.port
+    );
+    let at = folder.join("keyed");
+    std::fs::create_dir_all(&at).expect("a folder");
+    let proxy = Proxy::start(&at, ("127.0.0.1", free_port()), "", &proxied);
+    let key = folder.join("etc/storage-api-key");
+    std::fs::create_dir_all(&key).expect("a folder");
+    let key = key.join("api-key");
+    let set = format!(
+        "storage.type={name},storage.elasticsearch.apiKey.existingSecret=keys,\
+         storage.elasticsearch.path=/search,storage.elasticsearch.replicas=0,indexCleaner.enabled=false"
+    );
+    let rendered = render_jaeger(&["--set", &set]);
+    let address = [("http://elasticsearch:9200", format!("http://127.0.0.1:{}", proxy.port))];
+    let start = Start { replace: &address, ..Start::collector(&rendered, folder) };
+    std::fs::write(&key, "wrong").expect("written");
+    is_refused(&start, "401");
+    std::fs::write(&key, "a2V5OiQjJw==").expect("written");
+    let (collector, query) = collector_and_query(&start);
+    let span = Span::new(name);
+    assert_eq!(collector.send(&span), 200);
+    query.find(&span, 30);
 }
 
 /// Asserts that setup-jaeger.sh's question to a storage shows it the index templates of others.
