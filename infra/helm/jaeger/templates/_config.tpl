@@ -287,8 +287,8 @@ processors:
 connectors:
   spanmetrics:
     metrics_flush_interval: {{ $values.spanMetrics.flushInterval }}
-    # A service's instances share their series. Each series begins with a value that no rate counts, so instances
-    # with series of their own, alive for a few requests, would hardly count.
+    # A service's instances share their series. Alive for a few requests, each by itself hardly has a rate, and there
+    # is no end of them.
     resource_metrics_key_attributes: [service.name]
     {{- with $values.spanMetrics.buckets }}
     histogram: {explicit: {buckets: {{ toJson . }}}}
