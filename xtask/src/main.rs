@@ -155,8 +155,10 @@ fn run(command: Command) -> Result<()> {
         Command::Features(arguments) => features::run(&arguments),
         Command::Run { file, arguments: Rest { mut arguments } } => {
             arguments.insert(0, file.display().to_string());
-            let here = [(".".into(), ".", false)];
-            std::process::exit(host::command::run_command(&file, &arguments, &here)?)
+            // Tests read the repository's files by their full paths.
+            let repository = root().display().to_string();
+            let folders = [(".".into(), ".", false), (root().into(), repository.as_str(), false)];
+            std::process::exit(host::command::run_command(&file, &arguments, &folders)?)
         }
     }
 }

@@ -4,7 +4,9 @@
 //! `tests/landmarks/*.json` holds the package's results (`make.py` there writes them). Here the models
 //! run with the same settings: no border, confidence 0.5, one pass each.
 //!
-//! Every test prints what it measures (`cargo test --workspace --test fidelity -- --nocapture`).
+//! The group `fidelity` runs them in the sandbox, with the operators that the component has: natively, the same
+//! tests take ten times as long. Every test prints what it measures
+//! (`cargo test --release --target wasm32-wasip2 --package vision --test fidelity -- --nocapture`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -331,6 +333,6 @@ fn lite_models_agree_with_mediapipe() {
         "palm_detection_lite.onnx",
         "hand_landmark_lite.onnx",
         |expected| &expected.lite,
-        &Tolerance { mean: 0.01, p95: 0.03, score: 0.1 },
+        &Tolerance { mean: 0.01, p95: 0.04, score: 0.1 },
     );
 }
