@@ -79,7 +79,7 @@ impl World {
     fn table_base(self) -> u32 {
         match self {
             World::Spin | World::SpinP2 => 80_000,
-            World::Wasi => 6_900,
+            World::Wasi => 6_700,
         }
     }
 
