@@ -32,7 +32,7 @@ from table import GEOMETRY, HERE, LANDMARKS, LETTERS, NO_HAND
 OPSET = 13
 IR_VERSION = 7
 # Divisor of the letters' logits, calibrated on held-out photos and signers (evaluate.py prints the best value).
-TEMPERATURE = {"full": 0.75, "lite": 0.75}
+TEMPERATURE = {"full": 0.72, "lite": 0.75}
 # Added to the logit of "no hand", so that NO_HAND_LIMIT of crates/vision/src/letter.rs, 0.5, balances the errors best.
 # A probability of 0.1 becomes 0.5.
 NO_HAND_SHIFT = {"full": 1.0, "lite": 2.2}
