@@ -111,8 +111,8 @@ def turned(x, random, sideways=0.3, nodding=0.3, rolling=0.18):
 
 # Letters that are one handshape in two directions.
 PARTNERS = [("G", "Q"), ("K", "P"), ("U", "H")]
-# Hands of these letters that are added as their partner, as a share of the letter's own. evaluate.py's mean of sources
-# is 91.4 with 0, 92.2 with 0.15 and 92.0 with 0.3, where P suffers.
+# Hands of these letters that are added as their partner, as a share of the letter's own. Measured: "Classifiers" in
+# the model card (README.md).
 PARTNER_SHARE = 0.15
 INDEX_FINGER = slice(LANDMARKS + 4, LANDMARKS + 6)  # the columns with its direction in the photo
 
