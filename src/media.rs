@@ -83,7 +83,7 @@ const WITHOUT_LINE_BREAKS: Content =
 /// Shortest photo in which a missing byte is no accident.
 const MIN_COMPLETE: usize = 512;
 
-/// What is recognised by bytes at an offset. The names are those of the formats' own specifications.
+/// Contents with fixed bytes at an offset. The names are those of the formats' own specifications.
 const BY_MAGIC: &[(usize, &[u8], Content)] = &[
     (0, b"GIF87a", content("a GIF picture", CONVERT)),
     (0, b"GIF89a", content("a GIF picture", CONVERT)),
@@ -141,7 +141,7 @@ const BY_BRAND: &[(&[u8; 4], Content)] = &[
 const BY_RIFF: &[(&[u8; 4], Content)] =
     &[(b"AVI ", content("an AVI video", FRAME)), (b"WAVE", content("a sound", RAW))];
 
-/// What is recognised by how its text begins, in lower case.
+/// Contents whose text begins with these words, in lower case.
 const BY_TEXT: &[(&str, Content)] = &[
     ("data:", content("a data: URL", "Decode what follows its comma, and send those bytes.")),
     ("blob:", content("a blob: URL, which only its own page can read", FETCH)),

@@ -243,7 +243,7 @@ mod tests {
         assert_ne!(none.headers()[ETAG], response.headers()[ETAG], "another page, another tag");
     }
 
-    /// What the Content-Security-Policy would refuse is not there.
+    /// The pages hold nothing that their Content-Security-Policy refuses.
     #[test]
     fn pages_hold_no_inline_script_or_style() {
         for text in [INDEX, DOCS] {

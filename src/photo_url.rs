@@ -304,7 +304,7 @@ impl AllowedHost {
     /// versions of Spin take no empty value.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the text is no host.
     pub fn parse(text: &str) -> Result<Option<AllowedHost>, &'static str> {
         let (is_https, rest) = scheme(text).ok_or("expected https://host or http://host")?;
         let (host, port) = split_port(rest.strip_suffix('/').unwrap_or(rest));

@@ -58,7 +58,7 @@ pub struct Arrival {
 pub struct Answer<B> {
     /// The response.
     pub response: Response<Bytes>,
-    /// What is left of the request's body, to be [discarded](Service::discard) once the response is on
+    /// The unread rest of the request's body, to be [discarded](Service::discard) once the response is on
     /// its way.
     pub rest: Option<Rest<B>>,
 }

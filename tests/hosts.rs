@@ -31,7 +31,7 @@ fn wasmcloud_serves_the_component() {
     check(OtherHost::Wasmcloud);
 }
 
-/// The same component, whose settings are environment variables, on the development host.
+/// The development host gives that component its settings as environment variables.
 #[test]
 fn development_host_serves_the_component_of_wasi_alone() {
     let collector = collector();

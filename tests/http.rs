@@ -807,7 +807,7 @@ fn early_answer_reaches_a_client_that_is_still_sending() {
     }
 }
 
-/// What is read after an answer is bounded in bytes: 64 MiB by the component, as many by the host.
+/// The rest of a body that is read after an answer is bounded: 64 MiB by the component, as many by the host.
 #[test]
 fn client_that_never_stops_sending_is_cut_off() {
     let service = Service::start(&[]);
@@ -1136,7 +1136,7 @@ fn invalid_setting_is_reported_once_and_falls_back_to_default() {
     assert_eq!(body["low_confidence"], true);
 }
 
-/// What a browser sends with a request for a page.
+/// The header with which a browser asks for a page.
 const BROWSER: [(&str, &str); 1] =
     [("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")];
 

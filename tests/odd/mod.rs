@@ -19,7 +19,7 @@ use crate::files::{
 /// The longest time that an answer takes. Another machine may be slow, and other tests run beside this one.
 const TIME: Duration = Duration::from_secs(10);
 
-/// What is right.
+/// The right answer.
 enum Right {
     Letter(&'static str),
     /// A problem of this status whose text has these words.

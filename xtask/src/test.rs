@@ -183,7 +183,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "lint",
-        about: "linters of scripts, workflows and Terraform files",
+        about: "linters of scripts, workflows, Terraform files and comments",
         arguments: &["--workspace", "--test", "lint"],
         environment: &[],
         needs: &[

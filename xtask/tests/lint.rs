@@ -1,4 +1,4 @@
-//! Linters of the scripts, the workflows and the Terraform module.
+//! Linters of the scripts, the workflows, the Terraform module and the comments.
 
 use std::process::Command;
 
@@ -71,4 +71,40 @@ fn tflint_finds_an_untyped_variable() {
     command.arg(format!("--config={}", config.display())).current_dir(folder);
     let findings = output(&mut command).expect_err("findings");
     assert!(findings.contains("terraform_typed_variables"), "{findings}");
+}
+
+/// Returns the first lines of a file's doc comments that do not name their subject: docs/style.md, rule 1.
+fn without_subject(text: &str) -> Vec<&str> {
+    const OPENINGS: [&str; 4] = ["What ", "How ", "Whether ", "The same "];
+    let mut found = Vec::new();
+    for marker in ["/// ", "//! "] {
+        let mut inside = false;
+        for line in text.lines().map(str::trim_start) {
+            let comment = line.strip_prefix(marker);
+            let opens = |text: &str| OPENINGS.iter().any(|opening| text.starts_with(opening));
+            if !inside && comment.is_some_and(opens) {
+                found.push(line);
+            }
+            inside = line.starts_with(marker.trim_end());
+        }
+    }
+    found
+}
+
+#[test]
+fn doc_comments_begin_with_their_subject() {
+    let mut git = Command::new("git");
+    let files = output(git.args(["ls-files", "*.rs"]).current_dir(root())).expect("files");
+    assert!(files.lines().count() > 100, "{files}");
+    for file in files.lines() {
+        let text = std::fs::read_to_string(root().join(file)).expect("the file");
+        assert_eq!(without_subject(&text), Vec::<&str>::new(), "{file}");
+    }
+}
+
+/// The test above can fail.
+#[test]
+fn doc_comment_without_a_subject_is_found() {
+    let text = "//! A crate.\n\n/// What it does.\n/// How, too.\nfn f() {}\n    /// The sum.\n    fn g() {}\n";
+    assert_eq!(without_subject(text), ["/// What it does."]);
 }

@@ -1,4 +1,4 @@
-//! What Jaeger counts and keeps by the chart's values: metrics of spans with their dashboard and alerts, tail
+//! Jaeger counts and keeps spans as the chart's values say: metrics of spans with their dashboard and alerts, tail
 //! sampling, and writes that report their result.
 
 use std::collections::BTreeSet;

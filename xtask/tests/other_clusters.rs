@@ -146,7 +146,7 @@ fn long_release_names_fit_and_stay_unique() {
     }
 }
 
-/// What a name refers to exists under that name, however long it is.
+/// Every reference between resources names a resource that exists, however long the release's name is.
 #[test]
 fn long_release_names_are_referred_to_as_they_are() {
     let release = "x".repeat(53);

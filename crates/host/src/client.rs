@@ -1,4 +1,4 @@
-//! What commands and tests need to call a server that they have started: a client, and the wait for the first
+//! A client with which commands and tests call a server that they have started, and the wait for its first
 //! answer.
 
 use std::time::{Duration, Instant};

@@ -46,7 +46,7 @@ mod bindings {
 }
 use bindings::spin::variables::variables;
 
-/// The same interface as components of WASI 0.2 import it.
+/// That interface as components of WASI 0.2 import it.
 mod bindings_p2 {
     #![allow(missing_docs)]
     wasmtime::component::bindgen!({ path: "../../wit/spin-variables.wit" });

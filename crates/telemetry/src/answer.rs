@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 1000;
 /// Shortest word of a header's value that counts as secret: a shorter one is in every other sentence.
 const MIN_SECRET: usize = 4;
 
-/// What becomes of the spans.
+/// The fate of the spans after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The collector has them.
@@ -149,7 +149,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     (!wait.is_zero()).then_some(wait)
 }
 
-/// What a collector that took a request says about spans that it rejected all the same.
+/// The partial success of an accepted request: spans that the collector rejected all the same.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Partial {
     /// Their number, as it says.

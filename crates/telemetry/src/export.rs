@@ -203,7 +203,7 @@ struct State {
     not_before: Instant,
     /// True if the collector itself asked for that wait.
     told: bool,
-    /// What the log says of the collector since it was last well; `None` while it is.
+    /// The log's last line about the failing collector; `None` while it is well.
     unwell: Option<String>,
     /// The reason why the last delivery was given up.
     reason: String,

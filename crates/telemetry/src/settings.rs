@@ -333,7 +333,7 @@ pub struct Settings {
     pub faas_name: String,
     /// Further resource attributes.
     pub resource: BTreeMap<String, String>,
-    /// What is read of a request's headers, in this order.
+    /// The formats in which a request's headers carry a context, in the order that they are tried.
     pub propagators: Vec<Propagator>,
     /// Routes that are not traced.
     pub excluded_routes: Vec<String>,

@@ -16,7 +16,7 @@ use crate::loopback::{Loopback, PATIENCE, flood};
 /// Longest head of a message, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// What a collector does with a request.
+/// The behaviour of a collector with a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Takes the spans and answers as the collector behind it.

@@ -215,7 +215,7 @@ impl Requests {
         (about, body, format!("multipart/form-data; boundary={}", damaged(random, written)))
     }
 
-    /// What is sent by mistake, and noise.
+    /// Bodies that are sent by mistake, and noise.
     fn no_photo(&self, random: &mut Rng) -> (String, Vec<u8>) {
         let length = random.usize(..4000);
         let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();

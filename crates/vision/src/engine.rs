@@ -170,7 +170,7 @@ struct Variant {
     runner: Box<dyn Runner>,
 }
 
-/// What runs a model for one input shape. The input has that shape's length, and its type is the one
+/// A model's plan for one input shape. The input has that shape's length, and its type is the one
 /// that the model reads. A failure's reason is returned.
 trait Runner: Send + Sync {
     /// Runs the model: one pass.

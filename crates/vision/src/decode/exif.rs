@@ -4,7 +4,7 @@
 const ORIENTATION: u16 = 0x0112;
 /// Length of an entry of a directory (TIFF 6.0, section 2).
 const ENTRY: usize = 12;
-/// What JPEG puts before EXIF data. Some programs also write it into PNG and WebP.
+/// The prefix of EXIF data in JPEG. Some programs also write it into PNG and WebP.
 pub(super) const PREFIX: &[u8] = b"Exif\0\0";
 
 /// Returns the orientation, 1 to 8, in EXIF data, with or without [`PREFIX`]. It is 1 if there is none,

@@ -74,7 +74,7 @@ const APP0: u8 = 0xe0;
 const APP1: u8 = 0xe1;
 const APP14: u8 = 0xee;
 
-/// What the decoder reads after the file's last byte, again and again.
+/// The bytes that the decoder reads after the file's last one, again and again.
 const END: &[u8] = &[0xff, EOI];
 
 /// A segment that makes `jpeg-decoder` use the tables of T.81, annex K, where the file has none: frames
@@ -84,7 +84,7 @@ const MOTION_JPEG: &[u8] = b"\xff\xe0\0\x07AVI1\0";
 /// A file's structure, up to the end of its picture.
 struct Outline<'a> {
     frame: Frame,
-    /// What the decoder needs, in the file's order.
+    /// The segments that the decoder needs, in the file's order.
     segments: Vec<Segment<'a>>,
     scans: Vec<Scan<'a>>,
     exif: Option<&'a [u8]>,

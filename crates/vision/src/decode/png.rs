@@ -89,7 +89,7 @@ struct Header {
     interlaced: bool,
 }
 
-/// What the samples of a pixel are.
+/// The meaning of a pixel's samples.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Color {
     Grey,
@@ -213,11 +213,11 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Stored, DecodeError
     Ok(Stored { photo, source_size: size, orientation: orientation.unwrap_or(1) })
 }
 
-/// How the bytes of a row become colours.
+/// The conversion of a row's bytes to colours.
 enum Pixels {
     /// Grey or RGB of 8 bits, with or without transparency: so many samples a pixel.
     Bytes(usize),
-    /// The same of 16 bits, of which the upper 8 are taken.
+    /// As above with 16 bits, of which the upper 8 are taken.
     Words(usize),
     /// Grey or RGB of 8 or 16 bits, of which one colour, these bytes, is transparent.
     ButOne(Vec<u8>, u8),

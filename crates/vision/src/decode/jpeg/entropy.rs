@@ -136,7 +136,7 @@ impl Tables {
     }
 }
 
-/// How a scan's blocks follow each other.
+/// The order of a scan's blocks.
 pub(super) struct Layout<'t> {
     /// Groups of blocks in a row.
     pub(super) columns: u32,
@@ -191,7 +191,7 @@ impl<'t> Layout<'t> {
     }
 }
 
-/// What receives the codes that are kept.
+/// The receiver of the codes that are kept.
 pub(super) trait Sink {
     /// The last coefficient that is kept, in zigzag order.
     fn last(&self) -> u32;

@@ -1,4 +1,4 @@
-//! How much of a picture the data of its last scan gives, where the file was cut off.
+//! The part of a picture that the data of its last scan gives, where the file was cut off.
 //!
 //! `jpeg-decoder` fills what is missing from zero bits, and does not tell.
 

@@ -20,7 +20,7 @@ const STEP: usize = 64 << 10;
 pub(super) struct Rows<'a, I> {
     /// Its chunks of data.
     chunks: I,
-    /// What is left of the current one.
+    /// The unread rest of the current chunk.
     data: &'a [u8],
     inflater: Decompressor,
     /// Inflated bytes: those of [`WINDOW`], some that were handed out, and rows to come.
