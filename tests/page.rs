@@ -15,7 +15,7 @@ use test_support::browser::Browser;
 use test_support::photo_server::{PhotoServer, Reply};
 use test_support::service::{Service, photo, plain_png};
 use test_support::traces;
-use test_support::{folder, root};
+use test_support::{folder, root, tool};
 
 fn url(service: &Service, path: &str) -> String {
     format!("http://{}{path}", service.address())
@@ -546,6 +546,46 @@ fn pages_fit_a_phone_and_have_names_for_all_controls() {
         assert_eq!(browser.run(labelled), true, "{path}");
         assert_no_errors(&mut browser);
     }
+}
+
+/// The pages with an answer, a form of corrections and a problem, in light and dark.
+#[test]
+fn axe_core_finds_nothing() {
+    let axe = tool("axe").join("node_modules/axe-core/axe.min.js");
+    let axe = std::fs::read_to_string(axe).expect("axe-core");
+    let service = Service::start(&[("feedback", "true")]);
+    let mut browser = Browser::start("page-axe", &[]);
+    let text = file(&folder("page-axe-files"), "notes.txt", b"hello");
+    for (path, dark) in [("/", false), ("/", true), ("/docs", false), ("/docs", true)] {
+        browser.screen(1100, 900, false, dark);
+        browser.open(&url(&service, path));
+        if path == "/docs" {
+            browser.wait("document.querySelectorAll('article').length > 3");
+            assert_eq!(violations(&mut browser, &axe), json!([]), "{path} dark {dark}");
+            continue;
+        }
+        browser.choose("#file", &photo_path("v.jpg"));
+        wait_for(&mut browser, "V, ");
+        assert_eq!(violations(&mut browser, &axe), json!([]), "{path} dark {dark}");
+        browser.choose("#file", &text);
+        wait_for(&mut browser, "The photo's format is not supported.");
+        assert_eq!(violations(&mut browser, &axe), json!([]), "{path} dark {dark}: a problem");
+    }
+    // The rules find a button without a name.
+    browser.run("void document.body.append(document.createElement('button'))");
+    let found = violations(&mut browser, &axe).to_string();
+    assert!(found.contains("button-name"), "{found}");
+}
+
+/// Returns what axe-core finds in the page: the rule and the elements that break it.
+fn violations(browser: &mut Browser, axe: &str) -> Value {
+    browser.run(&format!("{axe};void 0"));
+    let passes = browser.run("axe.run().then((found) => found.passes.length)");
+    assert!(passes.as_u64().is_some_and(|passes| passes > 20), "{passes}");
+    browser.run(
+        "axe.run().then((found) => found.violations.map(
+           (violation) => [violation.id, violation.nodes.map((node) => node.html)]))",
+    )
 }
 
 /// Text and lines can be told from their ground, in light and dark (WCAG 2.2: 4.5 for text).

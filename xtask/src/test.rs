@@ -137,9 +137,16 @@ const GROUPS: &[Group] = &[
         name: "page",
         about: "the pages in a real browser: files, camera, keyboard, phone",
         // One at a time: a browser and a camera keep two cores busy.
-        arguments: &["--workspace", "--test", "page", "--", "--test-threads=1"],
+        arguments: &["--workspace", "--test", "page", "--", "--test-threads=1", "--skip=axe_core"],
         environment: &[],
         needs: &[Need::Program("chromium", "--version", "Debian's chromium")],
+    },
+    Group {
+        name: "accessibility",
+        about: "the rules of axe-core on the pages, in a real browser",
+        arguments: &["--workspace", "--test", "page", "--", "axe_core"],
+        environment: &[],
+        needs: &[Need::Axe, Need::Program("chromium", "--version", "Debian's chromium")],
     },
     Group {
         name: "jaeger",

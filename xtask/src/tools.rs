@@ -207,6 +207,33 @@ fn fetch_servers() -> Result<()> {
     Ok(())
 }
 
+/// Fetches axe-core by npm, unless the pinned version is there.
+fn fetch_axe() -> Result<()> {
+    let source = root().join("infra/tools/axe");
+    let folder = target().join("tools").join(AXE);
+    let lock = source.join("package-lock.json");
+    let (stamp, wanted) = (folder.join("stamp"), digest(&[&lock])?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    println!("Fetching axe-core by npm");
+    std::fs::create_dir_all(&folder)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(source.join(file), folder.join(file))?;
+    }
+    let status = Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&folder)
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot run npm")?;
+    if !status.success() {
+        bail!("npm ended with {status}");
+    }
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
 /// A need of a group of tests besides Rust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -214,6 +241,8 @@ pub enum Need {
     Tool(Tool),
     /// The hosts that others wrote, and therefore Python with pip.
     Hosts,
+    /// The rules of axe-core, and therefore npm.
+    Axe,
     /// The storage servers, and therefore Java 17 and Maven.
     Servers,
     /// A program: its name, the argument that prints its version, and where to get it.
@@ -235,6 +264,8 @@ impl Need {
                 .then(|| format!("{} is built with Go 1.26 or newer: https://go.dev", tool.name())),
             Need::Hosts => (!runs("python3", &["-m", "pip", "--version"]))
                 .then(|| "the hosts are fetched by Python's pip (python3 -m pip)".to_owned()),
+            Need::Axe => (!runs("npm", &["--version"]))
+                .then(|| "axe-core is fetched by npm: https://nodejs.org".to_owned()),
             Need::Servers if !runs("java", &["-version"]) => {
                 Some("the storage servers run on Java 17".to_owned())
             }
@@ -263,6 +294,7 @@ impl Need {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
             Need::Hosts => fetch_hosts(),
+            Need::Axe => fetch_axe(),
             Need::Servers => fetch_servers(),
             Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
         }
@@ -273,18 +305,22 @@ impl Need {
 const STORAGE: &str = "storage";
 /// The name of the hosts that others wrote.
 const OTHER_HOSTS: &str = "hosts";
+/// The name of axe-core on the command line, and of its folder.
+const AXE: &str = "axe";
 
 /// Returns the names on the command line.
 pub fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([OTHER_HOSTS, STORAGE]))
+    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([OTHER_HOSTS, AXE, STORAGE]))
 }
 
 /// Builds the named tools, or all.
 pub fn run(names: &[String]) -> Result<()> {
     let tools = TOOLS.map(|tool| (tool.name(), Need::Tool(tool)));
-    for (name, need) in
-        tools.into_iter().chain([(OTHER_HOSTS, Need::Hosts), (STORAGE, Need::Servers)])
-    {
+    for (name, need) in tools.into_iter().chain([
+        (OTHER_HOSTS, Need::Hosts),
+        (AXE, Need::Axe),
+        (STORAGE, Need::Servers),
+    ]) {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             if let Some(why) = need.lacking() {
                 bail!("{why}");
