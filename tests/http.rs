@@ -1684,3 +1684,62 @@ fn answers_match_the_openapi_description() {
     described.sort_unstable();
     assert_eq!(listed, described);
 }
+
+/// A measurement: the page's camera without the browser, one frame of 640 × 480 after the other, each with the place
+/// of the hand in the one before. On one core:
+/// `taskset --cpu-list 0 cargo test --workspace --test http camera_frames -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement for docs/benchmarks.md"]
+fn camera_frames_are_measured() {
+    const WARM_UP: usize = 10;
+    const RUNS: usize = 200;
+    let decoded = decode(&photo("v.jpg"), u64::MAX).expect("a photo").photo;
+    let (width, height) = (decoded.width() as u32, decoded.height() as u32);
+    let hand = image::RgbImage::from_raw(width, height, decoded.pixels().to_vec());
+    let hand = hand.expect("a picture");
+    let frames: Vec<Vec<u8>> = (0..20)
+        .map(|number: i64| {
+            let mut scene = image::RgbImage::from_pixel(640, 480, image::Rgb([128; 3]));
+            // The hand moves from side to side, as hands before a camera do.
+            let left = 119 + 4 * (number - 10).abs();
+            image::imageops::overlay(&mut scene, &hand, left, 39);
+            let mut jpeg = Vec::new();
+            jpeg_encoder::Encoder::new(&mut jpeg, 85)
+                .encode(&scene, 640, 480, jpeg_encoder::ColorType::Rgb)
+                .expect("an encoder");
+            jpeg
+        })
+        .collect();
+    let service = Service::start(&[]);
+    let agent = host::client::agent(Duration::from_secs(60));
+    for tracks in [false, true] {
+        let mut place = String::new();
+        let mut times = Vec::new();
+        for number in 0..WARM_UP + RUNS {
+            let url = format!("http://{}/predict{place}", service.address());
+            let start = Instant::now();
+            let answer = agent.post(&url).send(&frames[number % frames.len()][..]);
+            let body = answer.expect("an answer").body_mut().read_to_vec().expect("a body");
+            let time = start.elapsed();
+            let answer: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(answer["prediction"], "V", "{answer}");
+            if tracks {
+                let found = &answer["hand"]["box"];
+                let numbers =
+                    ["x", "y", "width", "height", "rotation"].map(|name| found[name].to_string());
+                place = format!("?box={}", numbers.join(","));
+            }
+            if number >= WARM_UP {
+                times.push(time.as_secs_f64() * 1000.0);
+            }
+        }
+        let sum: f64 = times.iter().sum();
+        times.sort_by(f64::total_cmp);
+        println!(
+            "tracking {tracks}: {:.1} answers a second, p50 {:.1} ms, p99 {:.1} ms",
+            1000.0 * RUNS as f64 / sum,
+            times[RUNS / 2],
+            times[RUNS * 99 / 100]
+        );
+    }
+}

@@ -125,6 +125,24 @@ fn ipv6_collector_is_allowed_in_brackets() {
     }
 }
 
+/// The token of the export of corrections stands in no value: it comes from a secret, on both runtimes.
+#[test]
+fn token_of_corrections_comes_from_a_secret() {
+    let rendered = |runtime: &str| {
+        let set = format!("image.repository=r,runtime={runtime},feedbackTokenSecret.name=s");
+        helm(["template", "a", "infra/helm/hand-gesture-api", "--set", &set]).expect("rendered")
+    };
+    for (runtime, name) in
+        [("container", "SPIN_VARIABLE_FEEDBACK_TOKEN"), ("spinkube", "feedback_token")]
+    {
+        let rendered = rendered(runtime);
+        let (_, after) = rendered.split_once(&format!("- name: {name}\n")).expect("a variable");
+        let lines: Vec<_> = after.lines().take(2).map(str::trim).collect();
+        let expected = ["valueFrom:", "secretKeyRef: {name: \"s\", key: \"token\"}"];
+        assert_eq!(lines, expected, "{runtime}");
+    }
+}
+
 /// A component does not see to which address a name leads; a cluster does.
 #[test]
 fn policy_admits_photos_from_public_addresses_alone() {
@@ -246,6 +264,10 @@ fn values_that_cannot_work_are_refused_with_the_remedy() {
         (
             "image.repository=a,settings.otelExporterOtlpHeaders=x",
             "kubectl --namespace tracing create secret generic otlp-headers",
+        ),
+        (
+            "image.repository=a,settings.feedbackToken=x",
+            "kubectl --namespace tracing create secret generic feedback-token",
         ),
         ("image.repository=a,ingress.enabled=true", "for instance asl.192.0.2.10.nip.io"),
         ("image.repository=a,httpRoute.enabled=true,httpRoute.host=b", "name the gateway"),

@@ -242,6 +242,7 @@ fn text_that_looks_like_numbers_or_booleans_stays_text() {
             "nameOverride": odd,
             "fullnameOverride": "true",
             "otlpHeadersSecret": {"name": odd, "key": odd},
+            "feedbackTokenSecret": {"name": odd, "key": odd},
             "settings": {"otelServiceName": odd, "maxPixels": 1_048_576.0},
             "service": {"annotations": labels},
             "ingress": {"host": odd, "className": odd, "annotations": labels,
