@@ -75,7 +75,7 @@ impl World {
     ///
     /// Few numbers are near to 80,000, so pruning keeps few functions by mistake. But hosts limit a
     /// table: Spin to 100,000 entries, `wasmtime serve` to 20,000 by default, of which the component
-    /// needs some 13,000. Sizes with both: docs/benchmarks.md.
+    /// needs some 13,000. Functions kept: docs/benchmarks.md.
     fn table_base(self) -> u32 {
         match self {
             World::Spin | World::SpinP2 => 80_000,

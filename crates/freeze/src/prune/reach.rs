@@ -61,7 +61,8 @@ impl Reachable {
         let words_in =
             |range: Range<u32>| possible_references(module, statics, slice(memory, &range));
         let mut heap = statics.end().next_multiple_of(4);
-        for block in pointer_free_blocks(module, memory)? {
+        let list = pointer_free_list(module);
+        for block in pointer_free_blocks(&list, memory)? {
             next.extend(words_in(heap..block.start.max(heap)));
             heap = block.end.next_multiple_of(4).max(heap);
         }
@@ -81,7 +82,8 @@ impl Reachable {
                 Item::Static(index) => {
                     let range = &statics.ranges()[index];
                     next.extend(&of_statics[index]);
-                    if slice(memory, range) != slice(&compiled_memory, range) {
+                    // The list of blocks without pointers has sizes, of which some equal the index of a function.
+                    if *range != list && slice(memory, range) != slice(&compiled_memory, range) {
                         next.extend(words_in(range.start.next_multiple_of(4)..range.end));
                     }
                 }
@@ -183,14 +185,18 @@ fn possible_references<'a>(
     })
 }
 
-/// Returns the blocks of the heap that hold no pointers, by address.
-fn pointer_free_blocks(module: &Module, memory: &[u8]) -> Result<Vec<Range<u32>>> {
+/// Returns the range of the list of blocks without pointers; an empty one if the component has none.
+fn pointer_free_list(module: &Module) -> Range<u32> {
     let list = module
         .symbols
         .iter()
         .find(|symbol| matches!(symbol, SymbolInfo::Data { name, .. } if *name == POINTER_FREE));
-    let list = list.and_then(|symbol| module.static_range(symbol)).unwrap_or_default();
-    let (pairs, _) = slice(memory, &list).as_chunks::<8>();
+    list.and_then(|symbol| module.static_range(symbol)).unwrap_or_default()
+}
+
+/// Returns the blocks of the heap that hold no pointers, by address.
+fn pointer_free_blocks(list: &Range<u32>, memory: &[u8]) -> Result<Vec<Range<u32>>> {
+    let (pairs, _) = slice(memory, list).as_chunks::<8>();
     let blocks = pairs
         .iter()
         .map(|&[a, b, c, d, e, f, g, h]| {
