@@ -23,18 +23,13 @@ use crate::api;
 use crate::database::{DatabaseError, Row, Session, Statement, Value};
 use crate::predict::decimal;
 use crate::problem::Problem;
+use crate::sent;
 use crate::settings::{Secret, Settings};
 
 /// Most bytes of a body: several times an answer of `POST /predict`.
 pub const MAX_BYTES: u64 = 16 * 1024;
-/// Largest absolute value of a coordinate, as in `POST /spell`.
-const MAX_COORDINATE: f32 = 10.0;
-/// Largest ratio of width to height, and of height to width, as in `POST /spell`.
-const MAX_ASPECT: f32 = 20.0;
 /// Longest name, in bytes: of a label, of a model, of its version.
 const MAX_NAME: usize = 64;
-/// Longest part of a reason, or of a client's text, that a problem repeats, in characters.
-const MAX_REPEATED: usize = 200;
 /// Rows that an export reads at a time.
 const PAGE: usize = 500;
 /// Media type of an export: JSON Lines.
@@ -463,13 +458,7 @@ fn is_trace_id(text: &str) -> bool {
 
 /// Parses a correction, valid for these labels.
 fn parse(body: &[u8], labels: &[String]) -> Result<Correction, FeedbackError> {
-    let sent: Sent = serde_json::from_slice(body).map_err(|error| {
-        let reason = cut(&error.to_string());
-        match error.classify() {
-            serde_json::error::Category::Data => FeedbackError::Shape(reason),
-            _ => FeedbackError::Syntax(reason),
-        }
-    })?;
+    let sent: Sent = sent::parse(body, FeedbackError::Shape, FeedbackError::Syntax)?;
     let missing = FeedbackError::Missing;
     let trace_id = sent.trace_id.ok_or(missing("trace_id"))?;
     if !is_trace_id(&trace_id) {
@@ -479,17 +468,16 @@ fn parse(body: &[u8], labels: &[String]) -> Result<Correction, FeedbackError> {
     let mut known = self::labels(labels);
     let Some(label) = known.find(|label| label.eq_ignore_ascii_case(&found)) else {
         let known = self::labels(labels).collect::<Vec<_>>().join(", ");
-        return Err(FeedbackError::Label { found: cut(&found), known });
+        return Err(FeedbackError::Label { found: sent::cut(&found), known });
     };
     let hand = sent.hand.ok_or(missing("hand"))?.ok_or(FeedbackError::NoHand)?;
     let handedness = ["Right", "Left"].into_iter().find(|side| *side == hand.handedness);
     let handedness = handedness.ok_or(FeedbackError::Range("hand.handedness"))?;
-    let is_near = |value: &f32| value.abs() <= MAX_COORDINATE;
-    if !hand.landmarks.as_flattened().iter().all(is_near) {
+    if !sent::are_near(&hand.landmarks) {
         return Err(FeedbackError::Range("hand.landmarks"));
     }
     let aspect = sent.aspect.ok_or(missing("aspect"))?;
-    if !(1.0 / MAX_ASPECT..=MAX_ASPECT).contains(&aspect) {
+    if !sent::is_aspect(aspect) {
         return Err(FeedbackError::Range("aspect"));
     }
     let is_short = |name: &String| !name.is_empty() && name.len() <= MAX_NAME;
@@ -507,11 +495,6 @@ fn parse(body: &[u8], labels: &[String]) -> Result<Correction, FeedbackError> {
     }
     let (label, landmarks) = (label.to_owned(), hand.landmarks);
     Ok(Correction { trace_id, label, prediction, confidence, model, handedness, aspect, landmarks })
-}
-
-/// Returns a text for a problem: cut if it is long.
-fn cut(text: &str) -> String {
-    text.chars().take(MAX_REPEATED).collect()
 }
 
 impl Correction {
@@ -648,7 +631,10 @@ mod tests {
         for label in ["-", "", "AB", "\u{e9}", &"x".repeat(9000)] {
             match read_json(&sent("/label", json!(label))) {
                 Err(FeedbackError::Label { found, known }) => {
-                    assert!(found.len() <= MAX_REPEATED && known == "A, B, V", "{found} {known}");
+                    assert!(
+                        found.len() <= sent::MAX_REPEATED && known == "A, B, V",
+                        "{found} {known}"
+                    );
                 }
                 other => panic!("{other:?}"),
             }

@@ -16,19 +16,14 @@ use vision::movement::{self, recognize};
 use crate::api;
 use crate::predict::decimal;
 use crate::problem::Problem;
+use crate::sent;
 
 /// Most bytes of a body: those of [`MAX_FRAMES`] frames as JSON, with all digits.
 pub const MAX_BYTES: u64 = 512 * 1024;
 /// Most frames: ten seconds at 30 a second.
 pub const MAX_FRAMES: usize = 300;
-/// Largest absolute value of a coordinate. A landmark may lie outside of its photo, but not far.
-const MAX_COORDINATE: f32 = 10.0;
-/// Largest ratio of width to height, and of height to width.
-const MAX_ASPECT: f32 = 20.0;
 /// Longest label of a letter, in bytes.
 const MAX_LABEL: usize = 16;
-/// Longest part of a reason that a problem repeats, in characters.
-const MAX_REPEATED: usize = 200;
 
 /// The reason why frames are not read. The text is a sentence, then the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -141,14 +136,8 @@ pub fn spell(body: &[u8], span: &Span) -> Result<Response<Bytes>, Problem> {
 
 /// Reads frames, all valid.
 fn read(body: &[u8]) -> Result<Frames, FramesError> {
-    let frames: Frames = serde_json::from_slice(body).map_err(|error| {
-        let reason: String = error.to_string().chars().take(MAX_REPEATED).collect();
-        match error.classify() {
-            serde_json::error::Category::Data => FramesError::Shape(reason),
-            _ => FramesError::Syntax(reason),
-        }
-    })?;
-    if !(1.0 / MAX_ASPECT..=MAX_ASPECT).contains(&frames.aspect) {
+    let frames: Frames = sent::parse(body, FramesError::Shape, FramesError::Syntax)?;
+    if !sent::is_aspect(frames.aspect) {
         return Err(FramesError::Aspect);
     }
     let found = frames.frames.len();
@@ -158,8 +147,7 @@ fn read(body: &[u8]) -> Result<Frames, FramesError> {
     let mut before = f64::NEG_INFINITY;
     for (index, frame) in frames.frames.iter().enumerate() {
         let range = |what| FramesError::Range { index, what };
-        let is_near = |value: &f32| value.abs() <= MAX_COORDINATE;
-        if !frame.landmarks.as_flattened().iter().all(is_near) {
+        if !sent::are_near(&frame.landmarks) {
             return Err(range("a landmark"));
         }
         if !(0.0..=1.0).contains(&frame.confidence) {
