@@ -6,7 +6,8 @@ mod files;
 mod odd;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -92,6 +93,9 @@ fn check(host: OtherHost) {
     busy_collector_gets_every_span_later(&service, &collector);
     retry_after_of_any_length_is_survived(&service, &collector);
     odd_settings_are_taken(&service);
+    drop(service);
+    collector_is_reached_by_its_ipv6_address(host);
+    capitals_turn_tracing_off(host, &collector);
 }
 
 /// WASI has no database: the setting is refused in the log, and the route answers.
@@ -318,4 +322,39 @@ fn odd_settings_are_taken(service: &Service) {
     for name in ["otel_traces_exporter", "otel_traces_sampler", "user_id_header"] {
         assert!(!named(&format!("setting {name}: ")), "{log:?}");
     }
+}
+
+/// A machine without IPv6 cannot run this.
+fn collector_is_reached_by_its_ipv6_address(host: OtherHost) {
+    // The tests of two hosts run at once, and the port is the one that the setting means.
+    static PORT: Mutex<()> = Mutex::new(());
+    let _alone = PORT.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(collector) = Collector::start((Ipv6Addr::LOCALHOST, 4318).into(), |_| {}) else {
+        return;
+    };
+    let settings = [("jaeger_collector_host", "::1"), ("trace_excluded_routes", "/health")];
+    let service = Service::start_on(host, &settings);
+    service.predict("image/jpeg", &photo("v.jpg"));
+    assert_trace(&spans(&collector, LETTER)[..], "prediction-wasi");
+}
+
+/// The names of settings' values are taken in any case: nothing is sent, and nothing is said in the log.
+fn capitals_turn_tracing_off(host: OtherHost, collector: &Collector) {
+    let posts = collector.requests();
+    for (name, value, tracing) in [
+        ("otel_traces_sampler", "ALWAYS_OFF", "enabled"),
+        ("otel_traces_exporter", "None", "disabled"),
+    ] {
+        let settings =
+            [("otel_exporter_otlp_endpoint", collector.endpoint()), (name, value.to_owned())];
+        let variables = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let service = Service::start_on(host, &variables);
+        let answer = service.predict("image/jpeg", &photo("v.jpg"));
+        assert_eq!(answer.json()["prediction"], "V");
+        assert!(!answer.header("traceparent").ends_with("-01"), "{name}={value}: sampled");
+        assert_eq!(service.get("/health").json()["tracing"], tracing, "{name}={value}");
+        let log = service.whole_log();
+        assert!(!log.iter().any(|line| line.contains("setting ")), "{name}={value}: {log:?}");
+    }
+    assert_eq!(collector.requests(), posts);
 }

@@ -3,11 +3,16 @@
 //! Both know nothing of Spin: the component must be one of WASI alone, and its settings are environment
 //! variables.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
+use url::Url;
+
 use crate::variables::Values;
+
+/// The port of OTLP over HTTP, where `jaeger_collector_host` is asked.
+const OTLP_PORT: u16 = 4318;
 
 /// Returns the environment variables that stand for Spin's variables: their names in capitals.
 pub fn environment(variables: &Values) -> Values {
@@ -56,7 +61,7 @@ pub fn wasmcloud(
     }
     // wasmCloud lets a component send nothing to its own machine but what this names.
     config += "  allowedHostLoopbackPorts:\n";
-    for port in environment.values().filter_map(|value| loopback_port(value)) {
+    for port in environment.iter().filter_map(|(name, value)| loopback_port(name, value)) {
         config += &format!("    - '{port}'\n");
     }
     std::fs::create_dir_all(folder.join(".wash"))?;
@@ -66,9 +71,14 @@ pub fn wasmcloud(
     Ok(wash)
 }
 
-/// Returns the port if a value is a URL of this machine.
-fn loopback_port(value: &str) -> Option<u16> {
-    let url = url::Url::parse(value).ok()?;
+/// Returns the port if a setting is a URL of this machine, or names it as the collector's host.
+fn loopback_port(name: &str, value: &str) -> Option<u16> {
+    let url = match value.parse::<Ipv6Addr>() {
+        _ if name != "JAEGER_COLLECTOR_HOST" => value.to_owned(),
+        Ok(address) => format!("http://[{address}]:{OTLP_PORT}"),
+        Err(_) => format!("http://{value}:{OTLP_PORT}"),
+    };
+    let url = Url::parse(&url).ok()?;
     let local = ["127.0.0.1", "localhost", "[::1]"].contains(&url.host_str()?);
     url.port_or_known_default().filter(|_| local)
 }
@@ -85,9 +95,15 @@ mod tests {
             ("https://[::1]", Some(443)),
             ("http://collector:4318", None),
             ("parentbased_always_on", None),
+            ("localhost", None),
             ("0.5", None),
         ] {
-            assert_eq!(loopback_port(value), port, "{value}");
+            assert_eq!(loopback_port("NAME", value), port, "{value}");
+        }
+        for (value, port) in
+            [("localhost", Some(4318)), ("::1", Some(4318)), ("jaeger", None), ("10.0.0.1", None)]
+        {
+            assert_eq!(loopback_port("JAEGER_COLLECTOR_HOST", value), port, "{value}");
         }
     }
 }
