@@ -142,6 +142,13 @@ const GROUPS: &[Group] = &[
         needs: &[Need::Program("chromium", "--version", "Debian's chromium")],
     },
     Group {
+        name: "training",
+        about: "models/train.py learns from corrections",
+        arguments: &["--workspace", "--test", "training"],
+        environment: &[],
+        needs: &[Need::Training],
+    },
+    Group {
         name: "accessibility",
         about: "the rules of axe-core on the pages, in a real browser",
         arguments: &["--workspace", "--test", "page", "--", "axe_core"],

