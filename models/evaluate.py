@@ -24,11 +24,16 @@ from table import LANDMARKS, LETTERS
 
 # The service's thresholds (crates/vision/src/search.rs, letter.rs).
 PRESENCE, STOP_TRUST, NO_HAND_LIMIT = 0.3, 0.9, 0.5
-# Attempts, trust, palm score. A dump holds the palms that were looked at alone: the service's first rule, which ends a
-# search whose first look has not a single weak palm, cannot be seen in it, and its pictures without a hand are cheaper.
-GIVE_UP = [(2, 0.1, 0.5)]
-# What an attempt's pass of palm detection takes, in passes of the landmark model. 0: the whole photo.
-PALM_COST = [0.28, 2.0, 0]
+HOPEFUL_TRUST = 0.1
+# Attempts after which a search without a hopeful candidate ends. A dump holds the palms that were looked at alone: the
+# service's first rule, which ends a search without a palm left to look at, cannot be seen in it, and its pictures
+# without a hand are cheaper.
+GIVE_UP = [3]
+# Number of the attempt that looks closer.
+CLOSER = 1
+# What an attempt's passes of palm detection take, in passes of the landmark model. 0: the whole photo. The second looks
+# at one or two parts.
+PALM_COST = [0.28, 0.6, 1.5, 0]
 SOURCES = ["asl-letters", "asl-hg", "asl-plain", "asl-webcam", "asl-crops"]
 SAME_SIGNERS = {"asl-crops": ["tavenguyen"]}
 STILL = np.array([letter not in "JZ" for letter in LETTERS])
@@ -179,21 +184,22 @@ def search(table, landmarks, size, dumps, data):
 
     def find(candidates, stop, give_up):
         """Returns the row that is taken for the hand, or None, and the cost in passes of the landmark model."""
-        best, cost, palm = None, 0, 0
+        best, cost = None, 0
         for number, palm_cost in enumerate(PALM_COST):
+            most = trust[best] if best is not None else 0
+            if number == CLOSER and most >= HOPEFUL_TRUST:
+                continue
+            if number in give_up and most < HOPEFUL_TRUST:
+                break
             cost += palm_cost
             for row in candidates:
                 if attempt[row] != number:
                     continue
                 cost += 1
-                palm = max(palm, rows.palm[row])
                 if trust[row] > (trust[best] if best is not None else 0):
                     best = row
                 if best is not None and trust[best] >= stop:
                     return best, cost
-            most = trust[best] if best is not None else 0
-            if any(number + 1 == made and most < least and palm < score for made, least, score in give_up):
-                break
         return best, cost
 
     print("| stop at trust | gives up early | " + " | ".join([*SOURCES, "hands-in-scenes", "no-hand"]) + " |")

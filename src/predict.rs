@@ -15,6 +15,7 @@ use vision::decode::{Decoded, decode};
 use vision::landmarks::Hand;
 use vision::letter::Letters;
 use vision::pipeline::Pipeline;
+use vision::region::Region;
 use vision::search::{Found, Observer, Outcome, Pass};
 
 use crate::api;
@@ -146,15 +147,13 @@ impl Observer for PassSpans<'_> {
             Pass::Palm(view) => {
                 let span = self.search.child("palm_detection");
                 span.set("palm_detection.input_side", view.side as i64);
-                span.set("palm_detection.border", decimal(view.border));
+                describe_region(&span, &view.region);
                 span
             }
             Pass::Landmarks { region, reason } => {
                 let span = self.search.child("hand_landmarks");
                 span.set("hand_landmarks.reason", reason.name());
-                span.set("region.center_x", region.center[0].round() as i64);
-                span.set("region.center_y", region.center[1].round() as i64);
-                span.set("region.size", region.size.round() as i64);
+                describe_region(&span, region);
                 span.set("region.rotation", thousandths(region.rotation));
                 span
             }
@@ -176,6 +175,12 @@ impl Observer for PassSpans<'_> {
             Outcome::Hand(hand) => describe_hand(&span, hand),
         }
     }
+}
+
+fn describe_region(span: &Span, region: &Region) {
+    span.set("region.center_x", region.center[0].round() as i64);
+    span.set("region.center_y", region.center[1].round() as i64);
+    span.set("region.size", region.size.round() as i64);
 }
 
 /// Returns the number that the JSON shows: 0.9 as an f32 is 0.8999999761581421 as an f64.
@@ -263,7 +268,8 @@ mod tests {
     /// Runs a pass below a span. True if the pass is recorded: while it runs, and after its end.
     fn is_recorded(search: &Span) -> [bool; 2] {
         let mut passes = PassSpans { search, pass: Span::none() };
-        passes.pass_started(&Pass::Palm(View { side: palm::SMALL_SIDE, border: 0.0 }));
+        let region = Region { center: [50.0; 2], size: 100.0, rotation: 0.0 };
+        passes.pass_started(&Pass::Palm(View { side: palm::SMALL_SIDE, region }));
         let during = passes.pass.is_recording();
         passes.pass_ended(&Outcome::Palms(&[]));
         [during, passes.pass.is_recording()]

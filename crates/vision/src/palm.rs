@@ -14,13 +14,15 @@ use crate::region::{Border, Rectangle, Region, sample};
 /// Sides of the square inputs that the model is loaded for, in pixels.
 ///
 /// The model is fully convolutional and halves its input five times, so any multiple of 32 works.
-pub const SIDES: [usize; 2] = [SMALL_SIDE, LARGE_SIDE];
+pub const SIDES: [usize; 3] = [SMALL_SIDE, PART_SIDE, LARGE_SIDE];
 /// Side of the first look, with a quarter of the pixels of MediaPipe's own.
 ///
 /// It finds almost every hand that is larger than a fifth of the photo: the table "What palm detection
 /// finds" in the model card (`models/README.md`).
 pub const SMALL_SIDE: usize = 96;
-/// Side of the second look, which finds small hands.
+/// Side of the look at a part of the photo, half as wide: as fine as [`LARGE_SIDE`] for a quarter of its work.
+pub const PART_SIDE: usize = 128;
+/// Side of the last look, which finds small hands anywhere.
 pub const LARGE_SIDE: usize = 256;
 /// Side of MediaPipe's own input.
 pub const MEDIAPIPE_SIDE: usize = 192;
@@ -59,7 +61,7 @@ pub struct Palm {
     pub region: Region,
 }
 
-/// A detection in the letterboxed photo. Coordinates and sizes are fractions of its side.
+/// A detection in a view. Coordinates and sizes are fractions of its side.
 #[derive(Clone, Debug, PartialEq)]
 struct Detection {
     score: f32,
@@ -67,13 +69,20 @@ struct Detection {
     keypoints: [[f32; 2]; KEYPOINTS],
 }
 
-/// The model's view of a photo: letterboxed into a black square.
+/// The model's view of a photo: an upright square of it, black where it reaches beyond the photo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
     /// Side of the model's input in pixels, one of [`SIDES`].
     pub side: usize,
-    /// Width of a black border around the photo, as a fraction of the photo's longer side.
-    pub border: f32,
+    /// The square.
+    pub region: Region,
+}
+
+impl View {
+    /// Returns the view of a whole photo, letterboxed.
+    pub fn whole(photo: &Photo, side: usize) -> View {
+        View { side, region: Region::letterbox(photo, 0.0) }
+    }
 }
 
 /// Loads a palm detection model for inputs of each of [`SIDES`]. `name` is for messages.
@@ -121,8 +130,7 @@ pub fn detect(
     view: View,
     min_score: f32,
 ) -> Result<Vec<Palm>, ModelError> {
-    let letterbox = Region::letterbox(photo, view.border);
-    let input = sample(photo, &letterbox, view.side, Border::Black);
+    let input = sample(photo, &view.region, view.side, Border::Black);
     let outputs = model.run(Input::Pixels(input))?;
     let [boxes, scores] = outputs.as_slice() else {
         return Err(wrong_outputs());
@@ -136,7 +144,7 @@ pub fn detect(
         .into_iter()
         .map(|detection| Palm {
             score: detection.score,
-            region: hand_region(&detection, &letterbox),
+            region: hand_region(&detection, &view.region),
         })
         .collect())
 }
@@ -236,14 +244,14 @@ fn intersection_over_union(a: &Rectangle, b: &Rectangle) -> f32 {
 }
 
 /// Returns the region of the hand that a palm belongs to, in the photo.
-fn hand_region(detection: &Detection, letterbox: &Region) -> Region {
+fn hand_region(detection: &Detection, view: &Region) -> Region {
     let rectangle = Rectangle {
-        center: letterbox.to_photo(detection.rectangle.center),
-        width: detection.rectangle.width * letterbox.size,
-        height: detection.rectangle.height * letterbox.size,
+        center: view.to_photo(detection.rectangle.center),
+        width: detection.rectangle.width * view.size,
+        height: detection.rectangle.height * view.size,
     };
-    let wrist = letterbox.to_photo(detection.keypoints[WRIST]);
-    let base = letterbox.to_photo(detection.keypoints[MIDDLE_FINGER_BASE]);
+    let wrist = view.to_photo(detection.keypoints[WRIST]);
+    let base = view.to_photo(detection.keypoints[MIDDLE_FINGER_BASE]);
     Region::around(&rectangle, wrist, base, HAND_SHIFT, HAND_SCALE)
 }
 
@@ -271,8 +279,10 @@ mod tests {
         }
     }
 
-    /// MediaPipe's own view.
-    const VIEW: View = View { side: MEDIAPIPE_SIDE, border: 0.0 };
+    /// Returns MediaPipe's own view.
+    fn view() -> View {
+        View::whole(&photo(), MEDIAPIPE_SIDE)
+    }
 
     fn photo() -> Photo {
         Photo::from_rgb(192, 192, vec![0; 192 * 192 * 3]).expect("a photo")
@@ -292,7 +302,7 @@ mod tests {
     fn palm_gives_the_region_of_its_hand() {
         // The cell (12, 12) of the first layer: its centre is at 100 pixels.
         let fake = Fake(vec![((12 * 24 + 12) * 2, 2.0)]);
-        let palms = detect(&fake, &photo(), VIEW, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), view(), 0.5).expect("a run");
         assert_eq!(palms.len(), 1);
         let region = palms[0].region;
         assert!((palms[0].score - 0.8808).abs() < 1e-3);
@@ -306,7 +316,7 @@ mod tests {
     fn small_input_has_its_own_anchors() {
         // The cell (6, 6) of 12 × 12: its centre is at 52 of 96 pixels, of 192 in the photo 104.
         let fake = Fake(vec![((6 * 12 + 6) * 2, 2.0)]);
-        let view = View { side: SMALL_SIDE, border: 0.0 };
+        let view = View::whole(&photo(), SMALL_SIDE);
         let palms = detect(&fake, &photo(), view, 0.5).expect("a run");
         let region = palms[0].region;
         assert!((region.size - 48.0 * 2.0 * HAND_SCALE).abs() < 1e-3);
@@ -319,7 +329,7 @@ mod tests {
         let cell = |x: usize, y: usize| (y * 24 + x) * 2;
         let fake =
             Fake(vec![(cell(12, 12), 2.0), (cell(13, 12), 1.0), (cell(3, 3), 3.0), (0, -2.0)]);
-        let palms = detect(&fake, &photo(), VIEW, 0.5).expect("a run");
+        let palms = detect(&fake, &photo(), view(), 0.5).expect("a run");
         assert_eq!(palms.len(), 2, "{palms:?}");
         assert!(palms[0].score > palms[1].score);
         // Between the two cells' centres, closer to the one with the better score.
@@ -330,7 +340,7 @@ mod tests {
     #[test]
     fn nan_score_is_no_palm() {
         let fake = Fake(vec![(5, f32::NAN), (8, 5.0)]);
-        assert_eq!(detect(&fake, &photo(), VIEW, 0.5).expect("a run").len(), 1);
+        assert_eq!(detect(&fake, &photo(), view(), 0.5).expect("a run").len(), 1);
     }
 
     #[test]
@@ -341,7 +351,7 @@ mod tests {
                 Ok(vec![vec![0.0; 3]])
             }
         }
-        let error = detect(&Other, &photo(), VIEW, 0.5).expect_err("an error");
+        let error = detect(&Other, &photo(), view(), 0.5).expect_err("an error");
         assert!(error.to_string().contains("outputs of other lengths"), "{error}");
     }
 }

@@ -32,6 +32,18 @@ impl Region {
         }
     }
 
+    /// Returns the upright square around a point whose side is `share` of the photo's longer side. It is moved so
+    /// far that it holds as much of the photo as it can.
+    pub fn part(photo: &Photo, center: [f32; 2], share: f32) -> Region {
+        let sides = [photo.width() as f32, photo.height() as f32];
+        let size = sides[0].max(sides[1]) * share;
+        let center = [0, 1].map(|axis| {
+            let (half, middle) = (size / 2.0, sides[axis] / 2.0);
+            if size < sides[axis] { center[axis].clamp(half, sides[axis] - half) } else { middle }
+        });
+        Region { center, size, rotation: 0.0 }
+    }
+
     /// Maps a point of the region to the photo, in pixels. In the region, (0, 0) is the upper left
     /// corner and (1, 1) the lower right one.
     pub fn to_photo(&self, [u, v]: [f32; 2]) -> [f32; 2] {

@@ -17,16 +17,33 @@ use crate::landmarks::{self, Hand};
 use crate::palm::{self, Palm, View};
 use crate::region::Region;
 
+/// Parts of the photo whose centres are nearer, as a fraction of their side, show the same.
+const SAME_PART: f32 = 0.25;
+
 /// One way to get regions that may hold a hand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Attempt {
-    /// The regions of the palms that palm detection finds in a view of the photo.
-    Palms(View),
+    /// The regions of the palms that palm detection finds in the whole photo.
+    Palms(Look),
+    /// The regions of the palms that palm detection finds in parts of the photo, where the look at the
+    /// whole photo before saw the best palms: closer, a hand is larger.
+    ///
+    /// It is left out once a candidate has [`Search::hopeful_trust`].
+    CloserPalms(Look),
     /// The whole photo as one region.
     ///
     /// It suits a hand that fills the photo, and one that palm detection misses: a fist, a hand in
     /// the shade, a photo without colours.
     WholePhoto,
+}
+
+/// A look by palm detection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Side of the model's input in pixels, one of [`palm::SIDES`].
+    pub side: usize,
+    /// Score from which the landmark model looks at a palm, 0 to 1.
+    pub min_score: f32,
 }
 
 /// The settings of a search.
@@ -36,10 +53,15 @@ pub struct Search {
     pub attempts: Vec<Attempt>,
     /// Lowest score of a palm, 0 to 1. Palms below it are ignored.
     pub min_palm_score: f32,
-    /// Score from which the landmark model looks at a palm.
-    pub look_palm_score: f32,
-    /// Largest number of palms that one attempt looks at, best score first.
+    /// Largest number of palms that the landmark model looks at after one look by palm detection, best
+    /// score first.
     pub max_palms: usize,
+    /// Side of a part of the photo, as a fraction of its longer side.
+    pub part: f32,
+    /// Largest number of parts.
+    pub max_parts: usize,
+    /// Trust from which a candidate is hopeful. Without one, the search looks closer, or gives up.
+    pub hopeful_trust: f32,
     /// Border around the whole photo, on each side, as a fraction of its longer side.
     pub photo_border: f32,
     /// Presence from which a candidate in the whole photo is looked at again, closer: in the region
@@ -47,21 +69,19 @@ pub struct Search {
     pub retry_presence: f32,
     /// Trust from which a candidate ends the search.
     pub stop_trust: f32,
-    /// When to end a search that has seen nothing like a hand.
+    /// When to end a search without a hopeful candidate.
     pub give_up: Vec<GiveUp>,
     /// Lowest presence of a hand. A candidate below it is none.
     pub min_presence: f32,
 }
 
-/// When to end a search that has seen nothing like a hand: after so many attempts, if no candidate has
-/// the trust and no palm the score.
+/// When to end a search without a hopeful candidate: after so many attempts, if no palm that the landmark
+/// model has not looked at has the score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GiveUp {
     /// Number of attempts that are made first.
     pub attempts: usize,
-    /// Trust, 0 to 1, that all candidates are below.
-    pub trust: f32,
-    /// Score, 0 to 1, that all palms are below.
+    /// Score that all palms are below which the landmark model has not looked at.
     pub palm_score: f32,
 }
 
@@ -72,19 +92,22 @@ impl Default for Search {
     fn default() -> Search {
         Search {
             attempts: vec![
-                Attempt::Palms(View { side: palm::SMALL_SIDE, border: 0.0 }),
-                Attempt::Palms(View { side: palm::LARGE_SIDE, border: 0.0 }),
+                Attempt::Palms(Look { side: palm::SMALL_SIDE, min_score: 0.7 }),
+                Attempt::CloserPalms(Look { side: palm::PART_SIDE, min_score: 0.5 }),
+                Attempt::Palms(Look { side: palm::LARGE_SIDE, min_score: 0.35 }),
                 Attempt::WholePhoto,
             ],
             min_palm_score: 0.1,
-            look_palm_score: 0.35,
             max_palms: 2,
+            part: 0.5,
+            max_parts: 2,
+            hopeful_trust: 0.1,
             photo_border: 0.05,
             retry_presence: 0.1,
             stop_trust: 0.9,
             give_up: vec![
-                GiveUp { attempts: 1, trust: 0.1, palm_score: 0.1 },
-                GiveUp { attempts: 2, trust: 0.1, palm_score: 0.5 },
+                GiveUp { attempts: 2, palm_score: 0.35 },
+                GiveUp { attempts: 3, palm_score: f32::INFINITY },
             ],
             min_presence: 0.3,
         }
@@ -213,8 +236,10 @@ pub struct Searcher<'a, O: ?Sized> {
     search: &'a Search,
     observer: &'a mut O,
     passes: Passes,
-    /// The best palm's score so far, 0 to 1.
-    best_palm_score: f32,
+    /// The palms of the last look at the whole photo, best score first.
+    palms: Vec<Palm>,
+    /// The best score of a palm that the landmark model has not looked at, 0 to 1.
+    best_unseen_score: f32,
 }
 
 impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
@@ -234,7 +259,8 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
             search,
             observer,
             passes,
-            best_palm_score: 0.0,
+            palms: Vec::new(),
+            best_unseen_score: 0.0,
         }
     }
 
@@ -285,6 +311,10 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
         }
         let mut most = 0.0_f32;
         for (number, attempt) in self.search.attempts.iter().enumerate() {
+            let hopeful = most >= self.search.hopeful_trust;
+            if hopeful && matches!(attempt, Attempt::CloserPalms(_)) {
+                continue;
+            }
             let mut visit = |candidate| {
                 Ok(match visit(candidate)? {
                     ControlFlow::Continue(trust) => {
@@ -298,11 +328,9 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
                 return Ok(());
             }
             let hopeless = |limit: &GiveUp| {
-                number + 1 == limit.attempts
-                    && most < limit.trust
-                    && self.best_palm_score < limit.palm_score
+                number + 1 == limit.attempts && self.best_unseen_score < limit.palm_score
             };
-            if self.search.give_up.iter().any(hopeless) {
+            if most < self.search.hopeful_trust && self.search.give_up.iter().any(hopeless) {
                 return Ok(());
             }
         }
@@ -319,10 +347,14 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
         visit: &mut impl FnMut(Candidate) -> Result<ControlFlow<()>, ModelError>,
     ) -> Result<ControlFlow<()>, ModelError> {
         match *attempt {
-            Attempt::Palms(view) => {
-                for Palm { score: palm_score, region } in self.palms(view)? {
-                    let hand = self.landmarks(region, Reason::Palm)?;
-                    if visit(Candidate { palm_score, hand })?.is_break() {
+            Attempt::Palms(look) => {
+                self.palms = self.detect(View::whole(self.photo, look.side))?;
+                self.look_at(&self.palms.clone(), look.min_score, visit)
+            }
+            Attempt::CloserPalms(look) => {
+                for region in self.parts() {
+                    let palms = self.detect(View { side: look.side, region })?;
+                    if self.look_at(&palms, look.min_score, visit)?.is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -343,19 +375,50 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
         }
     }
 
-    /// Runs palm detection on a view of the photo. Returns the palms to look at: at most
-    /// [`Search::max_palms`].
-    fn palms(&mut self, view: View) -> Result<Vec<Palm>, ModelError> {
+    /// Returns the parts of the photo to look at closer: around the best palms, apart from each other.
+    fn parts(&self) -> Vec<Region> {
+        let mut parts: Vec<Region> = Vec::new();
+        for palm in &self.palms {
+            let part = Region::part(self.photo, palm.region.center, self.search.part);
+            let apart = |other: &Region| {
+                let away = [0, 1].map(|axis| (part.center[axis] - other.center[axis]).abs());
+                away[0] + away[1] >= SAME_PART * part.size
+            };
+            if parts.len() < self.search.max_parts && parts.iter().all(apart) {
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
+    /// Runs palm detection on a view of the photo. Returns the palms, best score first.
+    fn detect(&mut self, view: View) -> Result<Vec<Palm>, ModelError> {
         self.passes.palm += 1;
         self.observer.pass_started(&Pass::Palm(view));
         let min_score = self.search.min_palm_score;
-        let mut palms = palm::detect(self.palm_model, self.photo, view, min_score)?;
+        let palms = palm::detect(self.palm_model, self.photo, view, min_score)?;
         self.observer.pass_ended(&Outcome::Palms(&palms));
-        let best = palms.first().map_or(0.0, |palm| palm.score);
-        self.best_palm_score = self.best_palm_score.max(best);
-        palms.retain(|palm| palm.score >= self.search.look_palm_score);
-        palms.truncate(self.search.max_palms);
         Ok(palms)
+    }
+
+    /// Runs the landmark model on the best palms and visits the candidates, until `visit` breaks.
+    fn look_at(
+        &mut self,
+        palms: &[Palm],
+        min_score: f32,
+        visit: &mut impl FnMut(Candidate) -> Result<ControlFlow<()>, ModelError>,
+    ) -> Result<ControlFlow<()>, ModelError> {
+        for (number, &Palm { score: palm_score, region }) in palms.iter().enumerate() {
+            if palm_score < min_score || number >= self.search.max_palms {
+                self.best_unseen_score = self.best_unseen_score.max(palm_score);
+                break;
+            }
+            let hand = self.landmarks(region, Reason::Palm)?;
+            if visit(Candidate { palm_score, hand })?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Runs the landmark model on a region.
@@ -379,12 +442,15 @@ mod tests {
     /// A palm detector that finds a palm in the middle from its n-th run on.
     struct PalmFrom {
         run: usize,
+        /// The palm's score before the sigmoid.
+        score: f32,
         runs: AtomicUsize,
     }
 
     impl PalmFrom {
+        /// A palm that is looked at by every attempt.
         fn run(run: usize) -> PalmFrom {
-            PalmFrom { run, runs: AtomicUsize::new(0) }
+            PalmFrom { run, score: 3.0, runs: AtomicUsize::new(0) }
         }
     }
 
@@ -395,7 +461,7 @@ mod tests {
             let mut scores = vec![-100.0; anchors];
             if self.runs.fetch_add(1, Ordering::Relaxed) + 1 >= self.run {
                 boxes[300 * 18..][2..4].copy_from_slice(&[50.0, 50.0]);
-                scores[300] = 3.0;
+                scores[300] = self.score;
             }
             Ok(vec![boxes, scores])
         }
@@ -479,7 +545,7 @@ mod tests {
         fn pass_started(&mut self, pass: &Pass) {
             self.passes.push(*pass);
             self.events.push(match pass {
-                Pass::Palm(View { side, border }) => format!("palm {side} {border}"),
+                Pass::Palm(View { side, region }) => format!("palm {side} of {}", region.size),
                 Pass::Landmarks { reason, .. } => format!("landmarks {}", reason.name()),
             });
         }
@@ -575,19 +641,48 @@ mod tests {
 
     #[test]
     fn search_goes_on_with_a_good_palm_or_some_trust() {
-        // A palm, but no hand in its region.
+        // A palm, but no hand in its region, from afar and from near.
         let nothing = Reports { presence: 0.001, right: 0.8 };
         let found = find_with(1, &nothing, &Search::default());
-        assert_eq!(found.passes, Passes { palm: 2, landmarks: 3 });
-        // A palm that is none to speak of, but something of a hand in its region.
-        let search = Search {
-            give_up: vec![GiveUp { attempts: 2, trust: 0.4, palm_score: 1.0 }],
-            ..Search::default()
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 2 });
+        // A palm with a probability of 0.4, which the last look alone looks at.
+        let palm_model = PalmFrom { score: (0.4_f32 / 0.6).ln(), ..PalmFrom::run(1) };
+        let (photo, search) = (photo(), Search::default());
+        let found = Searcher::new(&palm_model, &nothing, &photo, &search, &mut ())
+            .find(None, &mut presence)
+            .expect("a search");
+        assert_eq!(found.passes, Passes { palm: 3, landmarks: 1 });
+        // Something of a hand: no need to look closer, but at all else.
+        let weak = Reports { presence: 0.39, right: 0.8 };
+        let found = find_with(1, &weak, &Search::default());
+        assert_eq!(found.passes, Passes { palm: 2, landmarks: 4 });
+    }
+
+    #[test]
+    fn closer_look_is_around_the_palm() {
+        let nothing = Reports { presence: 0.001, right: 0.8 };
+        let mut recorder = Recorder::default();
+        find_observed(1, &nothing, &Search::default(), None, &mut recorder).expect("a search");
+        let [_, Pass::Landmarks { region: palm, .. }, Pass::Palm(view), _] = recorder.passes[..]
+        else {
+            panic!("{:?}", recorder.passes)
         };
-        for (presence, landmarks) in [(0.39, 2), (0.45, 4)] {
-            let weak = Reports { presence, right: 0.8 };
-            assert_eq!(find_with(1, &weak, &search).passes, Passes { palm: 2, landmarks });
-        }
+        assert_eq!((view.side, view.region.size), (palm::PART_SIDE, 100.0));
+        assert_eq!(view.region.center, [palm.center[0].clamp(50.0, 150.0), 50.0]);
+    }
+
+    #[test]
+    fn parts_lie_apart_and_in_the_photo() {
+        let (photo, search) = (photo(), Search::default());
+        let mut observer = ();
+        let mut searcher = Searcher::new(&Fails, &Fails, &photo, &search, &mut observer);
+        let palm = |x: f32| Palm {
+            score: 0.2,
+            region: Region { center: [x, 20.0], size: 30.0, rotation: 1.0 },
+        };
+        searcher.palms = [10.0, 70.0, 140.0, 199.0].map(palm).to_vec();
+        let centers: Vec<_> = searcher.parts().iter().map(|part| part.center).collect();
+        assert_eq!(centers, [[50.0, 50.0], [140.0, 50.0]]);
     }
 
     #[test]
@@ -606,8 +701,8 @@ mod tests {
         let found = find_observed(2, &weak, &patient(), None, &mut recorder).expect("a search");
         let starts: Vec<_> = recorder.events.iter().step_by(2).map(String::as_str).collect();
         let expected = [
-            "palm 96 0",
-            "palm 256 0",
+            "palm 96 of 200",
+            "palm 256 of 200",
             "landmarks palm",
             "landmarks whole_photo",
             "landmarks retry",
@@ -623,6 +718,6 @@ mod tests {
         let mut recorder = Recorder::default();
         let found = find_observed(1, &Fails, &Search::default(), None, &mut recorder);
         assert!(matches!(found, Err(ModelError::Run { .. })), "{found:?}");
-        assert_eq!(recorder.events, ["palm 96 0", "1 palms", "landmarks palm"]);
+        assert_eq!(recorder.events, ["palm 96 of 200", "1 palms", "landmarks palm"]);
     }
 }

@@ -42,7 +42,6 @@ fn root() -> PathBuf {
 }
 
 /// MediaPipe's own view.
-const MEDIAPIPE: View = View { side: palm::MEDIAPIPE_SIDE, border: 0.0 };
 /// The sides of the service, and MediaPipe's own.
 const PALM_SIDES: [usize; 3] = [palm::SMALL_SIDE, palm::MEDIAPIPE_SIDE, palm::LARGE_SIDE];
 
@@ -105,7 +104,8 @@ fn photo(name: &str) -> Photo {
 
 /// Returns the hand of the palm with the best score.
 fn hand(palm: &OnnxModel, landmark: &OnnxModel, photo: &Photo) -> Hand {
-    let palms = palm::detect(palm, photo, MEDIAPIPE, MIN_DETECTION_CONFIDENCE).expect("a run");
+    let view = View::whole(photo, palm::MEDIAPIPE_SIDE);
+    let palms = palm::detect(palm, photo, view, MIN_DETECTION_CONFIDENCE).expect("a run");
     let best = palms.first().expect("a palm");
     landmarks::find(landmark, photo, &best.region).expect("a run")
 }
