@@ -183,6 +183,7 @@ const GROUPS: &[Group] = &[
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
+            Need::Program("jq", "--version", "Debian's jq"),
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
             Need::Program("curl", "--version", "Debian's curl"),
@@ -234,6 +235,7 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::Helm),
             Need::Servers,
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
+            Need::Program("jq", "--version", "Debian's jq"),
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
         ],
