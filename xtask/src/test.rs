@@ -176,6 +176,17 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "packages",
+        about: "the charts as signed OCI artefacts, in a registry",
+        arguments: &["--workspace", "--test", "packages"],
+        environment: &[],
+        needs: &[
+            Need::Tool(Tool::Helm),
+            Need::Tool(Tool::Registry),
+            Need::Program("gpg", "--version", "Debian's gnupg"),
+        ],
+    },
+    Group {
         name: "scripts",
         about: "setup's and the doctor's parts: passwords, probes, index templates",
         arguments: &["--workspace", "--test", "scripts"],

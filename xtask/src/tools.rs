@@ -30,10 +30,12 @@ pub enum Tool {
     Prometheus,
     /// Checks and tests alerts.
     Promtool,
+    /// Stores OCI artefacts, in memory.
+    Registry,
 }
 
 /// All tools, those that tests need first at the start.
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     Tool::Jaeger,
     Tool::IndexCleaner,
     Tool::Rollover,
@@ -42,6 +44,7 @@ const TOOLS: [Tool; 8] = [
     Tool::Actionlint,
     Tool::Prometheus,
     Tool::Promtool,
+    Tool::Registry,
 ];
 
 /// Build tags. Without them, Prometheus has the libraries of every cloud, in which it would look for servers.
@@ -59,6 +62,7 @@ impl Tool {
             Tool::Actionlint => "actionlint",
             Tool::Prometheus => "prometheus",
             Tool::Promtool => "promtool",
+            Tool::Registry => "registry",
         }
     }
 
@@ -73,6 +77,7 @@ impl Tool {
             Tool::Actionlint => "github.com/rhysd/actionlint/cmd/actionlint",
             Tool::Prometheus => "github.com/prometheus/prometheus/cmd/prometheus",
             Tool::Promtool => "github.com/prometheus/prometheus/cmd/promtool",
+            Tool::Registry => "github.com/google/go-containerregistry/cmd/registry",
         }
     }
 
@@ -84,6 +89,7 @@ impl Tool {
             Tool::Tflint => "tflint",
             Tool::Actionlint => "actionlint",
             Tool::Prometheus | Tool::Promtool => "prometheus",
+            Tool::Registry => "registry",
         };
         root().join("infra/tools").join(folder)
     }

@@ -10,6 +10,7 @@ fn scripts_pass_shellcheck() {
         ("bash", "infra/common.sh"),
         ("bash", "infra/setup-jaeger.sh"),
         ("bash", "infra/doctor.sh"),
+        ("bash", "infra/publish-charts.sh"),
         ("sh", "infra/helm/jaeger/files/send-and-find.sh"),
         ("sh", "infra/helm/jaeger/files/put-policy.sh"),
         ("bash", ".ci/run"),
