@@ -77,8 +77,8 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "commands",
-        about: "generated files are up to date; unfit models are refused",
-        arguments: &["--workspace", "--test", "commands"],
+        about: "generated files are up to date; unfit models are refused; the doctor for one machine",
+        arguments: &["--workspace", "--test", "commands", "--test", "doctor"],
         environment: &[],
         needs: &[],
     },
@@ -151,7 +151,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "jaeger",
         about: "the component's traces, found in Jaeger",
-        arguments: &["--workspace", "--test", "jaeger"],
+        arguments: &["--workspace", "--test", "jaeger", "--test", "doctor_jaeger"],
         environment: &[],
         needs: &[Need::Tool(Tool::Jaeger)],
     },
