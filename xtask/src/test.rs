@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::build::{Models, World};
 use crate::tools::{Need, Tool};
-use crate::{build, cargo};
+use crate::{build, cargo, tools};
 
 /// A group of tests.
 struct Group {
@@ -209,7 +209,7 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::Actionlint),
             Need::Tool(Tool::Tflint),
             Need::Program("shellcheck", "--version", "Debian's shellcheck"),
-            Need::Program("terraform", "version", "https://developer.hashicorp.com/terraform"),
+            Need::Terraform,
         ],
     },
     Group {
@@ -330,6 +330,9 @@ fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     let mut command = cargo();
     if let Some(runner) = runner {
         command.env("CARGO_TARGET_WASM32_WASIP2_RUNNER", runner);
+    }
+    if let Some(terraform) = tools::terraform() {
+        command.env(tools::TERRAFORM, terraform);
     }
     let mut child = command
         .args(["test", "--no-fail-fast"])
