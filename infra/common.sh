@@ -17,6 +17,7 @@ stop() { # CODE FAULT REMEDY
 check_cluster() {
   need kubectl https://kubernetes.io/docs/tasks/tools
   need helm https://helm.sh/docs/intro/install
+  need jq https://jqlang.org/download
   local error
   error=$(kubectl version --request-timeout=10s 2>&1 >/dev/null) ||
     stop 1 "no cluster answers: $error" 'choose one: kubectl config use-context NAME, or KUBECONFIG=FILE'
@@ -73,21 +74,24 @@ probe() { # NAMESPACE SCRIPT [ENV] [MOUNTS] [VOLUMES]
       "is the image $image within reach? PROBE_IMAGE=… names another one with sh and curl" ;;
   esac
 }
-# Prints the pod that runs a script.
+# Prints the pod that runs a script. kubectl turns its YAML into JSON.
 probe_pod() { # NAME NAMESPACE SCRIPT [ENV] [MOUNTS] [VOLUMES]
-  local container=/spec/containers/0 image=''
-  [[ ! ${PROBE_IMAGE:-} ]] || image=", $(put $container/image "$(json "$PROBE_IMAGE")")"
-  kubectl patch --local --filename - --output json --type json --patch "[
-    $(put /metadata/name "\"$1\""), $(put /spec/activeDeadlineSeconds 120), $(put /spec/volumes "${6:-[]}"),
-    $(put $container/command "[\"sh\", \"-c\", $(json "$3")]"),
-    $(put $container/env "${4:-[]}"), $(put $container/volumeMounts "${5:-[]}")$image
-  ]" <<<"${frames[$2]}"
+  kubectl patch --local --filename - --output json --patch '{}' <<<"${frames[$2]}" |
+    jq --arg name "$1" --arg script "$3" --arg image "${PROBE_IMAGE:-}" \
+      --argjson env "${4:-[]}" --argjson mounts "${5:-[]}" --argjson volumes "${6:-[]}" '
+      .metadata.name = $name
+      | .spec += {activeDeadlineSeconds: 120, volumes: $volumes}
+      | .spec.containers[0] += {command: ["sh", "-c", $script], env: $env, volumeMounts: $mounts}
+      | if $image != "" then .spec.containers[0].image = $image else . end'
 }
-put() { printf '{"op": "add", "path": "%s", "value": %s}' "$1" "$2"; } # PATH JSON
 
-# Prints an entry of a container's env.
-from_secret() { # VARIABLE SECRET KEY
-  printf '{"name": "%s", "valueFrom": {"secretKeyRef": {"name": "%s", "key": "%s"}}}' "$@"
+# Print an entry of a container's env.
+variable() { # NAME VALUE
+  jq --null-input --arg name "$1" --arg value "$2" '{$name, $value}'
+}
+from_secret() { # NAME SECRET KEY
+  jq --null-input --arg name "$1" --arg secret "$2" --arg key "$3" \
+    '{$name, valueFrom: {secretKeyRef: {name: $secret, $key}}}'
 }
 
 # Prints shell functions for a probe. `quoted` prints text as curl's configuration takes it between double
@@ -127,7 +131,7 @@ ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
   if [[ $secret && $backend == *api_key:* ]]; then
     env="[$(from_secret API_KEY "$secret" "$(backend_key "$backend")")]"
   elif [[ $secret ]]; then
-    env="[{\"name\": \"NAME\", \"value\": $(json "$(backend_user "$backend")")}, $(from_secret PASSWORD "$secret" "$(backend_key "$backend")")]"
+    env="[$(variable NAME "$(backend_user "$backend")"), $(from_secret PASSWORD "$secret" "$(backend_key "$backend")")]"
   fi
   if [[ $backend == *insecure_skip_verify* ]]; then options=--insecure; fi
   if [[ $ca ]]; then
@@ -144,26 +148,16 @@ ask_storage() { # NAMESPACE BACKEND SECRET CA PATH…
 # Prints the index templates of others that own an index of Jaeger's, each with the pattern. A composable
 # template replaces all others, Jaeger's too, and a data stream's refuses the index.
 foreign_templates() { # PREFIX ANSWER to GET /_index_template
-  local start=${1:+$1-}jaeger- fields pattern index
-  { grep -oE '"name":"[^"]*","index_template":\{"index_patterns":\[[^]]*\]' <<<"$2" || true; } |
-    sed 's/"name":"\([^"]*\)".*\[\(.*\)\]/\1,\2/; s/"//g' |
-    while IFS=, read -ra fields; do
-      [[ ${fields[0]} != "$start"* ]] || continue
-      for pattern in "${fields[@]:1}"; do
-        for index in span service dependencies sampling; do
-          # shellcheck disable=SC2053 # Elasticsearch's * is the shell's.
-          [[ $start$index-2026-11-27 != $pattern ]] || printf '%s (%s)\n' "${fields[0]}" "$pattern"
-        done
-      done
-    done | sort -u
-}
-
-# Prints text as a JSON string.
-json() {
-  local text=$1
-  text=${text//\\/\\\\}
-  text=${text//\"/\\\"}
-  text=${text//$'\n'/\\n}
-  text=${text//$'\t'/\\t}
-  printf '"%s"' "$text"
+  jq --raw-output --arg start "${1:+$1-}jaeger-" '
+    # A pattern of indices, in which only * is special, as a regular expression.
+    def expression: "^" + (split("*") | map(gsub("(?<special>[^A-Za-z0-9_-])"; "\\\(.special)")) | join(".*")) + "$";
+    ["span", "service", "dependencies", "sampling"] as $indices
+    | [.index_templates[]?
+      | select(.name | startswith($start) | not)
+      | .name as $name
+      | .index_template.index_patterns[]
+      | . as $pattern
+      | select(any($indices[]; ($start + . + "-2026-11-27") | test($pattern | expression)))
+      | "\($name) (\($pattern))"]
+    | unique[]' <<<"$2"
 }

@@ -46,14 +46,18 @@ while (($#)); do
   shift 2 || stop 1 "$1 has no value" 'see --help'
 done
 
-field() { # NAMESPACE KIND NAME JSONPATH
-  kubectl --namespace "$1" get "$2" "$3" --output "jsonpath=$4" 2>/dev/null || true
+# --- What the cluster has ---
+
+get() { # NAMESPACE KIND NAME: a resource as JSON
+  kubectl --namespace "$1" get "$2" "$3" --output json 2>/dev/null || echo '{}'
 }
 first_named() { # NAMESPACE KIND RELEASE COMPONENT: name of a release's resource
-  kubectl --namespace "$1" get "$2" --output name \
-    --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null | head -n 1 | cut -d/ -f2
+  kubectl --namespace "$1" get "$2" --output json \
+    --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null |
+    jq --raw-output '.items[0].metadata.name // empty' || true
 }
 ok() { say "ok      $*"; }
+
 # Prints unfinished rollouts, then terminating pods. The order matters: a rollout ends when its last
 # old pod starts to terminate.
 replaced() {
@@ -66,8 +70,8 @@ replaced() {
   leaving "$jaeger_namespace" "$jaeger_release"
 }
 leaving() { # NAMESPACE RELEASE
-  kubectl --namespace "$1" get pods --selector "app.kubernetes.io/instance=$2" 2>/dev/null --output \
-    'jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name} is on its way out{"\n"}{end}' || true
+  kubectl --namespace "$1" get pods --selector "app.kubernetes.io/instance=$2" --output json 2>/dev/null |
+    jq --raw-output '.items[].metadata | select(.deletionTimestamp) | "\(.name) is on its way out"' || true
 }
 # An old pod could answer instead of a new one, so the checks wait until the old pods are gone.
 wait_for_new_pods() {
@@ -83,149 +87,194 @@ wait_for_new_pods() {
   done
 }
 
-check_cluster
-check_right "$namespace" create pods
-check_right "$jaeger_namespace" create pods
+# Finds the service, and reads its settings: service, port, deployment, settings, endpoint.
+read_service() {
+  service=$(first_named "$namespace" services "$release" '')
+  [[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
+  [[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
+    "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
+  wait_for_new_pods
+  port=$(get "$namespace" service "$service" | jq --raw-output '.spec.ports[0].port // empty')
+  deployment=$(get "$namespace" deployment "$service")
+  # An object of settings by name, each with a value or where it comes from.
+  settings=$(get "$namespace" spinapp "$service" |
+    jq '[.spec.variables[]? | {key: .name, value: .}] | from_entries')
+  [[ $settings != '{}' ]] || settings=$(jq '
+    [.spec.template.spec.containers[0].env[]? | select(.name | startswith("SPIN_VARIABLE_"))
+      | {key: (.name | ltrimstr("SPIN_VARIABLE_") | ascii_downcase), value: .}] | from_entries' <<<"$deployment")
+  endpoint=$(setting otel_exporter_otlp_traces_endpoint)
+  if [[ ! $endpoint ]]; then
+    endpoint=$(setting otel_exporter_otlp_endpoint)
+    endpoint=${endpoint:-http://$(setting jaeger_collector_host):4318}
+    endpoint=${endpoint%/}/v1/traces
+  fi
+}
+setting() { jq --raw-output --arg name "$1" '.[$name].value // ""' <<<"$settings"; }
 
-# Names and settings, from the cluster.
-service=$(first_named "$namespace" services "$release" '')
-[[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
-[[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
-  "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
-wait_for_new_pods
-read_frame "$jaeger_namespace" "$jaeger_release" jaeger
-read_frame "$namespace" "$release" hand-gesture-api --set image.repository=none
-port=$(field "$namespace" service "$service" '{.spec.ports[0].port}')
-settings=$(field "$namespace" spinapp "$service" '{range .spec.variables[*]}{.name}={.value}{"\n"}{end}')
-headers_secret=$(field "$namespace" spinapp "$service" '{.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.name} {.spec.variables[?(@.name=="otel_exporter_otlp_headers")].valueFrom.secretKeyRef.key}')
-if [[ ! $settings ]]; then
-  settings=$(field "$namespace" deployment "$service" '{range .spec.template.spec.containers[0].env[*]}{.name}={.value}{"\n"}{end}' |
-    sed -n 's/^SPIN_VARIABLE_//p' | awk -F= '{print tolower($1) substr($0, length($1) + 1)}')
-  env='.spec.template.spec.containers[0].env[?(@.name=="SPIN_VARIABLE_OTEL_EXPORTER_OTLP_HEADERS")].valueFrom.secretKeyRef'
-  headers_secret=$(field "$namespace" deployment "$service" "{${env}.name} {${env}.key}")
-fi
-setting() { sed -n "s/^$1=//p" <<<"$settings" | head -n 1; }
+# Finds Jaeger's parts, and reads who writes where: collector, writer, stored, url, prefix.
+read_jaeger() {
+  collector=$(first_named "$jaeger_namespace" services "$jaeger_release" collector)
+  collector=${collector:-$jaeger_release-collector}
+  # The role that writes to the storage: the ingester if there is one, else the collector.
+  role=ingester
+  [[ $(first_named "$jaeger_namespace" deployments "$jaeger_release" ingester) ]] || role=collector
+  writer=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$role")
+  stored=$(backend "$(config "$writer")")
+  url=$(backend_url "$stored")
+  prefix=$(backend_prefix "$stored")
+}
+config() { # CONFIGMAP: Jaeger's configuration in it
+  get "$jaeger_namespace" configmap "$1" | jq --raw-output '.data["config.yaml"] // empty'
+}
+# Likewise who reads where: query, reader, path, read_url, read_prefix.
+read_query() {
+  local configuration read_from
+  query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
+  reader=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
+  configuration=$(config "${reader:-$writer}")
+  read_from=$(backend "$configuration")
+  read_url=$(backend_url "$read_from")
+  read_prefix=$(backend_prefix "$read_from")
+  path=$(sed -n 's/.*base_path: "\(.*\)"/\1/p' <<<"$configuration" | head -n 1)
+}
 
-trace=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-direct=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-endpoint=$(setting otel_exporter_otlp_traces_endpoint)
-if [[ ! $endpoint ]]; then
-  endpoint=$(setting otel_exporter_otlp_endpoint)
-  endpoint=${endpoint:-http://$(setting jaeger_collector_host):4318}
-  endpoint=${endpoint%/}/v1/traces
-fi
+# --- Hops 2 to 6: one request that must be traced, and one span sent as the service sends it ---
 
-# Hops 2 to 6, from a pod beside the service: one request that must be traced, and one span sent as
-# the service sends it.
-span='{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"doctor"}}]},"scopeSpans":[{"spans":[{"traceId":"'$direct'","spanId":"'${direct:0:16}'","name":"doctor","kind":1,"startTimeUnixNano":"'$(date +%s)'000000000","endTimeUnixNano":"'$(date +%s)'001000000"}]}]}]}'
-env="[{\"name\": \"HEADER\", \"value\": $(json "$header")}, {\"name\": \"ENDPOINT\", \"value\": $(json "$endpoint")}]"
-[[ $headers_secret == ' ' || ! $headers_secret ]] ||
-  env="[$(from_secret OTLP_HEADERS "${headers_secret% *}" "${headers_secret#* }"), ${env#[}"
-if [[ $endpoint == *\$\(* ]]; then
+# Sends both from a pod beside the service. Its output has three parts, each ended by curl's exit code:
+# health=, request= and span=.
+ask_beside_the_service() {
+  local env='[]' now again
   # Kubernetes expands $(HOST_IP) and the like by the service's own environment.
-  own=$(field "$namespace" deployment "$service" '{.spec.template.spec.containers[0].env}')
-  env="${own%]}, ${env#[}"
-fi
-# Endpoints follow the pods after a second or two, so a refused connection is retried.
-again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
-asked=$SECONDS
-seen=$(probe "$namespace" "
+  [[ $endpoint != *\$\(* ]] || env=$(jq '.spec.template.spec.containers[0].env' <<<"$deployment")
+  now=$(date +%s)
+  env=$(jq --compact-output --argjson own "$env" --arg header "$header" --arg endpoint "$endpoint" \
+    --arg trace "$direct" --arg now "$now" '
+    {resourceSpans: [{
+      resource: {attributes: [{key: "service.name", value: {stringValue: "doctor"}}]},
+      scopeSpans: [{spans: [{
+        traceId: $trace, spanId: $trace[:16], name: "doctor", kind: 1,
+        startTimeUnixNano: ($now + "000000000"), endTimeUnixNano: ($now + "001000000")}]}]}]} as $span
+    | $own
+      + [.otel_exporter_otlp_headers // empty | select(.valueFrom) | .name = "OTLP_HEADERS"]
+      + [{name: "HEADER", value: $header}, {name: "ENDPOINT", value: $endpoint},
+         {name: "SPAN", value: ($span | tojson)}]' <<<"$settings")
+  # Endpoints follow the pods after a second or two, so a refused connection is retried.
+  again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
+  asked=$SECONDS
+  seen=$(probe "$namespace" "
 $(asking '')
 curl $again --silent --max-time 10 --header \"\$HEADER\" http://$service:$port/health; echo \" health=\$?\"
 curl --silent --max-time 10 --header \"\$HEADER\" --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
 { IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(quoted \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
-curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data '$span' --write-out ' status=%{http_code}' \"\$ENDPOINT\" 2>&1; echo \" span=\$?\"
+curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data \"\$SPAN\" --write-out ' status=%{http_code}' \"\$ENDPOINT\" 2>&1; echo \" span=\$?\"
 " "$env")
-health=$(sed -n 's/ health=.*//p' <<<"$seen")
-pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
-grep -q ' health=0$' <<<"$seen" || stop 2 "the service $service in $namespace does not answer; its pods: $pods" \
-  "kubectl --namespace $namespace describe pods; kubectl --namespace $namespace logs deployment/$service"
-ok "2  the service answers: $health"
+  sent=$(grep ' span=' <<<"$seen" || true)
+  error=$(grep -m 1 '^curl: ' <<<"$seen" || true)
+}
 
-grep -q '"tracing": *"enabled"' <<<"$health" || stop 3 \
-  "tracing is off: enable_tracing='$(setting enable_tracing)', otel_sdk_disabled='$(setting otel_sdk_disabled)', endpoint=$endpoint" \
-  "helm upgrade $release infra/helm/hand-gesture-api --namespace $namespace --reuse-values --set settings.enableTracing=true --set settings.otelSdkDisabled= (and settings.jaegerCollectorHost, if it is empty)"
-[[ $(setting otel_traces_sampler) != always_off ]] || stop 3 'tracing is on, but otel_traces_sampler=always_off records nothing' \
-  "helm upgrade … --reuse-values --set settings.otelTracesSampler=parentbased_always_on"
-ok "3  tracing is on"
+hop_2_the_service_answers() {
+  local pods
+  health=$(sed -n 's/ health=.*//p' <<<"$seen")
+  pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
+  grep -q ' health=0$' <<<"$seen" || stop 2 "the service $service in $namespace does not answer; its pods: $pods" \
+    "kubectl --namespace $namespace describe pods; kubectl --namespace $namespace logs deployment/$service"
+  ok "2  the service answers: $health"
+}
 
-sent=$(grep ' span=' <<<"$seen" || true)
-error=$(grep -m 1 '^curl: ' <<<"$seen" || true)
-host=${endpoint#*://} host=${host%%/*}
-[[ $host == *']' ]] || host=${host%:*}
-collector=$(first_named "$jaeger_namespace" services "$jaeger_release" collector)
-collector=${collector:-$jaeger_release-collector}
-case $sent in
-  *' span=6') stop 4 "the collector's name $host is unknown in the namespace $namespace: $error" \
-    "set settings.jaegerCollectorHost to $collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)" ;;
-esac
-ok "4  the collector's name resolves: $host"
+hop_3_tracing_is_on() {
+  [[ $(jq --raw-output .tracing <<<"$health" 2>/dev/null) == enabled ]] || stop 3 \
+    "tracing is off: enable_tracing='$(setting enable_tracing)', otel_sdk_disabled='$(setting otel_sdk_disabled)', endpoint=$endpoint" \
+    "helm upgrade $release infra/helm/hand-gesture-api --namespace $namespace --reuse-values --set settings.enableTracing=true --set settings.otelSdkDisabled= (and settings.jaegerCollectorHost, if it is empty)"
+  [[ $(setting otel_traces_sampler) != always_off ]] || stop 3 'tracing is on, but otel_traces_sampler=always_off records nothing' \
+    "helm upgrade … --reuse-values --set settings.otelTracesSampler=parentbased_always_on"
+  ok "3  tracing is on"
+}
 
-# The role that writes to the storage: the ingester if there is one, else the collector.
-store=ingester
-[[ $(first_named "$jaeger_namespace" deployments "$jaeger_release" ingester) ]] || store=collector
-deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" "$store")
-config() { field "$jaeger_namespace" configmap "$1" '{.data.config\.yaml}'; }
-stored=$(backend "$(config "$deployment")")
-url=$(backend_url "$stored")
-prefix=$(backend_prefix "$stored")
-volume() { field "$jaeger_namespace" deployment "$deployment" "{.spec.template.spec.volumes[?(@.name==\"$1\")].secret.secretName}"; }
+hop_4_the_name_resolves() {
+  local host
+  host=${endpoint#*://} host=${host%%/*}
+  [[ $host == *']' ]] || host=${host%:*}
+  # curl's exit code 6: unknown host.
+  [[ $sent != *' span=6' ]] || stop 4 "the collector's name $host is unknown in the namespace $namespace: $error" \
+    "set settings.jaegerCollectorHost to $collector.$jaeger_namespace.svc.cluster.local (kubectl --namespace $jaeger_namespace get services)"
+  ok "4  the collector's name resolves: $host"
+}
 
-# Checks hops 7 and 8: sends requests to the storage as Jaeger does. While spans may still arrive
-# (`certain`), only faults that are beyond doubt end the doctor: a late answer or one for a user
-# without all rights proves nothing.
-check_storage() { # certain|likely
-  local user key secret answer log
+hop_5_the_port_answers() {
+  local replicas
+  if [[ $sent != *' span=0' ]]; then
+    replicas=$(get "$jaeger_namespace" deployment "$collector" | jq --raw-output \
+      'select(.spec) | "\(.spec.replicas) wanted, ready: \(.status.readyReplicas // "")"')
+    # A collector does not start if its storage is down or rejects it: that is then the cause.
+    [[ $replicas == 0* || ! $writer ]] || hops_7_and_8_the_storage_works likely
+    stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
+      "kubectl --namespace $jaeger_namespace scale deployment $collector --replicas 1; a network policy may stand between the namespaces, too"
+  fi
+  ok "5  the collector's port answers"
+}
+
+hop_6_the_collector_takes_spans() {
+  [[ $sent == *' status=200 '* ]] || stop 6 "the collector at $endpoint refuses spans: ${sent% span=*}" \
+    'status 401: the login in otlpHeadersSecret; 404: the path; 400: is it http where https is asked for?; 503: its memory is full'
+  ok "6  the collector takes spans (200)"
+}
+
+# --- Hops 7 and 8: requests to the storage as Jaeger sends them ---
+
+# Reads the login and the answers: secret, answer, state, indices. While spans may still arrive (`certain`),
+# only faults that are beyond doubt end the doctor: a late answer or one for a user without all rights proves
+# nothing.
+hops_7_and_8_the_storage_works() { # certain|likely
   # Requests that are signed for AWS cannot be made here.
   [[ $url && $stored != *sigv4auth* ]] || return 0
-  user=$(backend_user "$stored") key=$(backend_key "$stored") secret=$(volume storage-password)$(volume storage-api-key)
-  answer=$(ask_storage "$jaeger_namespace" "$stored" "$secret" "$(volume storage-ca)" \
-    /_cluster/health '/_cat/indices/*jaeger-span*?h=index,health,docs.count')
-  log=$(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 200 2>/dev/null |
-    grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true)
+  secret=$(secret_in storage-password)$(secret_in storage-api-key)
+  answer=$(ask_storage "$jaeger_namespace" "$stored" "$secret" "$(secret_in storage-ca)" \
+    /_cluster/health '/_cat/indices/*jaeger-span*?h=index,health,docs.count&format=json')
+  hop_7_the_storage_takes_the_login "$1"
+  hop_8_the_storage_is_healthy "$1"
+  [[ $1 == likely ]] || return 0
+  indices=$(body 2 | jq --raw-output '.[] | "\(.index) \(.health) \(.["docs.count"])"' 2>/dev/null || true)
+  ok "7  the storage $url takes the login"
+  ok "8  the storage is healthy: \"status\":\"$state\", indices: $(awk '{printf "%s ", $1}' <<<"$indices")"
+}
+secret_in() { # VOLUME of the writer's pod
+  get "$jaeger_namespace" deployment "$writer" | jq --raw-output --arg name "$1" \
+    '.spec.template.spec.volumes[]? | select(.name == $name) | .secret.secretName // empty'
+}
+body() { sed -n "$1s/ status=.*//p" <<<"$answer"; } # NUMBER of the answer
+
+hop_7_the_storage_takes_the_login() { # certain|likely
+  local user key
+  user=$(backend_user "$stored") key=$(backend_key "$stored")
   case $1$answer in
     *status=401* | likely*status=403*) stop 7 "the storage $url refuses the login${user:+ of user $user} (secret $secret): $(head -n 1 <<<"$answer" | cut -c1-200)" \
       "put the right password into the secret; Jaeger reads it again within a minute: kubectl --namespace $jaeger_namespace create secret generic $secret --from-literal=$key=… --dry-run=client -o yaml | kubectl apply -f -" ;;
-    # curl's exit codes 6: unknown host; 7: connection refused.
-    *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $log" \
-      'start it, or correct storage.elasticsearch; spans wait in the collector as long as its queue has room' ;;
-    certain*) return 0 ;;
-    *'"status":"red"'*) stop 8 "the storage $url is not healthy: $(head -n 1 <<<"$answer" | cut -c1-300)" \
-      'look at its nodes and disks: GET /_cluster/allocation/explain' ;;
-    *status=[45]*) stop 8 "the storage $url answers with an error: $(grep -o '.*status=[45].*' <<<"$answer" | head -n 1 | cut -c1-300)" \
-      "look at the storage's own log" ;;
   esac
-  indices=$(sed -n '2,$p' <<<"$answer" | grep -o '^[^ ]*jaeger-span[^ ]* .*' || true)
-  ok "7  the storage $url takes the login"
-  ok "8  the storage is healthy: $(grep -o '"status":"[a-z]*"' <<<"$answer" | head -n 1), indices: $(awk '{printf "%s ", $1}' <<<"$indices")"
 }
 
-replicas=$(field "$jaeger_namespace" deployment "$collector" '{.spec.replicas} wanted, ready: {.status.readyReplicas}')
-case $sent in
-  *' span=0') ;;
-  *)
-    # A collector does not start if its storage is down or rejects it: that is then the cause.
-    [[ $replicas == 0* || ! $deployment ]] || check_storage likely
-    stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
-      "kubectl --namespace $jaeger_namespace scale deployment $collector --replicas 1; a network policy may stand between the namespaces, too"
-    ;;
-esac
-ok "5  the collector's port answers"
-[[ $sent == *' status=200 '* ]] || stop 6 "the collector at $endpoint refuses spans: ${sent% span=*}" \
-  'status 401: the login in otlpHeadersSecret; 404: the path; 400: is it http where https is asked for?; 503: its memory is full'
-ok "6  the collector takes spans (200)"
+hop_8_the_storage_is_healthy() { # certain|likely
+  case $1$answer in
+    # curl's exit codes 6: unknown host; 7: connection refused.
+    *' curl=6;'* | *' curl=7;'* | likely*status=000*) stop 8 "the storage $url does not answer: $(head -n 1 <<<"$answer"). Jaeger's log: $(last_complaint)" \
+      'start it, or correct storage.elasticsearch; spans wait in the collector as long as its queue has room' ;;
+    certain*) return 0 ;;
+  esac
+  state=$(body 1 | jq --raw-output '.status // empty' 2>/dev/null || true)
+  [[ $state != red ]] || stop 8 "the storage $url is not healthy: $(head -n 1 <<<"$answer" | cut -c1-300)" \
+    'look at its nodes and disks: GET /_cluster/allocation/explain'
+  [[ $answer != *status=[45]* ]] || stop 8 "the storage $url answers with an error: $(grep -m 1 'status=[45]' <<<"$answer" | cut -c1-300)" \
+    "look at the storage's own log"
+}
+last_complaint() { # the writer's last error or warning
+  kubectl --namespace "$jaeger_namespace" logs "deployment/$writer" --tail 200 2>/dev/null |
+    grep -E $'\t(error|warn)\t' | tail -n 1 | cut -c1-300 || true
+}
 
-# Hop 9: both traces, through query.
-query=$(first_named "$jaeger_namespace" services "$jaeger_release" query)
-query_deployment=$(first_named "$jaeger_namespace" deployments "$jaeger_release" query)
-read_config=$(config "${query_deployment:-$deployment}")
-read_from=$(backend "$read_config")
-read_url=$(backend_url "$read_from")
-read_prefix=$(backend_prefix "$read_from")
-path=$(sed -n 's/.*base_path: "\(.*\)"/\1/p' <<<"$read_config" | head -n 1)
-login='[]'
-[[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
+# --- Hops 9 and 10: both traces, through query ---
+
 look_for_traces() { # SECONDS: exits if the service's trace arrives or query requires credentials
+  local login='[]'
+  [[ ! $client ]] || login="[$(from_secret NAME "$client" username), $(from_secret PASSWORD "$client" password)]"
   found=$(probe "$jaeger_namespace" "
 $(asking '')
 end=\$((\$(date +%s) + $1))
@@ -247,7 +296,21 @@ echo \"service: \$service\"; echo \"direct: \$direct\"
   [[ $found != *status=401* ]] ||
     stop 9 "query asks for a login: $(tail -n 1 <<<"$found" | cut -c1-200)" "--client SECRET (keys username, password) lets the doctor in"
 }
-only_others_arrive() { # LOG of the service
+direct_arrived() { grep -q '^direct: .*spanId' <<<"$found"; }
+
+hop_9_query_answers() { # PATTERN of an answer that is none
+  # shellcheck disable=SC2053 # A pattern is meant.
+  [[ $found != $1 ]] || stop 9 "query does not answer at $query:16686" \
+    "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/${reader:-$writer}"
+}
+
+hop_9_query_reads_where_jaeger_writes() { # OF-QUERY OF-JAEGER
+  [[ $1 == "$2" ]] ||
+    stop 9 "query reads elsewhere: $role writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
+      "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values --force-conflicts writes both configurations anew (Helm 3 knows no --force-conflicts and needs none); then kubectl --namespace $jaeger_namespace rollout restart deployment/$reader"
+}
+
+hop_10_only_others_arrive() { # LOG of the service
   stop 10 "spans of others arrive, those of $service don't. Its log: ${1:-no warning about traces}. Sampler: '$(setting otel_traces_sampler)' $(setting otel_traces_sampler_arg); allowed: $(setting collector_allowed_host)" \
     'settings.collectorAllowedHost must be scheme://host:port of the endpoint; settings.otelTracesSampler decides what is recorded'
 }
@@ -255,34 +318,55 @@ last_warning() { # [OPTIONS] of kubectl logs: the service's last line about trac
   kubectl --namespace "$namespace" logs --selector "app.kubernetes.io/instance=$release" --tail 200 "$@" 2>/dev/null |
     grep 'warning: traces' | tail -n 1 || true
 }
-query_is_silent() {
-  stop 9 "query does not answer at $query:16686" "kubectl --namespace $jaeger_namespace get pods; kubectl --namespace $jaeger_namespace logs deployment/${query_deployment:-$deployment}"
-}
-reads_elsewhere() {
-  stop 9 "query reads elsewhere: $store writes to $url with the prefix '$prefix', query reads $read_url with '$read_prefix'. Indices there: ${indices:-none}" \
-    "helm upgrade $jaeger_release infra/helm/jaeger --namespace $jaeger_namespace --reuse-values --force-conflicts writes both configurations anew (Helm 3 knows no --force-conflicts and needs none); then kubectl --namespace $jaeger_namespace rollout restart deployment/$query_deployment"
-}
 
-# Elasticsearch shows a span about a second after it was written. A trace that is missing after four
+# Elasticsearch shows a span about a second after it was written. A trace that is missing after four seconds
 # may still be on its way; only faults that are beyond doubt end the doctor here.
-look_for_traces 4
-[[ $found != *' curl=7;'* ]] || query_is_silent
-if grep -q '^direct: .*spanId' <<<"$found"; then
-  log=$(last_warning --since "$((SECONDS - asked + 1))s")
-  [[ $log != *'the host does not allow requests'* ]] || only_others_arrive "$log"
-else
-  check_storage certain
-fi
-if [[ $read_prefix != "$prefix" ]]; then
-  check_storage likely
-  reads_elsewhere
-fi
+search_briefly() {
+  local log
+  look_for_traces 4
+  hop_9_query_answers '* curl=7;*'
+  if direct_arrived; then
+    log=$(last_warning --since "$((SECONDS - asked + 1))s")
+    [[ $log != *'the host does not allow requests'* ]] || hop_10_only_others_arrive "$log"
+  else
+    hops_7_and_8_the_storage_works certain
+  fi
+  if [[ $read_prefix != "$prefix" ]]; then
+    hops_7_and_8_the_storage_works likely
+    hop_9_query_reads_where_jaeger_writes "$read_prefix" "$prefix"
+  fi
+}
 
 # No fault is beyond doubt: the storage may be slow.
-look_for_traces 20
-[[ $found != *status=000* ]] || query_is_silent
-! grep -q '^direct: .*spanId' <<<"$found" || only_others_arrive "$(last_warning)"
-check_storage likely
-[[ $read_url == "$url" ]] || reads_elsewhere
-stop 7 "the collector takes spans, but they don't reach query. Its log: $(kubectl --namespace "$jaeger_namespace" logs "deployment/$deployment" --tail 50 2>/dev/null | grep -iE 'error|warn' | tail -n 1 | cut -c1-300)" \
-  "kubectl --namespace $jaeger_namespace logs deployment/$deployment"
+search_at_length() {
+  look_for_traces 20
+  hop_9_query_answers '*status=000*'
+  ! direct_arrived || hop_10_only_others_arrive "$(last_warning)"
+  hops_7_and_8_the_storage_works likely
+  hop_9_query_reads_where_jaeger_writes "$read_url" "$url"
+  stop 7 "the collector takes spans, but they don't reach query. Its log: $(kubectl --namespace "$jaeger_namespace" logs "deployment/$writer" --tail 50 2>/dev/null | grep -iE 'error|warn' | tail -n 1 | cut -c1-300)" \
+    "kubectl --namespace $jaeger_namespace logs deployment/$writer"
+}
+
+# --- The examination ---
+
+check_cluster
+check_right "$namespace" create pods
+check_right "$jaeger_namespace" create pods
+read_service
+read_jaeger
+read_query
+read_frame "$jaeger_namespace" "$jaeger_release" jaeger
+read_frame "$namespace" "$release" hand-gesture-api --set image.repository=none
+new_id() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
+trace=$(new_id) # of a request to the service
+direct=$(new_id) # of a span that the doctor sends itself
+
+ask_beside_the_service
+hop_2_the_service_answers
+hop_3_tracing_is_on
+hop_4_the_name_resolves
+hop_5_the_port_answers
+hop_6_the_collector_takes_spans
+search_briefly
+search_at_length

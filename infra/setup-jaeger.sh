@@ -101,7 +101,9 @@ if [[ $storage_url ]]; then
       'check its address, that it runs, its certificate, and network policies' ;;
   esac
   prefix=$(backend_prefix "$backend")
-  foreign=$(foreign_templates "$prefix" "$answer")
+  # The last answer is one line. What is no JSON has no templates.
+  templates=$(tail -n 1 <<<"$answer")
+  foreign=$(foreign_templates "$prefix" "${templates% status=*}" 2>/dev/null || true)
   [[ ! $foreign ]] ||
     stop 1 "index templates of others own Jaeger's indices ${prefix:+$prefix-}jaeger-…: ${foreign//$'\n'/, }" \
       'narrow their patterns, or choose a prefix that they do not match: -- --set storage.elasticsearch.indexPrefix=…'

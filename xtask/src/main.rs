@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod doctor;
 mod features;
 mod figures;
 mod fuzz;
@@ -37,6 +38,13 @@ struct Cli {
 enum Command {
     /// Build the component and serve it until Ctrl-C
     Up(up::Up),
+    /// Follow one request from the service on this machine to Jaeger, and name the first broken hop
+    ///
+    /// The exit code is the hop: 0 the trace arrived; 2 the service does not answer; 3 tracing is off; 4 the
+    /// collector's name is unknown; 5 nothing answers at its port; 6 the collector rejects spans; 9 query does
+    /// not answer or reads elsewhere; 10 the service's own spans are missing. 1 is for the command itself. On
+    /// Kubernetes: infra/doctor.sh.
+    Doctor(doctor::Arguments),
     /// Build the component, with its models frozen into it: target/hand-gesture-api.wasm
     Build(build::Arguments),
     /// Build the component and run all tests, or those of some groups
@@ -130,7 +138,12 @@ fn cargo() -> std::process::Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        _ = error.print();
+        // Instead of clap's 2, which the doctor uses.
+        std::process::exit(i32::from(error.use_stderr()))
+    });
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -142,6 +155,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up(up) => up::run(&up),
+        Command::Doctor(arguments) => std::process::exit(doctor::run(&arguments).into()),
         Command::Build(arguments) => {
             build::run(arguments.worlds, &arguments.models, !arguments.without_sqlite)
         }
@@ -217,6 +231,7 @@ mod tests {
             (&["build", "--labels", "a.txt"], "--letters <FILE.onnx>"),
             (&["up", "--listen", "here"], "--listen"),
             (&["up", "--variable", "a"], "name=value"),
+            (&["doctor", "--wait", "long"], "--wait"),
             (&["test", "everything"], "everything"),
             (&["test", "--may-lack", "nothing"], "nothing"),
             (&["tools", "hammer"], "hammer"),

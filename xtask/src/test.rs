@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::build::{Models, World};
 use crate::tools::{Need, Tool};
-use crate::{build, cargo};
+use crate::{build, cargo, tools};
 
 /// A group of tests.
 struct Group {
@@ -77,8 +77,8 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "commands",
-        about: "generated files are up to date; unfit models are refused",
-        arguments: &["--workspace", "--test", "commands"],
+        about: "generated files are up to date; unfit models are refused; the doctor for one machine",
+        arguments: &["--workspace", "--test", "commands", "--test", "doctor"],
         environment: &[],
         needs: &[],
     },
@@ -158,7 +158,7 @@ const GROUPS: &[Group] = &[
     Group {
         name: "jaeger",
         about: "the component's traces, found in Jaeger",
-        arguments: &["--workspace", "--test", "jaeger"],
+        arguments: &["--workspace", "--test", "jaeger", "--test", "doctor_jaeger"],
         environment: &[],
         needs: &[Need::Tool(Tool::Jaeger)],
     },
@@ -183,6 +183,17 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "packages",
+        about: "the charts as signed OCI artefacts, in a registry",
+        arguments: &["--workspace", "--test", "packages"],
+        environment: &[],
+        needs: &[
+            Need::Tool(Tool::Helm),
+            Need::Tool(Tool::Registry),
+            Need::Program("gpg", "--version", "Debian's gnupg"),
+        ],
+    },
+    Group {
         name: "scripts",
         about: "setup's and the doctor's parts: passwords, probes, index templates",
         arguments: &["--workspace", "--test", "scripts"],
@@ -190,6 +201,7 @@ const GROUPS: &[Group] = &[
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
+            Need::Program("jq", "--version", "Debian's jq"),
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
             Need::Program("curl", "--version", "Debian's curl"),
@@ -204,7 +216,7 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::Actionlint),
             Need::Tool(Tool::Tflint),
             Need::Program("shellcheck", "--version", "Debian's shellcheck"),
-            Need::Program("terraform", "version", "https://developer.hashicorp.com/terraform"),
+            Need::Terraform,
         ],
     },
     Group {
@@ -241,6 +253,7 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::Helm),
             Need::Servers,
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
+            Need::Program("jq", "--version", "Debian's jq"),
             Need::Program("nginx", "-v", "Debian's nginx-light"),
             Need::Program("openssl", "version", "Debian's openssl"),
         ],
@@ -324,6 +337,9 @@ fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     let mut command = cargo();
     if let Some(runner) = runner {
         command.env("CARGO_TARGET_WASM32_WASIP2_RUNNER", runner);
+    }
+    if let Some(terraform) = tools::terraform() {
+        command.env(tools::TERRAFORM, terraform);
     }
     let mut child = command
         .args(["test", "--no-fail-fast"])

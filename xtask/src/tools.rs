@@ -30,10 +30,12 @@ pub enum Tool {
     Prometheus,
     /// Checks and tests alerts.
     Promtool,
+    /// Stores OCI artefacts, in memory.
+    Registry,
 }
 
 /// All tools, those that tests need first at the start.
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     Tool::Jaeger,
     Tool::IndexCleaner,
     Tool::Rollover,
@@ -42,6 +44,7 @@ const TOOLS: [Tool; 8] = [
     Tool::Actionlint,
     Tool::Prometheus,
     Tool::Promtool,
+    Tool::Registry,
 ];
 
 /// Build tags. Without them, Prometheus has the libraries of every cloud, in which it would look for servers.
@@ -59,6 +62,7 @@ impl Tool {
             Tool::Actionlint => "actionlint",
             Tool::Prometheus => "prometheus",
             Tool::Promtool => "promtool",
+            Tool::Registry => "registry",
         }
     }
 
@@ -73,6 +77,7 @@ impl Tool {
             Tool::Actionlint => "github.com/rhysd/actionlint/cmd/actionlint",
             Tool::Prometheus => "github.com/prometheus/prometheus/cmd/prometheus",
             Tool::Promtool => "github.com/prometheus/prometheus/cmd/promtool",
+            Tool::Registry => "github.com/google/go-containerregistry/cmd/registry",
         }
     }
 
@@ -84,6 +89,7 @@ impl Tool {
             Tool::Tflint => "tflint",
             Tool::Actionlint => "actionlint",
             Tool::Prometheus | Tool::Promtool => "prometheus",
+            Tool::Registry => "registry",
         };
         root().join("infra/tools").join(folder)
     }
@@ -274,8 +280,21 @@ pub enum Need {
     Program(&'static str, &'static str, &'static str),
     /// A Kubernetes for tests: `TEST_KUBECONFIG` names its configuration.
     Cluster,
-    /// Terraform, and access to the providers of `infra/terraform`.
+    /// [`terraform`].
+    Terraform,
+    /// [`terraform`], and access to the providers of `infra/terraform`.
     Providers,
+}
+
+/// The variable that names the program for the Terraform module. The tests read it.
+pub const TERRAFORM: &str = "TERRAFORM";
+
+/// Returns the program for the Terraform module: what [`TERRAFORM`] names, else Terraform, or OpenTofu where
+/// that is missing.
+pub fn terraform() -> Option<String> {
+    let named = std::env::var(TERRAFORM).ok().filter(|name| !name.is_empty());
+    let programs = named.map_or_else(|| vec!["terraform".into(), "tofu".into()], |name| vec![name]);
+    programs.into_iter().find(|program| runs(program, &["version"]))
 }
 
 /// The variable that names the cluster for tests.
@@ -308,14 +327,19 @@ impl Need {
             Need::Cluster => std::env::var_os(TEST_KUBECONFIG)
                 .is_none()
                 .then(|| format!("{TEST_KUBECONFIG} names no cluster for tests")),
-            Need::Providers if !runs("terraform", &["version"]) => {
-                Some("terraform is missing: https://developer.hashicorp.com/terraform".to_owned())
-            }
-            Need::Providers => {
+            Need::Terraform | Need::Providers => {
+                let Some(program) = terraform() else {
+                    return Some(
+                        "terraform is missing: https://developer.hashicorp.com/terraform, or tofu: \
+                         https://opentofu.org"
+                            .to_owned(),
+                    );
+                };
                 let folder = root().join("infra/terraform");
                 let init = format!("-chdir={}", folder.display());
-                (!runs("terraform", &[&init, "init", "-backend=false", "-input=false"]))
-                    .then(|| "cannot fetch Terraform's providers (terraform init)".to_owned())
+                let fetched = || runs(&program, &[&init, "init", "-backend=false", "-input=false"]);
+                (self == Need::Providers && !fetched())
+                    .then(|| format!("cannot fetch the providers ({program} init)"))
             }
         }
     }
@@ -328,7 +352,7 @@ impl Need {
             Need::Training => fetch_training(),
             Need::Axe => fetch_axe(),
             Need::Servers => fetch_servers(),
-            Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
+            Need::Program(..) | Need::Cluster | Need::Terraform | Need::Providers => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use test_support::{folder, output, root, tool};
+use test_support::{folder, output, root, terraform, tool};
 
 #[test]
 fn scripts_pass_shellcheck() {
@@ -10,6 +10,7 @@ fn scripts_pass_shellcheck() {
         ("bash", "infra/common.sh"),
         ("bash", "infra/setup-jaeger.sh"),
         ("bash", "infra/doctor.sh"),
+        ("bash", "infra/publish-charts.sh"),
         ("sh", "infra/helm/jaeger/files/send-and-find.sh"),
         ("sh", "infra/helm/jaeger/files/put-policy.sh"),
         ("bash", ".ci/run"),
@@ -46,7 +47,7 @@ fn actionlint_finds_an_unknown_key_and_an_unquoted_variable() {
 
 #[test]
 fn terraform_files_are_formatted() {
-    let mut command = Command::new("terraform");
+    let mut command = terraform();
     command.args(["fmt", "-check", "-recursive", "infra/terraform"]).current_dir(root());
     output(&mut command).expect("formatted: terraform fmt -recursive infra/terraform");
 }

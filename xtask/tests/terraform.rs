@@ -11,9 +11,9 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 use test_support::{folder, output, root};
 
-/// Returns Terraform in a folder of the module.
+/// Returns Terraform, or OpenTofu, in a folder of the module.
 fn terraform(folder: &str) -> Command {
-    let mut command = Command::new("terraform");
+    let mut command = test_support::terraform();
     command.arg(format!("-chdir={}", root().join("infra/terraform").join(folder).display()));
     command.env("TF_IN_AUTOMATION", "1");
     command
@@ -63,7 +63,7 @@ fn changed_template_changes_the_digest_in_the_values() {
             "locals {{\n  chart_digest = {local}\n}}\noutput \"o\" {{ value = local.chart_digest }}\n"
         );
         std::fs::write(module.join("main.tf"), text).expect("written");
-        let mut command = Command::new("terraform");
+        let mut command = test_support::terraform();
         command.arg(format!("-chdir={}", module.display())).env("TF_IN_AUTOMATION", "1");
         run(command.args(["plan", "-no-color", "-input=false"]))
     };

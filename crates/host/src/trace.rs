@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{self, ResourceSpans, ScopeSpans, span::SpanKind};
+use prost::Message;
 
 /// Attributes by name. Strings are in quotes, other values are not.
 pub type Attributes = BTreeMap<String, String>;
@@ -49,6 +52,32 @@ impl Span {
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(self.end.saturating_sub(self.start))
     }
+}
+
+/// Returns the body of an export, in protobuf: one span of a service, which bears the service's name and ends
+/// now.
+pub fn export_of_one(service: &str, trace_id: u128) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let name = Value::StringValue(service.to_owned());
+    let name = KeyValue {
+        key: "service.name".to_owned(),
+        value: Some(AnyValue { value: Some(name) }),
+        ..KeyValue::default()
+    };
+    let span = v1::Span {
+        trace_id: trace_id.to_be_bytes().to_vec(),
+        span_id: (trace_id as u64).to_be_bytes().to_vec(),
+        name: service.to_owned(),
+        kind: SpanKind::Internal.into(),
+        start_time_unix_nano: (now - Duration::from_millis(1)).as_nanos() as u64,
+        end_time_unix_nano: now.as_nanos() as u64,
+        ..v1::Span::default()
+    };
+    let resource = Resource { attributes: vec![name], ..Resource::default() };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let of_resource =
+        ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() };
+    ExportTraceServiceRequest { resource_spans: vec![of_resource] }.encode_to_vec()
 }
 
 /// Returns all spans of an export.
@@ -175,6 +204,18 @@ mod tests {
             resource: Arc::default(),
             scope: String::new(),
         }
+    }
+
+    #[test]
+    fn export_of_one_is_read_back() {
+        let body = export_of_one("doctor", 0x12);
+        let export = ExportTraceServiceRequest::decode(&*body).expect("an export");
+        let [span] = &spans(export)[..] else { panic!("one span") };
+        let ids = (span.trace_id.as_str(), span.span_id.as_str());
+        assert_eq!(ids, ("00000000000000000000000000000012", "0000000000000012"));
+        assert_eq!(span.resource["service.name"], "\"doctor\"");
+        assert_eq!((span.name.as_str(), span.kind), ("doctor", "INTERNAL"));
+        assert_eq!(span.duration().as_millis(), 1);
     }
 
     #[test]

@@ -77,6 +77,11 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
+/// Returns a command for the Terraform module. The variable `TERRAFORM` names the program, such as `tofu`.
+pub fn terraform() -> Command {
+    Command::new(std::env::var_os("TERRAFORM").unwrap_or_else(|| "terraform".into()))
+}
+
 /// Runs a command and returns its standard output.
 ///
 /// # Errors
