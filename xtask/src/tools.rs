@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use sha2::{Digest, Sha256};
 
-use crate::{root, target};
+use crate::{root, spin, target};
 
 /// A program built from a Go module in `infra/tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +241,8 @@ pub enum Need {
     Tool(Tool),
     /// The hosts that others wrote, and therefore Python with pip.
     Hosts,
+    /// A Spin of this version or a newer one.
+    Spin((u32, u32)),
     /// The rules of axe-core, and therefore npm.
     Axe,
     /// The storage servers, and therefore Java 17 and Maven.
@@ -264,6 +266,7 @@ impl Need {
                 .then(|| format!("{} is built with Go 1.26 or newer: https://go.dev", tool.name())),
             Need::Hosts => (!runs("python3", &["-m", "pip", "--version"]))
                 .then(|| "the hosts are fetched by Python's pip (python3 -m pip)".to_owned()),
+            Need::Spin(least) => spin::lacking(least),
             Need::Axe => (!runs("npm", &["--version"]))
                 .then(|| "axe-core is fetched by npm: https://nodejs.org".to_owned()),
             Need::Servers if !runs("java", &["-version"]) => {
@@ -296,7 +299,7 @@ impl Need {
             Need::Hosts => fetch_hosts(),
             Need::Axe => fetch_axe(),
             Need::Servers => fetch_servers(),
-            Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
+            Need::Spin(_) | Need::Program(..) | Need::Cluster | Need::Providers => Ok(()),
         }
     }
 }
