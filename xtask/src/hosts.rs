@@ -134,7 +134,11 @@ impl Row {
         let mut process = Process::spawn(command, address)?;
         let (agent, url) = (agent(), format!("http://{address}"));
         process
-            .first_answer(|| agent.get(format!("{url}/health")).call().is_ok())
+            // wasmCloud answers with 404 until it has the component.
+            .first_answer(|| {
+                let answer = agent.get(format!("{url}/health")).call();
+                answer.is_ok_and(|answer| answer.status() == 200)
+            })
             .with_context(|| self.name())?;
         Ok(Served { process, collector, url, start: start.elapsed() })
     }
