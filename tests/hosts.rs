@@ -1,35 +1,59 @@
-//! The component on hosts that others wrote: `wasmtime serve` and wasmCloud. Answers, refusals and traces
-//! are those that the development host gives, which serves the same component here, too.
+//! The component on hosts that others wrote: `wasmtime serve`, wasmCloud, and the Spin that is installed.
+//! Answers, refusals and traces are those that the development host gives, which serves the component of
+//! WASI alone here, too.
 
 #[path = "../crates/vision/tests/files/mod.rs"]
 mod files;
 mod odd;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpStream};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use files::worst::{self, Worst};
 use host::collector::{Behaviour, Collector};
+use host::trace::Span;
 use http::StatusCode;
+use serde_json::{Value, json};
 use test_support::bad_collector::response;
 use test_support::photo_server::{PhotoServer, Reply};
-use test_support::root;
-use test_support::service::{OtherHost, Service, photo, plain_png};
+use test_support::service::{Answer, OtherHost, Service, photo, plain_png};
 use test_support::traces::{assert_trace, collector, spans, wait_until};
+use test_support::{folder, root};
 
-/// Spans of a prediction that finds the hand with one pass of each model: `prediction-wasi.txt`.
+/// Returns the spans as those of a cold start. If instances are reused, the first prediction may come to the one that
+/// answered the health check with which the start was awaited.
+fn as_cold_start(spans: &[Span], reused: bool) -> Vec<Span> {
+    let mut spans = spans.to_vec();
+    let root = spans.iter_mut().find(|span| span.kind == "SERVER").expect("a root");
+    if reused {
+        root.attributes.insert("faas.coldstart".into(), "true".into());
+    }
+    spans
+}
+
+/// The token of the exports.
+const TOKEN: &str = "0123456789-correct-horse";
+
+/// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
 
 #[test]
 fn wasmtime_serves_the_component() {
     check(OtherHost::Wasmtime);
+    ipv6_collector_gets_the_spans(OtherHost::Wasmtime);
+    no_span_is_sent(OtherHost::Wasmtime);
 }
 
 #[test]
 fn wasmcloud_serves_the_component() {
     check(OtherHost::Wasmcloud);
+    ipv6_collector_gets_the_spans(OtherHost::Wasmcloud);
+    no_span_is_sent(OtherHost::Wasmcloud);
 }
 
 /// The development host gives that component its settings as environment variables.
@@ -40,10 +64,95 @@ fn development_host_serves_the_component_of_wasi_alone() {
     settings.push(("collector_allowed_host", collector.endpoint()));
     let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let service = Service::start_wasi(&variables);
-    prediction_is_traced(&service, &collector);
+    prediction_is_traced(&service, &collector, false);
     odd_inputs_are_answered(&service);
     retry_after_of_any_length_is_survived(&service, &collector);
     odd_settings_are_taken(&service);
+}
+
+/// Spin with the component for WASI 0.3.
+mod on_spin {
+    use super::*;
+
+    #[test]
+    fn component_is_served() {
+        check(OtherHost::Spin);
+    }
+
+    #[test]
+    fn instance_serves_many_requests() {
+        let (instances, cold) = instances_of_requests(OtherHost::Spin);
+        // Spin takes another one if the first one is not yet done with the request before.
+        assert!(instances.len() <= REQUESTS / 2, "{instances:?}");
+        // The health check may have been a cold start.
+        assert!((instances.len() - 1..=instances.len()).contains(&cold), "{cold}: {instances:?}");
+    }
+
+    #[test]
+    fn collector_is_reached_by_its_ipv6_address() {
+        ipv6_collector_gets_the_spans(OtherHost::Spin);
+    }
+
+    #[test]
+    fn tracing_that_is_off_sends_nothing() {
+        no_span_is_sent(OtherHost::Spin);
+    }
+
+    #[test]
+    fn tracing_of_spin_itself_leaves_the_trace_whole() {
+        spin_traces_too(OtherHost::Spin);
+    }
+
+    #[test]
+    fn corrections_survive_a_killed_host() {
+        corrections_outlive_a_host(OtherHost::Spin);
+    }
+
+    #[test]
+    fn memory_of_128_mib_is_enough() {
+        limited_memory_is_enough(OtherHost::Spin);
+    }
+}
+
+/// Spin with the component for WASI 0.2.
+mod on_spin_p2 {
+    use super::*;
+
+    #[test]
+    fn component_is_served() {
+        check(OtherHost::SpinP2);
+    }
+
+    #[test]
+    fn instance_serves_one_request() {
+        let (instances, cold) = instances_of_requests(OtherHost::SpinP2);
+        assert_eq!((instances.len(), cold), (REQUESTS, REQUESTS), "{instances:?}");
+    }
+
+    #[test]
+    fn collector_is_reached_by_its_ipv6_address() {
+        ipv6_collector_gets_the_spans(OtherHost::SpinP2);
+    }
+
+    #[test]
+    fn tracing_that_is_off_sends_nothing() {
+        no_span_is_sent(OtherHost::SpinP2);
+    }
+
+    #[test]
+    fn tracing_of_spin_itself_leaves_the_trace_whole() {
+        spin_traces_too(OtherHost::SpinP2);
+    }
+
+    #[test]
+    fn corrections_survive_a_killed_host() {
+        corrections_outlive_a_host(OtherHost::SpinP2);
+    }
+
+    #[test]
+    fn memory_of_128_mib_is_enough() {
+        limited_memory_is_enough(OtherHost::SpinP2);
+    }
 }
 
 /// The settings that all hosts are tested with. Some are as people write them, not as they should.
@@ -72,20 +181,31 @@ fn check(host: OtherHost) {
     let collector = collector();
     let photos = photo_server();
     let mut settings = settings(&collector.endpoint());
+    if host.is_spin() {
+        // Spin lets a component send to what its manifest allows. This variable names it.
+        settings.push(("collector_allowed_host", collector.endpoint()));
+        // The component for WASI 0.3 waits for 90 s by default, and later spans wait with it.
+        settings.push(("trace_retry_budget", "5000".to_owned()));
+    }
     settings.extend([
         ("photo_url_allowed_host", photos.origin()),
         ("photo_url_allow_private", "true".to_owned()),
         ("photo_url_timeout", "1500".to_owned()),
         ("feedback", "true".to_owned()),
+        ("feedback_token", TOKEN.to_owned()),
     ]);
     let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let service = Service::start_on(host, &variables);
-    prediction_is_traced(&service, &collector);
+    prediction_is_traced(&service, &collector, instances_are_reused(host));
     caller_becomes_the_parent(&service, &collector);
     sample_photos_get_their_letters(&service);
     routes_and_headers_are_answered(&service);
     bad_input_is_refused(&service);
-    corrections_are_refused(&service);
+    if host.is_spin() {
+        corrections_are_kept(&service);
+    } else {
+        corrections_are_refused(&service);
+    }
     photo_is_fetched_by_its_url(&service, &collector, &photos);
     callers_who_leave_harm_nobody(&service);
     concurrent_predictions_are_answered(&service);
@@ -93,9 +213,140 @@ fn check(host: OtherHost) {
     busy_collector_gets_every_span_later(&service, &collector);
     retry_after_of_any_length_is_survived(&service, &collector);
     odd_settings_are_taken(&service);
-    drop(service);
-    collector_is_reached_by_its_ipv6_address(host);
-    capitals_turn_tracing_off(host, &collector);
+}
+
+/// Requests of which each one is sent after the one before.
+const REQUESTS: usize = 10;
+
+/// Returns the ids of the instances that served some requests, and the number of cold starts.
+fn instances_of_requests(host: OtherHost) -> (HashSet<String>, usize) {
+    let collector = collector();
+    let service = start_traced(host, &collector, &[], |_| {});
+    for _ in 0..REQUESTS {
+        assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
+    }
+    let spans = spans(&collector, REQUESTS * LETTER);
+    let roots: Vec<_> = spans.iter().filter(|span| span.kind == "SERVER").collect();
+    assert_eq!(roots.len(), REQUESTS);
+    let instances: HashSet<_> =
+        roots.iter().map(|span| span.resource["faas.instance"].clone()).collect();
+    let cold = roots.iter().filter(|span| span.attributes["faas.coldstart"] == "true").count();
+    (instances, cold)
+}
+
+/// Starts a host with the component's spans sent to a collector.
+fn start_traced(
+    host: OtherHost,
+    collector: &Collector,
+    more: &[(&str, &str)],
+    change: impl FnOnce(&mut Command),
+) -> Service {
+    let endpoint = collector.endpoint();
+    let own = [
+        ("otel_exporter_otlp_endpoint", endpoint.as_str()),
+        ("collector_allowed_host", endpoint.as_str()),
+        // The start is awaited by health checks.
+        ("trace_excluded_routes", "/health"),
+    ];
+    Service::start_on_with(host, &[&own, more].concat(), change)
+}
+
+/// A machine without IPv6 cannot run this.
+fn ipv6_collector_gets_the_spans(host: OtherHost) {
+    // The tests of several hosts run at once, and the port is the one that the setting means.
+    static PORT: Mutex<()> = Mutex::new(());
+    let _alone = PORT.lock().unwrap_or_else(PoisonError::into_inner);
+    let spans_of = |collector| as_cold_start(&spans(collector, LETTER), instances_are_reused(host));
+    let Ok(collector) = Collector::start((Ipv6Addr::LOCALHOST, 0).into(), |_| {}) else {
+        return;
+    };
+    let service = start_traced(host, &collector, &[], |_| {});
+    service.predict("image/jpeg", &photo("v.jpg"));
+    assert_trace(&spans_of(&collector), "prediction");
+
+    let Ok(collector) = Collector::start((Ipv6Addr::LOCALHOST, 4318).into(), |_| {}) else {
+        return;
+    };
+    let settings = [("jaeger_collector_host", "::1"), ("trace_excluded_routes", "/health")];
+    let service = Service::start_on(host, &settings);
+    service.predict("image/jpeg", &photo("v.jpg"));
+    assert_trace(&spans_of(&collector), "prediction");
+}
+
+fn no_span_is_sent(host: OtherHost) {
+    for (name, value) in [("otel_traces_sampler", "ALWAYS_OFF"), ("otel_traces_exporter", "None")] {
+        let collector = collector();
+        let service = start_traced(host, &collector, &[(name, value)], |_| {});
+        let answer = service.predict("image/jpeg", &photo("v.jpg"));
+        assert_eq!(answer.json()["prediction"], "V");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!((collector.requests(), collector.spans().len()), (0, 0), "{name}={value}");
+        let log = service.whole_log();
+        assert!(!log.iter().any(|line| line.contains("setting ")), "{log:?}");
+    }
+}
+
+/// Spin's own tracing is on. Its spans are in traces of their own, and it writes its own `traceparent` over
+/// the component's when that fetches a photo: what the server sees is a span of Spin's.
+fn spin_traces_too(host: OtherHost) {
+    let (collector, of_spin) = (collector(), collector());
+    let photos = photo_server();
+    let allowed = [
+        ("photo_url_allowed_host", photos.origin()),
+        ("photo_url_allow_private", "true".to_owned()),
+    ];
+    let allowed: Vec<_> = allowed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let service = start_traced(host, &collector, &allowed, |spin| {
+        spin.env("OTEL_EXPORTER_OTLP_ENDPOINT", of_spin.endpoint());
+    });
+    let body = format!("{{\"url\": \"{}/v.jpg\"}}", photos.origin());
+    let answer = service.send("POST", "/predict", &[], Some(body.as_bytes()));
+    assert_eq!(answer.json()["prediction"], "V");
+    let spans = spans(&collector, LETTER + 1);
+    assert_eq!(spans.len(), LETTER + 1);
+    assert!(spans.iter().all(|span| span.trace_id == answer.json()["trace_id"]), "{spans:?}");
+    let client = spans.iter().find(|span| span.kind == "CLIENT").expect("a request");
+    let head = photos.heads().pop().expect("a request");
+    let told = head.split_once("traceparent: ").expect("a parent").1;
+    let (trace, parent) = (&told[3..35], &told[36..52]);
+    assert!(trace != client.trace_id && parent != client.span_id, "{told}");
+    let is_told = |span: &Span| span.trace_id == trace && span.span_id == parent;
+    wait_until(|| of_spin.spans().iter().any(is_told), || format!("{told} of Spin"));
+}
+
+/// What was answered is in the export of the Spin that is started afterwards.
+fn corrections_outlive_a_host(host: OtherHost) {
+    const CORRECTIONS: usize = 20;
+    let state = folder(&format!("spin-killed-{host:?}"));
+    let settings = [("feedback", "true"), ("feedback_token", TOKEN)];
+    let start = || {
+        Service::start_on_with(host, &settings, |spin| {
+            spin.arg("--state-dir").arg(&state);
+        })
+    };
+    let service = start();
+    let mut answer = service.predict("image/jpeg", &photo("v.jpg")).json();
+    for number in 0..CORRECTIONS {
+        answer["trace_id"] = json!(format!("{:032x}", number + 1));
+        assert_eq!(correct(&service, &answer, "U").status, 200);
+    }
+    service.kill();
+    assert_eq!(exported(&start()).len(), CORRECTIONS);
+}
+
+/// As much as Akamai Functions gives an instance.
+fn limited_memory_is_enough(host: OtherHost) {
+    let memory = (128 << 20).to_string();
+    let service = Service::start_on_with(host, &[], |spin| {
+        spin.env("SPIN_MAX_INSTANCE_MEMORY", &memory);
+    });
+    for make in worst::ALL {
+        let Worst { name, file, whole } = make();
+        let answer = service.predict("application/octet-stream", &file);
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(answer.status == 200 || !whole && answer.status == 422, "{name}: {text}");
+    }
+    assert_eq!(service.predict("image/jpeg", &photo("v.jpg")).json()["prediction"], "V");
 }
 
 /// WASI has no database: the setting is refused in the log, and the route answers.
@@ -106,10 +357,54 @@ fn corrections_are_refused(service: &Service) {
     assert!(log.iter().any(|line| line.contains("setting feedback: ")), "{log:?}");
 }
 
-fn prediction_is_traced(service: &Service, collector: &Collector) {
+/// Spin has a database for the component.
+fn corrections_are_kept(service: &Service) {
+    let answer = service.predict("image/jpeg", &photo("v.jpg")).json();
+    let id = answer["trace_id"].as_str().expect("an id").to_owned();
+    for label in ["U", "K"] {
+        let answer = correct(service, &answer, label);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.json()["stored"], json!({"trace_id": id, "label": label}));
+    }
+    // The second label replaces the first one.
+    let lines = exported(service);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((&lines[0]["trace_id"], &lines[0]["label"]), (&json!(id), &json!("K")));
+    assert_eq!(lines[0]["hand"]["landmarks"], answer["hand"]["landmarks"]);
+    assert_eq!(service.send("GET", "/feedback/export", &[], None).status, 401);
+    let path = format!("/feedback/{id}");
+    assert_eq!(service.send("DELETE", &path, &[], None).status, 200);
+    assert_eq!(service.send("DELETE", &path, &[], None).status, 404);
+    assert_eq!(exported(service), Vec::<Value>::new());
+}
+
+/// Corrects an answer to `v.jpg`, which is a square.
+fn correct(service: &Service, answer: &Value, label: &str) -> Answer {
+    let mut body = answer.clone();
+    body["label"] = json!(label);
+    body["aspect"] = json!(1);
+    service.send("POST", "/feedback", &[], Some(body.to_string().as_bytes()))
+}
+
+/// Returns the export's lines.
+fn exported(service: &Service) -> Vec<Value> {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let answer = service.send("GET", "/feedback/export", &headers, None);
+    let text = String::from_utf8(answer.body).expect("text");
+    assert_eq!(answer.status, 200, "{text}");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// True if an instance serves more than one request: in WASI 0.3.
+fn instances_are_reused(host: OtherHost) -> bool {
+    host == OtherHost::Spin
+}
+
+fn prediction_is_traced(service: &Service, collector: &Collector, reused: bool) {
     let answer = service.predict("image/jpeg", &photo("v.jpg"));
     let spans = spans(collector, LETTER);
-    assert_trace(&spans, "prediction-wasi");
+    assert_trace(&as_cold_start(&spans, reused), "prediction");
     assert_eq!(answer.json()["trace_id"], spans[0].trace_id);
     let instances: Vec<_> =
         spans.iter().filter_map(|span| span.attributes.get("faas.instance")).collect();
@@ -322,39 +617,4 @@ fn odd_settings_are_taken(service: &Service) {
     for name in ["otel_traces_exporter", "otel_traces_sampler", "user_id_header"] {
         assert!(!named(&format!("setting {name}: ")), "{log:?}");
     }
-}
-
-/// A machine without IPv6 cannot run this.
-fn collector_is_reached_by_its_ipv6_address(host: OtherHost) {
-    // The tests of two hosts run at once, and the port is the one that the setting means.
-    static PORT: Mutex<()> = Mutex::new(());
-    let _alone = PORT.lock().unwrap_or_else(PoisonError::into_inner);
-    let Ok(collector) = Collector::start((Ipv6Addr::LOCALHOST, 4318).into(), |_| {}) else {
-        return;
-    };
-    let settings = [("jaeger_collector_host", "::1"), ("trace_excluded_routes", "/health")];
-    let service = Service::start_on(host, &settings);
-    service.predict("image/jpeg", &photo("v.jpg"));
-    assert_trace(&spans(&collector, LETTER)[..], "prediction-wasi");
-}
-
-/// The names of settings' values are taken in any case: nothing is sent, and nothing is said in the log.
-fn capitals_turn_tracing_off(host: OtherHost, collector: &Collector) {
-    let posts = collector.requests();
-    for (name, value, tracing) in [
-        ("otel_traces_sampler", "ALWAYS_OFF", "enabled"),
-        ("otel_traces_exporter", "None", "disabled"),
-    ] {
-        let settings =
-            [("otel_exporter_otlp_endpoint", collector.endpoint()), (name, value.to_owned())];
-        let variables = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let service = Service::start_on(host, &variables);
-        let answer = service.predict("image/jpeg", &photo("v.jpg"));
-        assert_eq!(answer.json()["prediction"], "V");
-        assert!(!answer.header("traceparent").ends_with("-01"), "{name}={value}: sampled");
-        assert_eq!(service.get("/health").json()["tracing"], tracing, "{name}={value}");
-        let log = service.whole_log();
-        assert!(!log.iter().any(|line| line.contains("setting ")), "{name}={value}: {log:?}");
-    }
-    assert_eq!(collector.requests(), posts);
 }

@@ -205,12 +205,14 @@ fn sequential(url: &str, photo: &[u8], runs: usize) -> Result<f64> {
     Ok(median(times))
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
+/// Returns the median.
+pub fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     quantile(&times, 0.5)
 }
 
-fn quantile(sorted: &[f64], part: f64) -> f64 {
+/// Returns a quantile of sorted times.
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     sorted.get(((sorted.len() as f64 - 1.0) * part).round() as usize).copied().unwrap_or(f64::NAN)
 }
 

@@ -11,7 +11,9 @@ mod figures;
 mod fuzz;
 mod generate;
 mod hostile;
+mod hosts;
 mod operators;
+mod spin;
 mod test;
 mod tools;
 mod traces;
@@ -63,6 +65,8 @@ enum Command {
     },
     /// Measure the component: stages, new instances, load, memory, size
     Bench(bench::Arguments),
+    /// Measure the components on all hosts that are here: start, letters, traces, memory, overload
+    Hosts(hosts::Arguments),
     /// Measure each operator of palm detection and hand landmarks in the sandbox, this project's and
     /// tract's
     Operators(operators::Arguments),
@@ -162,6 +166,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools { names } => tools::run(&names),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Hosts(arguments) => hosts::run(&arguments),
         Command::Operators(arguments) => operators::run(&arguments),
         Command::Hostile(arguments) => hostile::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),

@@ -10,6 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::build::{Models, World};
 use crate::tools::{Need, Tool};
+use crate::versions::{LEAST_SPIN, LEAST_SPIN_P2};
 use crate::{build, cargo, tools};
 
 /// A group of tests.
@@ -125,10 +126,32 @@ const GROUPS: &[Group] = &[
         name: "hosts",
         about: "the component for WASI alone on wasmtime, wasmCloud and the development host",
         // One at a time: each compiles the component first.
-        arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1"],
+        arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1", "--skip=on_spin"],
         environment: &[],
         needs: &[
             Need::Hosts,
+            Need::Program("curl", "--version", "Debian's curl"),
+            Need::Program("python3", "--version", "Debian's python3"),
+        ],
+    },
+    Group {
+        name: "on-spin",
+        about: "the component on the Spin that is installed",
+        arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1", "on_spin::"],
+        environment: &[],
+        needs: &[
+            Need::Spin(LEAST_SPIN),
+            Need::Program("curl", "--version", "Debian's curl"),
+            Need::Program("python3", "--version", "Debian's python3"),
+        ],
+    },
+    Group {
+        name: "on-spin-p2",
+        about: "the component for WASI 0.2 on the Spin that is installed",
+        arguments: &["--workspace", "--test", "hosts", "--", "--test-threads=1", "on_spin_p2::"],
+        environment: &[],
+        needs: &[
+            Need::Spin(LEAST_SPIN_P2),
             Need::Program("curl", "--version", "Debian's curl"),
             Need::Program("python3", "--version", "Debian's python3"),
         ],

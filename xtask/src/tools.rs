@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use sha2::{Digest, Sha256};
 
-use crate::{root, target};
+use crate::{root, spin, target};
 
 /// A program built from a Go module in `infra/tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,6 +272,8 @@ pub enum Need {
     Hosts,
     /// The packages of `models/train.py`, and therefore Python 3.11 with pip.
     Training,
+    /// A Spin of this version or a newer one.
+    Spin((u32, u32)),
     /// The rules of axe-core, and therefore npm.
     Axe,
     /// The storage servers, and therefore Java 17 and Maven.
@@ -314,6 +316,7 @@ impl Need {
             Need::Training => (!runs("python3", &["-m", "pip", "--version"])).then(|| {
                 "the packages of models/train.py are fetched by pip (python3 -m pip)".to_owned()
             }),
+            Need::Spin(least) => spin::lacking(least),
             Need::Axe => (!runs("npm", &["--version"]))
                 .then(|| "axe-core is fetched by npm: https://nodejs.org".to_owned()),
             Need::Servers if !runs("java", &["-version"]) => {
@@ -352,7 +355,11 @@ impl Need {
             Need::Training => fetch_training(),
             Need::Axe => fetch_axe(),
             Need::Servers => fetch_servers(),
-            Need::Program(..) | Need::Cluster | Need::Terraform | Need::Providers => Ok(()),
+            Need::Spin(_)
+            | Need::Program(..)
+            | Need::Cluster
+            | Need::Terraform
+            | Need::Providers => Ok(()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask up`: builds the component and serves it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -9,8 +10,7 @@ use host::{LogSink, Manifest, Options, ResponseHook, Server, others};
 
 use crate::build::{Models, World};
 use crate::traces::{Traces, sampled_trace};
-use crate::versions::{LEAST_SPIN, LEAST_SPIN_P2};
-use crate::{build, root, target, tools};
+use crate::{build, root, spin, target, tools};
 
 /// Arguments of `cargo xtask up`.
 #[derive(Debug, Args)]
@@ -115,7 +115,7 @@ fn with_host(up: &Up) -> Result<()> {
         println!("Compiling the component to machine code (seconds the first time, then cached)");
         let server = tokio::select! {
             server = Server::start(options) => server?,
-            stop = stopped() => return Ok(stop?),
+            stop = stopping() => return Ok(stop.map(drop)?),
         };
         println!(
             "\nServing {url} on this project's development host (in production: `spin build && spin \
@@ -125,27 +125,36 @@ fn with_host(up: &Up) -> Result<()> {
             traces = traces.about(),
             curl = curl(&server.url()),
         );
-        stopped().await?;
+        stopping().await?;
         println!("\nStopping");
         server.stop().await;
         Ok(())
     })
 }
 
-/// Waits for Ctrl-C, or for a request to end such as `kill` sends: the Jaeger that was started here has to end with
-/// this program.
-async fn stopped() -> std::io::Result<()> {
+/// A request to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    /// Ctrl-C. It reaches all processes of the terminal.
+    Interrupt,
+    /// What `kill` sends, to this process alone.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "Unix has it"))]
+    Terminate,
+}
+
+/// Waits for a request to end: the host or the Jaeger that was started here has to end with this program.
+async fn stopping() -> std::io::Result<Signal> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            stop = tokio::signal::ctrl_c() => stop,
-            _ = terminate.recv() => Ok(()),
+            stop = tokio::signal::ctrl_c() => stop.map(|()| Signal::Interrupt),
+            _ = terminate.recv() => Ok(Signal::Terminate),
         }
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    tokio::signal::ctrl_c().await.map(|()| Signal::Interrupt)
 }
 
 fn curl(url: &str) -> String {
@@ -156,41 +165,19 @@ fn curl(url: &str) -> String {
 
 /// Serves with Spin.
 fn with_spin(up: &Up) -> Result<()> {
-    let least = match up.world() {
-        World::Spin => LEAST_SPIN,
-        World::SpinP2 => LEAST_SPIN_P2,
-        // spin-p2.toml names the other component, and this one would not see its variables.
-        World::Wasi => {
-            bail!("Spin serves the worlds spin and spin-p2: leave out --world, or name one")
-        }
+    let Some(least) = spin::least(up.world()) else {
+        bail!("Spin serves the worlds spin and spin-p2: leave out --world, or name one")
     };
-    let (major, minor) = least;
-    let remedy = format!(
-        "install Spin {major}.{minor} or newer (https://spinframework.dev/install), or leave out \
-         --host to serve on this project's development host"
-    );
-    let output = match Command::new("spin").arg("--version").output() {
-        Ok(output) => output,
-        Err(error) => bail!("cannot run spin ({error}): {remedy}"),
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = spin_version(&text).with_context(|| {
-        format!("expected a version from `spin --version`, found {text:?}: {remedy}")
-    })?;
-    if version < least {
-        let (found_major, found_minor) = version;
-        let other = if version < LEAST_SPIN_P2 { "" } else { "serve --world spin-p2, or " };
-        bail!("Spin {found_major}.{found_minor} is too old: {other}{remedy}");
+    if let Some(reason) = spin::lacking(least) {
+        bail!("{reason}, or leave out --host to serve on this project's development host");
     }
     build(up)?;
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
-    let mut spin = Command::new("spin");
-    spin.args(["up", "--listen", &up.listen.to_string(), "--from"]).arg(up.world().manifest());
+    link_to_jaeger(&traces, &mut variables);
+    let manifest = up.world().manifest();
+    let mut spin = others::spin(Path::new(spin::PROGRAM), up.listen, &manifest, &variables, None);
     spin.current_dir(root());
-    for (name, value) in &variables {
-        spin.arg("--variable").arg(format!("{name}={value}"));
-    }
     serve(up, spin, &traces)
 }
 
@@ -206,6 +193,7 @@ fn without_spin(up: &Up) -> Result<()> {
     build(up)?;
     let mut variables = up.variables.clone();
     let traces = Traces::start(&mut variables)?;
+    link_to_jaeger(&traces, &mut variables);
     let environment = others::environment(&variables.into_iter().collect());
     let component = up.world().component();
     let command = match up.host {
@@ -221,42 +209,34 @@ fn without_spin(up: &Up) -> Result<()> {
 /// Runs another host until it ends.
 fn serve(up: &Up, mut host: Command, traces: &Traces) -> Result<()> {
     println!("\n{}\n\n    {}\n", traces.about(), curl(&format!("http://{}", up.listen)));
+    let name = host.get_program().display().to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (name, status, interrupted) = runtime.block_on(async {
-        let name = host.get_program().display().to_string();
-        let mut host = tokio::task::spawn_blocking(move || host.status());
+    let (status, interrupted) = runtime.block_on(async {
+        let mut host = host.spawn().with_context(|| format!("cannot run {name}"))?;
+        let id = host.id();
+        let mut host = tokio::task::spawn_blocking(move || host.wait());
         let mut interrupted = false;
         loop {
             tokio::select! {
-                status = &mut host => return (name, status, interrupted),
-                // A terminal's Ctrl-C reaches the host too. Its last spans are still to come, so the
-                // collector must outlive it.
-                _ = tokio::signal::ctrl_c() => interrupted = true,
+                status = &mut host => return anyhow::Ok((status??, interrupted)),
+                // Its last spans are still to come, so the collector must outlive it.
+                signal = stopping() => {
+                    interrupted = true;
+                    if signal? == Signal::Terminate {
+                        terminate(id);
+                    }
+                }
             }
         }
-    });
-    let status = status??;
+    })?;
     if status.success() || interrupted {
         return Ok(());
     }
     bail!("{name} ended with {status}")
 }
 
-/// Returns major and minor version from the output of `spin --version`: `spin 4.1.0 (…)`.
-fn spin_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split_whitespace().nth(1)?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::spin_version;
-
-    #[test]
-    fn spin_version_is_parsed() {
-        assert_eq!(spin_version("spin 4.1.0 (abc 2026-08-01)\n"), Some((4, 1)));
-        assert_eq!(spin_version("spin 4.10.2-pre0"), Some((4, 10)));
-        assert_eq!(spin_version("spin"), None);
-        assert_eq!(spin_version("model checker"), None);
-    }
+/// Asks a process to end, which a terminal's Ctrl-C does by itself and `kill` does not.
+fn terminate(id: u32) {
+    // Without the program `kill`, the host is left running, as it would be without this.
+    _ = Command::new("kill").args(["-s", "TERM", &id.to_string()]).status();
 }

@@ -1,7 +1,7 @@
-//! Commands that serve a component on hosts that others wrote: [`wasmtime`] and [`wasmcloud`].
+//! Commands that serve a component on hosts that others wrote: [`spin`], [`wasmtime`] and [`wasmcloud`].
 //!
-//! Both know nothing of Spin: the component must be one of WASI alone, and its settings are environment
-//! variables.
+//! The last two know nothing of Spin: the component must be one of WASI alone, and its settings are
+//! environment variables.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -17,6 +17,27 @@ const OTLP_PORT: u16 = 4318;
 /// Returns the environment variables that stand for Spin's variables: their names in capitals.
 pub fn environment(variables: &Values) -> Values {
     variables.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect()
+}
+
+/// Returns the command that serves a manifest's component with `spin up`. `program` is Spin's file.
+///
+/// Spin's databases and logs get into `state`, if there is one, instead of `.spin` beside the manifest.
+pub fn spin(
+    program: &Path,
+    listen: SocketAddr,
+    manifest: &Path,
+    variables: &[(String, String)],
+    state: Option<&Path>,
+) -> Command {
+    let mut spin = Command::new(program);
+    spin.args(["up", "--listen", &listen.to_string(), "--from"]).arg(manifest);
+    if let Some(state) = state {
+        spin.arg("--state-dir").arg(state);
+    }
+    for (name, value) in variables {
+        spin.arg("--variable").arg(format!("{name}={value}"));
+    }
+    spin
 }
 
 /// Returns the command that serves a component with `wasmtime serve`. `program` is wasmtime's file.

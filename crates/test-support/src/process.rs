@@ -3,17 +3,22 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Time in which a server that has processes of its own must end with them.
+const END: Duration = Duration::from_secs(10);
+
 /// A running server, killed when this is dropped.
 pub struct Process {
     child: Child,
     log: PathBuf,
+    /// True if it has processes of its own.
+    is_parent: bool,
 }
 
 impl Process {
@@ -29,7 +34,15 @@ impl Process {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Process { child, log: log.to_owned() }
+        Process { child, log: log.to_owned(), is_parent: false }
+    }
+
+    /// Says that the server has processes of its own. Killed, it would leave them running, so it is asked to
+    /// end first.
+    #[must_use]
+    pub fn with_processes(mut self) -> Process {
+        self.is_parent = true;
+        self
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -41,20 +54,44 @@ impl Process {
         Command::new("kill").args(["-s", name, &id]).status().expect("kill");
     }
 
+    /// Kills the server and its processes, so that none of them ends in order.
+    ///
+    /// # Panics
+    /// If they cannot be listed, which only Linux does.
+    pub fn kill(mut self) {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
+            .expect("the processes of a process");
+        // First the parent, which might start others.
+        _ = self.child.kill();
+        for child in children.split_whitespace() {
+            Command::new("kill").args(["-s", "KILL", child]).status().expect("kill");
+        }
+        _ = self.child.wait();
+    }
+
     /// Asks the server to stop, waits, and returns its exit code.
     ///
     /// # Panics
     /// If it does not stop in time.
     pub fn stop(mut self, within: Duration) -> Option<i32> {
         self.signal("TERM");
+        match self.ends(within) {
+            Some(status) => status.code(),
+            None => panic!("it did not stop within {within:?}: {}", self.log()),
+        }
+    }
+
+    /// Waits for its end.
+    fn ends(&mut self, within: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
-        while start.elapsed() < within {
-            if let Some(status) = self.child.try_wait().expect("its status") {
-                return status.code();
+        loop {
+            let status = self.child.try_wait().expect("its status");
+            if status.is_some() || start.elapsed() >= within {
+                return status;
             }
             std::thread::sleep(POLL);
         }
-        panic!("it did not stop within {within:?}: {}", self.log());
     }
 
     /// True if it has ended.
@@ -71,6 +108,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_parent && !self.ended() {
+            self.signal("TERM");
+            _ = self.ends(END);
+        }
         _ = self.child.kill();
         _ = self.child.wait();
     }

@@ -1,7 +1,8 @@
 //! The component under the development host or another one, and HTTP requests to it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -81,6 +82,17 @@ pub enum OtherHost {
     Wasmtime,
     /// wasmCloud's `wash dev`.
     Wasmcloud,
+    /// `spin up` with the component for WASI 0.3.
+    Spin,
+    /// `spin up` with the component for WASI 0.2.
+    SpinP2,
+}
+
+impl OtherHost {
+    /// True if the host is Spin, which gives a component variables and a database.
+    pub fn is_spin(self) -> bool {
+        matches!(self, OtherHost::Spin | OtherHost::SpinP2)
+    }
 }
 
 /// The component served on a free port of 127.0.0.1, until this is dropped.
@@ -93,8 +105,13 @@ pub struct Service {
 }
 
 enum Running {
-    Own { runtime: tokio::runtime::Runtime, server: Option<Box<Server>> },
+    Own {
+        runtime: tokio::runtime::Runtime,
+        server: Option<Box<Server>>,
+    },
     Other(Process),
+    /// Killed.
+    Ended,
 }
 
 /// A response.
@@ -183,15 +200,28 @@ impl Service {
         })
     }
 
-    /// Serves the component of WASI alone with another host. Variables are passed on as its environment.
+    /// Serves a component with another host: Spin gets the one for its world, others that of WASI alone, with
+    /// the variables as its environment.
     ///
     /// # Panics
     /// If the host or the component is missing or does not start.
     pub fn start_on(host: OtherHost, variables: &[(&str, &str)]) -> Service {
-        let component = wasi_component();
-        let values: Values =
+        Service::start_on_with(host, variables, |_| {})
+    }
+
+    /// Serves a component with another host, whose command is changed. A folder for Spin's database is added if
+    /// the command names none.
+    ///
+    /// # Panics
+    /// If the host or the component is missing or does not start.
+    pub fn start_on_with(
+        host: OtherHost,
+        variables: &[(&str, &str)],
+        change: impl FnOnce(&mut Command),
+    ) -> Service {
+        let given: Vec<(String, String)> =
             variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let environment = others::environment(&values);
+        let environment = others::environment(&given.iter().cloned().collect());
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let folder = folder(&format!("other-host-{}", address.port()));
         let program = |name: &str| {
@@ -199,16 +229,31 @@ impl Service {
             assert!(program.exists(), "{name} is missing: run `cargo xtask tools hosts`");
             program
         };
+        let spin = |manifest: &str| {
+            let manifest = root().join(manifest);
+            others::spin(Path::new("spin"), address, &manifest, &given, None)
+        };
         let mut command = match host {
             OtherHost::Wasmtime => {
+                let component = wasi_component();
                 others::wasmtime(&program("wasmtime"), address, &component, &environment)
             }
             OtherHost::Wasmcloud => {
+                let component = wasi_component();
                 others::wasmcloud(&program("wash"), address, &component, &environment, &folder)
                     .expect("a configuration")
             }
+            OtherHost::Spin => spin("spin.toml"),
+            OtherHost::SpinP2 => spin("spin-p2.toml"),
         };
+        change(&mut command);
+        if host.is_spin() && command.get_args().all(|argument| argument != "--state-dir") {
+            command.arg("--state-dir").arg(&folder);
+        }
         let mut process = Process::start(&mut command, &folder.join("log"));
+        if host.is_spin() {
+            process = process.with_processes();
+        }
         let agent = agent(TIMEOUT);
         let health = format!("http://{address}/health");
         first_answer(
@@ -219,6 +264,17 @@ impl Service {
         )
         .unwrap_or_else(|error| panic!("{host:?}: {error}"));
         Service { running: Running::Other(process), address, log: Arc::default(), state: None }
+    }
+
+    /// Kills another host.
+    ///
+    /// # Panics
+    /// If it is the development host, which is no process of its own.
+    pub fn kill(mut self) {
+        match std::mem::replace(&mut self.running, Running::Ended) {
+            Running::Other(process) => process.kill(),
+            Running::Own { .. } | Running::Ended => panic!("no process"),
+        }
     }
 
     /// Returns the address that it listens on.
@@ -244,7 +300,7 @@ impl Service {
     fn server(&self) -> &Server {
         match &self.running {
             Running::Own { server, .. } => server.as_deref().expect("it runs until it is dropped"),
-            Running::Other(_) => panic!("another host does not count instances"),
+            Running::Other(_) | Running::Ended => panic!("another host does not count instances"),
         }
     }
 
@@ -258,6 +314,7 @@ impl Service {
         match &self.running {
             Running::Own { .. } => self.log.lock().expect("no panic").clone(),
             Running::Other(process) => process.log().lines().map(str::to_owned).collect(),
+            Running::Ended => Vec::new(),
         }
     }
 

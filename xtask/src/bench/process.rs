@@ -48,7 +48,8 @@ impl Process {
         Process::spawn(command, address)
     }
 
-    fn spawn(mut command: Command, address: SocketAddr) -> Result<Process> {
+    /// Starts a command that listens on an address.
+    pub fn spawn(mut command: Command, address: SocketAddr) -> Result<Process> {
         // In a group of its own, by which the processes that it starts are found.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -133,6 +134,7 @@ impl Drop for Process {
     }
 }
 
-fn free_address() -> Result<SocketAddr> {
+/// Returns a free port of this machine.
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
