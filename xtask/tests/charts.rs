@@ -143,6 +143,22 @@ fn token_of_corrections_comes_from_a_secret() {
     }
 }
 
+/// The notes of an installation, and the refusal of one without an image, name the component of the
+/// executor's world.
+#[test]
+fn advice_for_spinkube_is_that_of_its_world() {
+    let notes = |world: &str| {
+        let set = format!("image.repository=r,runtime=spinkube,spinkube.world={world}");
+        let chart = ["install", "a", "infra/helm/hand-gesture-api", "--dry-run=client"];
+        helm(chart.into_iter().chain(["--set", &set])).expect("notes")
+    };
+    let advice = "shim must be built on Spin 4.1 or newer";
+    assert!(notes("spin").contains(advice), "{}", notes("spin"));
+    assert!(!notes("spin-p2").contains(advice), "{}", notes("spin-p2"));
+    let push = "spin registry push --from spin-p2.toml REGISTRY/hand-gesture-api:0.1.0-p2";
+    refused("hand-gesture-api", "runtime=spinkube", push);
+}
+
 /// A component does not see to which address a name leads; a cluster does.
 #[test]
 fn policy_admits_photos_from_public_addresses_alone() {
@@ -269,6 +285,7 @@ fn values_that_cannot_work_are_refused_with_the_remedy() {
             "image.repository=a,settings.feedbackToken=x",
             "kubectl --namespace tracing create secret generic feedback-token",
         ),
+        ("image.repository=a,runtime=spinkube,replicas=0", "is refused by SpinKube's operator"),
         ("image.repository=a,ingress.enabled=true", "for instance asl.192.0.2.10.nip.io"),
         ("image.repository=a,httpRoute.enabled=true,httpRoute.host=b", "name the gateway"),
         (

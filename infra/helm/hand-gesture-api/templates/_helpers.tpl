@@ -123,7 +123,7 @@ capabilities: {drop: [ALL]}
 {{- define "api.validate" -}}
 {{- $values := .Values -}}
 {{- if not $values.image.repository -}}
-{{- fail "\n\nimage.repository is empty. Make an image and name it here:\n  runtime=container:  podman build -f infra/Containerfile -t REGISTRY/hand-gesture-api:0.1.0 . && podman push …\n  runtime=spinkube:   spin registry push REGISTRY/hand-gesture-api:0.1.0" -}}
+{{- fail "\n\nimage.repository is empty. Make an image and name it here:\n  runtime=container:  podman build -f infra/Containerfile -t REGISTRY/hand-gesture-api:0.1.0 . && podman push …\n  runtime=spinkube:   spin registry push --from spin-p2.toml REGISTRY/hand-gesture-api:0.1.0-p2" -}}
 {{- end -}}
 {{- $name := include "api.fullname" . -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
@@ -146,6 +146,9 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- if and (eq $values.runtime "spinkube") $values.podDisruptionBudget.enabled (lt (int $values.replicas) 2) (not $values.autoscaling.enabled) -}}
 {{- fail "\n\npodDisruptionBudget.enabled=true with one replica keeps its node from being drained: set replicas to 2 or more." -}}
+{{- end -}}
+{{- if and (eq $values.runtime "spinkube") (eq (int $values.replicas) 0) (not $values.autoscaling.enabled) (not $values.scaleToZero.enabled) -}}
+{{- fail "\n\nreplicas=0 is refused by SpinKube's operator: set scaleToZero.enabled=true, or 1 replica or more." -}}
 {{- end -}}
 {{- $secret := $values.settings.otelExporterOtlpHeaders | default $values.settings.otelExporterOtlpTracesHeaders -}}
 {{- if $secret -}}
