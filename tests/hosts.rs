@@ -314,7 +314,7 @@ fn spin_traces_too(host: OtherHost) {
     wait_until(|| of_spin.spans().iter().any(is_told), || format!("{told} of Spin"));
 }
 
-/// What was answered is in the export of the Spin that is started afterwards.
+/// Corrections that were answered are in the export of the Spin that is started afterwards.
 fn corrections_outlive_a_host(host: OtherHost) {
     const CORRECTIONS: usize = 20;
     let state = folder(&format!("spin-killed-{host:?}"));

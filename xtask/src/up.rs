@@ -135,9 +135,9 @@ fn with_host(up: &Up) -> Result<()> {
 /// A request to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {
-    /// Ctrl-C. It reaches all processes of the terminal.
+    /// Ctrl-C, which reaches all processes of the terminal.
     Interrupt,
-    /// What `kill` sends, to this process alone.
+    /// The signal that `kill` sends, to this process alone.
     #[cfg_attr(not(unix), allow(dead_code, reason = "Unix has it"))]
     Terminate,
 }
