@@ -271,7 +271,7 @@ fn values_that_cannot_work_are_refused_with_the_remedy() {
         refused("jaeger", set, message);
     }
     for (set, message) in [
-        ("runtime=container", "spin registry push REGISTRY/hand-gesture-api"),
+        ("runtime=container", "podman build -f infra/Containerfile -t REGISTRY/hand-gesture-api"),
         ("runtime=docker", "value must be one of 'container', 'spinkube'"),
         ("settings.otelTracesSampler=sometimes", "'/settings/otelTracesSampler'"),
         ("settings.enableTracin=true", "additional properties 'enableTracin' not allowed"),
