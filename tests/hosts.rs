@@ -21,7 +21,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use test_support::bad_collector::response;
 use test_support::photo_server::{PhotoServer, Reply};
-use test_support::service::{Answer, OtherHost, Service, photo, plain_png};
+use test_support::service::{Answer, FEEDBACK_TOKEN, OtherHost, Service, photo, plain_png};
 use test_support::traces::{assert_trace, collector, spans, wait_until};
 use test_support::{folder, root};
 
@@ -35,9 +35,6 @@ fn as_cold_start(spans: &[Span], reused: bool) -> Vec<Span> {
     }
     spans
 }
-
-/// The token of the exports.
-const TOKEN: &str = "0123456789-correct-horse";
 
 /// Spans of a prediction that finds the hand with one pass of each model: `prediction.txt`.
 const LETTER: usize = 8;
@@ -192,7 +189,7 @@ fn check(host: OtherHost) {
         ("photo_url_allow_private", "true".to_owned()),
         ("photo_url_timeout", "1500".to_owned()),
         ("feedback", "true".to_owned()),
-        ("feedback_token", TOKEN.to_owned()),
+        ("feedback_token", FEEDBACK_TOKEN.to_owned()),
     ]);
     let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let service = Service::start_on(host, &variables);
@@ -318,7 +315,7 @@ fn spin_traces_too(host: OtherHost) {
 fn corrections_outlive_a_host(host: OtherHost) {
     const CORRECTIONS: usize = 20;
     let state = folder(&format!("spin-killed-{host:?}"));
-    let settings = [("feedback", "true"), ("feedback_token", TOKEN)];
+    let settings = [("feedback", "true"), ("feedback_token", FEEDBACK_TOKEN)];
     let start = || {
         Service::start_on_with(host, &settings, |spin| {
             spin.arg("--state-dir").arg(&state);
@@ -331,7 +328,7 @@ fn corrections_outlive_a_host(host: OtherHost) {
         assert_eq!(correct(&service, &answer, "U").status, 200);
     }
     service.kill();
-    assert_eq!(exported(&start()).len(), CORRECTIONS);
+    assert_eq!(start().corrections().len(), CORRECTIONS);
 }
 
 /// As much as Akamai Functions gives an instance.
@@ -367,7 +364,7 @@ fn corrections_are_kept(service: &Service) {
         assert_eq!(answer.json()["stored"], json!({"trace_id": id, "label": label}));
     }
     // The second label replaces the first one.
-    let lines = exported(service);
+    let lines = service.corrections();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!((&lines[0]["trace_id"], &lines[0]["label"]), (&json!(id), &json!("K")));
     assert_eq!(lines[0]["hand"]["landmarks"], answer["hand"]["landmarks"]);
@@ -375,7 +372,7 @@ fn corrections_are_kept(service: &Service) {
     let path = format!("/feedback/{id}");
     assert_eq!(service.send("DELETE", &path, &[], None).status, 200);
     assert_eq!(service.send("DELETE", &path, &[], None).status, 404);
-    assert_eq!(exported(service), Vec::<Value>::new());
+    assert_eq!(service.corrections(), Vec::<Value>::new());
 }
 
 /// Corrects an answer to `v.jpg`, which is a square.
@@ -384,16 +381,6 @@ fn correct(service: &Service, answer: &Value, label: &str) -> Answer {
     body["label"] = json!(label);
     body["aspect"] = json!(1);
     service.send("POST", "/feedback", &[], Some(body.to_string().as_bytes()))
-}
-
-/// Returns the export's lines.
-fn exported(service: &Service) -> Vec<Value> {
-    let authorization = format!("Bearer {TOKEN}");
-    let headers = [("authorization", authorization.as_str())];
-    let answer = service.send("GET", "/feedback/export", &headers, None);
-    let text = String::from_utf8(answer.body).expect("text");
-    assert_eq!(answer.status, 200, "{text}");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// True if an instance serves more than one request: in WASI 0.3.

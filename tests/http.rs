@@ -23,7 +23,7 @@ use test_support::http::{get, post};
 use test_support::photo_server::{PhotoServer, Reply};
 use test_support::process::{Process, free_port, wait};
 use test_support::raw::{Connection, Response, in_chunks};
-use test_support::service::{Answer, Service, photo, plain_png};
+use test_support::service::{Answer, FEEDBACK_TOKEN, Service, photo, plain_png};
 use test_support::traces;
 use test_support::{folder, root};
 use vision::decode::decode;
@@ -1302,12 +1302,9 @@ fn frames_that_cannot_be_read_are_refused() {
     assert_eq!(service.log(), Vec::<String>::new());
 }
 
-/// The token of the exports.
-const TOKEN: &str = "0123456789-correct-horse";
-
 /// Starts a service that stores corrections, with more settings.
 fn correcting(more: &[(&str, &str)]) -> Service {
-    Service::start(&[&[("feedback", "true"), ("feedback_token", TOKEN)], more].concat())
+    Service::start(&[&[("feedback", "true"), ("feedback_token", FEEDBACK_TOKEN)], more].concat())
 }
 
 /// Returns a correction: an answer to `v.jpg`, a square, as it came, with a trace's id and a label.
@@ -1325,16 +1322,6 @@ fn trace_of(number: u64) -> String {
 
 fn correct(service: &Service, body: &Value) -> Answer {
     service.send("POST", "/feedback", &[], Some(body.to_string().as_bytes()))
-}
-
-/// Returns the export's lines.
-fn exported(service: &Service) -> Vec<Value> {
-    let authorization = format!("Bearer {TOKEN}");
-    let headers = [("authorization", authorization.as_str())];
-    let answer = service.send("GET", "/feedback/export", &headers, None);
-    let text = String::from_utf8(answer.body).expect("text");
-    assert_eq!(answer.status, 200, "{text}");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// Asserts that a line of an export holds what a correction sent.
@@ -1362,7 +1349,7 @@ fn correction_is_stored_exported_and_deleted() {
     let replaced = correction(&answer, 1, "W");
     assert_eq!(correct(&service, &replaced).status, 200);
 
-    let lines = exported(&service);
+    let lines = service.corrections();
     assert_eq!(lines.len(), 2);
     assert_exported(&lines[0], &replaced);
     assert_exported(&lines[1], &second);
@@ -1376,7 +1363,7 @@ fn correction_is_stored_exported_and_deleted() {
     assert_eq!(delete(&path).status, 200);
     assert_problem(&delete(&path), 404);
     assert_problem(&delete("/feedback/x"), 422);
-    let lines = exported(&service);
+    let lines = service.corrections();
     assert_eq!(lines.len(), 1);
     assert_exported(&lines[0], &second);
     assert_eq!(service.log(), Vec::<String>::new());
@@ -1395,10 +1382,10 @@ fn correction_of_a_user_is_theirs() {
     assert_problem(&send("POST", "/feedback", "bob", Some(&body)), 409);
     assert_problem(&send("DELETE", &path, "bob", None), 404);
     assert_problem(&service.send("DELETE", &path, &[], None), 404);
-    let lines = exported(&service);
+    let lines = service.corrections();
     assert!(lines.len() == 1 && !lines[0].to_string().contains("ada"), "{lines:?}");
     assert_eq!(send("DELETE", &path, "ada", None).status, 200);
-    assert_eq!(exported(&service), Vec::<Value>::new());
+    assert_eq!(service.corrections(), Vec::<Value>::new());
 }
 
 #[test]
@@ -1431,7 +1418,7 @@ fn correction_that_cannot_be_stored_is_told_why() {
     {
         assert_problem(&service.send(method, path, &[], None), 405);
     }
-    assert_eq!(exported(&service).len(), 1);
+    assert_eq!(service.corrections().len(), 1);
     assert_eq!(service.log(), Vec::<String>::new());
 }
 
@@ -1447,7 +1434,7 @@ fn export_needs_the_token() {
         assert_problem(&refused, 401);
         assert_eq!(refused.header("www-authenticate"), "Bearer");
     }
-    let right = export(&service, &format!("Bearer {TOKEN}"));
+    let right = export(&service, &format!("Bearer {FEEDBACK_TOKEN}"));
     assert_eq!((right.status, right.body.len()), (200, 0));
     assert_eq!(right.header("content-type"), "application/jsonl");
     assert_eq!(right.header("cache-control"), "no-store");
@@ -1495,7 +1482,7 @@ const PORT: &str = "TEST_PORT";
 #[ignore = "runs in a process of its own, until that is killed"]
 fn serve_corrections_until_killed() {
     let (Some(state), Ok(port)) = (std::env::var_os(STATE), std::env::var(PORT)) else { return };
-    let variables = [("feedback", "true"), ("feedback_token", TOKEN)];
+    let variables = [("feedback", "true"), ("feedback_token", FEEDBACK_TOKEN)];
     let _service = Service::start_with(&variables, |options| {
         options.state_folder = Some(state.into());
         options.listen.set_port(port.parse().expect("a port"));
@@ -1568,7 +1555,8 @@ fn corrections_survive_a_killed_host() {
     let _process = serve(port, "second.log");
     let export = format!("http://127.0.0.1:{port}/feedback/export");
     let agent = host::client::agent(Duration::from_secs(60));
-    let answer = agent.get(&export).header("authorization", format!("Bearer {TOKEN}")).call();
+    let answer =
+        agent.get(&export).header("authorization", format!("Bearer {FEEDBACK_TOKEN}")).call();
     let text = answer.expect("an export").body_mut().read_to_string().expect("text");
     let sent = sent.into_inner().expect("no panic");
     let mut found = HashSet::new();

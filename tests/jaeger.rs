@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use test_support::jaeger::Jaeger;
+use test_support::root;
 use test_support::service::{Answer, photo, plain_png};
 use test_support::traces::{service_at, wait_until};
-use test_support::{folder, root};
 
 const SERVICE: &str = "hand-gesture-api";
 
@@ -49,10 +49,7 @@ fn documented_searches() -> BTreeMap<String, String> {
 
 #[test]
 fn traces_are_found_by_the_documented_searches() {
-    let configuration =
-        std::fs::read_to_string(root().join("tests/jaeger.yaml")).expect("a configuration");
-    let mut jaeger = Jaeger::spawn(&configuration, &folder("jaeger"), "jaeger", &[]);
-    jaeger.wait_until_healthy(60);
+    let jaeger = Jaeger::in_memory("jaeger");
     let service = service_at(&jaeger.url(4318, ""), &[("user_id_header", "x-user")], |_| {});
     let id = |answer: Answer| answer.json()["trace_id"].as_str().expect("id").to_owned();
     let ask = |headers: &[(&str, &str)], body: &[u8]| {

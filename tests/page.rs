@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use test_support::animation::Animation;
 use test_support::bad_collector::response;
 use test_support::browser::Browser;
+use test_support::expected;
 use test_support::photo_server::{PhotoServer, Reply};
-use test_support::service::{Service, photo, plain_png};
+use test_support::service::{FEEDBACK_TOKEN, Service, photo, plain_png};
 use test_support::traces;
 use test_support::{folder, root, tool};
 
@@ -140,15 +141,6 @@ fn no_hand_and_not_sure_are_told_apart() {
     assert_no_errors(&mut browser);
 }
 
-/// Returns the lines of a service's export.
-fn corrections(service: &Service) -> Vec<Value> {
-    let headers = [("authorization", "Bearer 0123456789-correct-horse")];
-    let answer = service.send("GET", "/feedback/export", &headers, None);
-    assert_eq!(answer.status, 200);
-    let text = String::from_utf8(answer.body).expect("text");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
 #[test]
 fn answer_is_corrected_by_keyboard_and_taken_back() {
     let hidden = "document.querySelector('#correction').hidden";
@@ -160,11 +152,8 @@ fn answer_is_corrected_by_keyboard_and_taken_back() {
     assert_no_errors(&mut browser);
     drop(browser);
 
-    let settings = [
-        ("feedback", "true"),
-        ("feedback_token", "0123456789-correct-horse"),
-        ("feedback_max_rows", "1"),
-    ];
+    let settings =
+        [("feedback", "true"), ("feedback_token", FEEDBACK_TOKEN), ("feedback_max_rows", "1")];
     // With traces that go nowhere: an answer has a trace's id, and another service's has none.
     let nowhere = [("jaeger_collector_host", "127.0.43.19"), ("trace_retry_budget", "1")];
     for traced in [true, false] {
@@ -196,7 +185,7 @@ fn answer_is_corrected_by_keyboard_and_taken_back() {
         browser
             .wait("document.querySelector('#thanks').innerText === 'Thanks. It is stored as W.'");
         assert_eq!(browser.run("document.querySelector('#thanks').getAttribute('role')"), "status");
-        let [line] = corrections(&service).try_into().expect("one");
+        let [line] = service.corrections().try_into().expect("one");
         assert_eq!((&line["label"], &line["prediction"]), (&json!("W"), &json!("V")));
         assert_eq!(line["hand"]["landmarks"].as_array().map(Vec::len), Some(21));
         assert_eq!(line["aspect"], 1.0);
@@ -217,12 +206,12 @@ fn answer_is_corrected_by_keyboard_and_taken_back() {
         browser.click("#correction button[type=submit]");
         browser
             .wait("document.querySelector('#thanks').innerText === 'Thanks. It is stored as E.'");
-        assert_eq!(corrections(&service).len(), 1);
+        assert_eq!(service.corrections().len(), 1);
         browser.click("#undo");
         browser.wait("document.querySelector('#thanks').innerText === 'It is deleted.'");
         assert_eq!(browser.run("document.activeElement.id"), "label");
         assert_eq!(browser.run("document.querySelector('#undo').hidden"), true);
-        assert_eq!(corrections(&service), Vec::<Value>::new());
+        assert_eq!(service.corrections(), Vec::<Value>::new());
         assert_no_errors(&mut browser);
     }
 }
@@ -545,7 +534,7 @@ fn camera_spells_a_word() {
     browser.screen(860, 860, false, false);
     browser.click("#camera");
     let spelled = "document.querySelector('#text').innerText.includes('WASM')";
-    if updating() {
+    if expected::rewrites() {
         let (start, mut animation) = (Instant::now(), Animation::default());
         let mut rest = 12;
         while rest > 0 {
@@ -943,7 +932,7 @@ fn parts_of_the_scripts_compute_what_they_say() {
 #[test]
 fn picture_of_the_readme_is_there() {
     let path = root().join("docs/page.png");
-    if updating() {
+    if expected::rewrites() {
         let service =
             traces::service(&traces::collector(), &[("jaeger_ui_url", "http://127.0.0.1:16686")]);
         let mut browser = Browser::start("page-readme", &[]);
@@ -958,11 +947,6 @@ fn picture_of_the_readme_is_there() {
         write(&path, browser.screenshot()).expect("written");
     }
     assert_small(&path, 300 << 10);
-}
-
-/// True if the documents' pictures are to be made anew.
-fn updating() -> bool {
-    std::env::var_os("UPDATE_EXPECTED").is_some()
 }
 
 /// Asserts that a picture of the documents is there, and has at most so many bytes.

@@ -9,7 +9,9 @@ use http::StatusCode;
 use serde_json::json;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::photo_server::{PhotoServer, Reply};
-use test_support::service::{Answer, Service, instances_are_reused, photo, plain_png};
+use test_support::service::{
+    Answer, FEEDBACK_TOKEN, Service, instances_are_reused, photo, plain_png,
+};
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
 use test_support::{folder, root, target};
 
@@ -115,7 +117,6 @@ fn other_requests_have_traces_of_their_own() {
 #[test]
 fn correction_has_a_span_for_each_statement() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-    const TOKEN: &str = "0123456789-correct-horse";
     let state = folder("traced-corrections");
     let landmarks = vec![[0.25, 0.125, -0.0625]; 21];
     let body = |label: &str| {
@@ -126,7 +127,8 @@ fn correction_has_a_span_for_each_statement() {
         });
         body.to_string().into_bytes()
     };
-    let own = [("feedback", "true"), ("feedback_token", TOKEN), ("user_id_header", "x-user")];
+    let own =
+        [("feedback", "true"), ("feedback_token", FEEDBACK_TOKEN), ("user_id_header", "x-user")];
     let trace =
         |name: &str, denied: bool, method: &str, path: &str, sent: Option<&[u8]>, count: usize| {
             let collector = collector();
@@ -140,7 +142,7 @@ fn correction_has_a_span_for_each_statement() {
             // Neither the token nor the user's id gets into a trace, and the trace is no cold start.
             service.get("/");
             spans(&collector, 1);
-            let authorization = format!("Bearer {TOKEN}");
+            let authorization = format!("Bearer {FEEDBACK_TOKEN}");
             let headers = [("authorization", authorization.as_str()), ("x-user", "ada-lovelace")];
             let answer = service.send(method, path, &headers, sent);
             let all = spans(&collector, 1 + count);

@@ -3,15 +3,12 @@
 use std::process::Command;
 
 use test_support::jaeger::Jaeger;
+use test_support::root;
 use test_support::traces::{collector, service_at};
-use test_support::{folder, root};
 
 #[test]
 fn doctor_follows_a_trace_into_jaeger_and_misses_one_that_the_host_keeps() {
-    let configuration =
-        std::fs::read_to_string(root().join("tests/jaeger.yaml")).expect("a configuration");
-    let mut jaeger = Jaeger::spawn(&configuration, &folder("doctor-jaeger"), "jaeger", &[]);
-    jaeger.wait_until_healthy(60);
+    let jaeger = Jaeger::in_memory("doctor-jaeger");
     let (endpoint, query) = (jaeger.url(4318, ""), jaeger.url(16686, ""));
     let service = service_at(&endpoint, &[], |_| {});
     let doctor = |service: &str, collector: &str, wait: &str| {

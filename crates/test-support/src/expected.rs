@@ -6,6 +6,11 @@ use std::path::Path;
 /// The variable that asks for expected files to be rewritten, if it is set and not empty.
 const UPDATE: &str = "UPDATE_EXPECTED";
 
+/// True if expected files are to be rewritten.
+pub fn rewrites() -> bool {
+    std::env::var_os(UPDATE).is_some_and(|value| !value.is_empty())
+}
+
 /// Compares text with a file, or rewrites the file.
 ///
 /// # Errors
@@ -18,7 +23,7 @@ pub fn compare(path: &Path, found: &str) -> Result<(), String> {
     if expected == found {
         return Ok(());
     }
-    if std::env::var_os(UPDATE).is_some_and(|value| !value.is_empty()) {
+    if rewrites() {
         std::fs::write(path, found)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
         println!("rewritten: {}", path.display());
@@ -69,7 +74,7 @@ mod tests {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
         std::fs::write(&file, "a\nb\n").expect("written");
         assert_eq!(compare(&file, "a\nb\n"), Ok(()));
-        if std::env::var_os(UPDATE).is_none() {
+        if !rewrites() {
             let error = compare(&file, "a\nc\n").expect_err("different");
             assert!(error.contains("line 2") && error.contains("- b\n+ c\n"), "{error}");
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::charts::config;
 use crate::http::{self, encode, get, post};
 use crate::process::{Process, free_port, wait};
-use crate::tool;
+use crate::{folder, root, tool};
 
 /// The ports in Jaeger's configurations, each written there as `":PORT"`.
 const PORTS: [u16; 13] =
@@ -96,6 +96,19 @@ impl<'a> Start<'a> {
 }
 
 impl Jaeger {
+    /// Starts Jaeger with `tests/jaeger.yaml`, which keeps spans in memory, and waits until it is healthy. `name` is
+    /// that of its folder.
+    ///
+    /// # Panics
+    /// If it does not become healthy.
+    pub fn in_memory(name: &str) -> Jaeger {
+        let configuration =
+            std::fs::read_to_string(root().join("tests/jaeger.yaml")).expect("a configuration");
+        let mut jaeger = Jaeger::spawn(&configuration, &folder(name), "jaeger", &[]);
+        jaeger.wait_until_healthy(60);
+        jaeger
+    }
+
     /// Starts Jaeger with a configuration, without waiting. Each of its addresses `":PORT"` becomes a
     /// free port of 127.0.0.1. `name` names the files in the folder.
     ///

@@ -18,6 +18,9 @@ use crate::{folder, root, target};
 /// A request that takes longer fails its test.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The token of the exports of corrections: the setting `feedback_token`.
+pub const FEEDBACK_TOKEN: &str = "0123456789-correct-horse";
+
 /// Returns the bytes of a photo in `tests/photos`.
 ///
 /// # Panics
@@ -316,6 +319,19 @@ impl Service {
             Running::Other(process) => process.log().lines().map(str::to_owned).collect(),
             Running::Ended => Vec::new(),
         }
+    }
+
+    /// Returns the lines of the export of corrections, with [`FEEDBACK_TOKEN`].
+    ///
+    /// # Panics
+    /// If the service refuses it, or a line is no JSON.
+    pub fn corrections(&self) -> Vec<Value> {
+        let authorization = format!("Bearer {FEEDBACK_TOKEN}");
+        let headers = [("authorization", authorization.as_str())];
+        let answer = self.send("GET", "/feedback/export", &headers, None);
+        let text = String::from_utf8(answer.body).expect("text");
+        assert_eq!(answer.status, 200, "{text}");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// Sends a request, without a body if `body` is `None`.
