@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use host::client::agent;
+use host::others::{OTLP_PORT, collector_url};
 use host::trace::export_of_one;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -57,8 +58,6 @@ fn ok(text: &str) {
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The interval at which a trace is searched for.
 const POLL: Duration = Duration::from_millis(250);
-/// The collector's port for OTLP over HTTP. The default of `collector_allowed_host` allows no other one.
-const PORT: u16 = 4318;
 
 /// Prints each hop. Returns the first broken one, or 0.
 pub fn run(arguments: &Arguments) -> u8 {
@@ -115,7 +114,7 @@ fn endpoint(given: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> S
         return whole(&base);
     }
     let host = variable("jaeger_collector_host").unwrap_or_else(|| "localhost".to_owned());
-    whole(&format!("http://{host}:{PORT}"))
+    whole(&collector_url(&host))
 }
 
 /// Returns the headers of an export, from Spin's variables in the environment.
@@ -159,7 +158,7 @@ fn request_is_traced(service: &str, health: &Value) -> Hop<String> {
             3,
             format!("tracing is off: {health}. The service's log says why (info: traces: off, …)"),
             format!(
-                "spin up --variable otel_exporter_otlp_endpoint=http://localhost:{PORT}; \
+                "spin up --variable otel_exporter_otlp_endpoint=http://localhost:{OTLP_PORT}; \
                  otel_sdk_disabled=true, enable_tracing=false and otel_traces_exporter=none turn it \
                  off all the same"
             ),
@@ -196,7 +195,11 @@ fn request_is_traced(service: &str, health: &Value) -> Hop<String> {
 fn name_resolves(endpoint: &str) -> Hop<Vec<SocketAddr>> {
     let uri = endpoint.parse::<Uri>().ok();
     let Some((uri, host)) = uri.as_ref().and_then(|uri| Some((uri, uri.host()?))) else {
-        return broken(1, format!("{endpoint} is no URL"), format!("write http://HOST:{PORT}"));
+        return broken(
+            1,
+            format!("{endpoint} is no URL"),
+            format!("write http://HOST:{OTLP_PORT}"),
+        );
     };
     let port = uri.port_u16().unwrap_or(if is_https(endpoint) { 443 } else { 80 });
     match (host.trim_matches(['[', ']']), port).to_socket_addrs() {
@@ -209,7 +212,7 @@ fn name_resolves(endpoint: &str) -> Hop<Vec<SocketAddr>> {
             format!("the collector's name {host} is unknown on this machine: {error}"),
             format!(
                 "a container's name is known to containers alone; its port is localhost's here: spin \
-                 up --variable otel_exporter_otlp_endpoint=http://localhost:{PORT}"
+                 up --variable otel_exporter_otlp_endpoint=http://localhost:{OTLP_PORT}"
             ),
         ),
     }
@@ -239,7 +242,7 @@ fn port_answers(
             format!("nobody answers at {endpoint}: {error}"),
             format!(
                 "start it: jaeger, or cargo xtask up, which brings a collector of its own; its port for OTLP \
-                 over HTTP is {PORT} (4317 is gRPC's). In a container, publish the port"
+                 over HTTP is {OTLP_PORT} (4317 is gRPC's). In a container, publish the port"
             ),
         ),
     }
@@ -313,7 +316,7 @@ fn traces_arrive(
         format!("{others} of {service} don't: {jaeger} does not have the trace {trace}"),
         format!(
             "the service's log says why (warning: traces: …). Spin lets spans leave only to \
-             collector_allowed_host, http and port {PORT} by default: spin up --variable \
+             collector_allowed_host, http and port {OTLP_PORT} by default: spin up --variable \
              otel_exporter_otlp_endpoint={base} --variable collector_allowed_host={base}; in a manifest \
              of your own, allowed_outbound_hosts. After a refusal the service tries again for a while",
             base = base(endpoint)
@@ -407,6 +410,8 @@ mod tests {
         assert_eq!(with(None, &[]), "http://localhost:4318/v1/traces");
         assert_eq!(with(Some("http://c:1/"), &[]), "http://c:1/v1/traces");
         assert_eq!(with(Some("http://c:1/v1/traces"), &[]), "http://c:1/v1/traces");
+        let literal = [("jaeger_collector_host", "::1")];
+        assert_eq!(with(None, &literal), "http://[::1]:4318/v1/traces");
         let mut variables = vec![("jaeger_collector_host", "a")];
         assert_eq!(with(None, &variables), "http://a:4318/v1/traces");
         variables.push(("otel_exporter_otlp_endpoint", "http://b:2"));

@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::variables::Values;
 
-/// The port of OTLP over HTTP, where `jaeger_collector_host` is asked.
-const OTLP_PORT: u16 = 4318;
+/// The collector's port for OTLP over HTTP. The default of `collector_allowed_host` allows no other one.
+pub const OTLP_PORT: u16 = 4318;
 
 /// Returns the environment variables that stand for Spin's variables: their names in capitals.
 pub fn environment(variables: &Values) -> Values {
@@ -92,12 +92,19 @@ pub fn wasmcloud(
     Ok(wash)
 }
 
+/// Returns the URL that the setting `jaeger_collector_host` stands for. An IPv6 address gets its brackets.
+pub fn collector_url(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("http://[{address}]:{OTLP_PORT}"),
+        Err(_) => format!("http://{host}:{OTLP_PORT}"),
+    }
+}
+
 /// Returns the port if a setting is a URL of this machine, or names it as the collector's host.
 fn loopback_port(name: &str, value: &str) -> Option<u16> {
-    let url = match value.parse::<Ipv6Addr>() {
-        _ if name != "JAEGER_COLLECTOR_HOST" => value.to_owned(),
-        Ok(address) => format!("http://[{address}]:{OTLP_PORT}"),
-        Err(_) => format!("http://{value}:{OTLP_PORT}"),
+    let url = match name {
+        "JAEGER_COLLECTOR_HOST" => collector_url(value),
+        _ => value.to_owned(),
     };
     let url = Url::parse(&url).ok()?;
     let local = ["127.0.0.1", "localhost", "[::1]"].contains(&url.host_str()?);
