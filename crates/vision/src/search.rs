@@ -348,8 +348,10 @@ impl<'a, O: Observer + ?Sized> Searcher<'a, O> {
     ) -> Result<ControlFlow<()>, ModelError> {
         match *attempt {
             Attempt::Palms(look) => {
-                self.palms = self.detect(View::whole(self.photo, look.side))?;
-                self.look_at(&self.palms.clone(), look.min_score, visit)
+                let palms = self.detect(View::whole(self.photo, look.side))?;
+                let done = self.look_at(&palms, look.min_score, visit)?;
+                self.palms = palms;
+                Ok(done)
             }
             Attempt::CloserPalms(look) => {
                 for region in self.parts() {

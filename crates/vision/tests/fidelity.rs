@@ -41,9 +41,9 @@ fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// MediaPipe's own view.
 /// The sides of the service, and MediaPipe's own.
-const PALM_SIDES: [usize; 3] = [palm::SMALL_SIDE, palm::MEDIAPIPE_SIDE, palm::LARGE_SIDE];
+const PALM_SIDES: [usize; 4] =
+    [palm::SMALL_SIDE, palm::PART_SIDE, palm::MEDIAPIPE_SIDE, palm::LARGE_SIDE];
 
 /// Operators of a palm detection model. MediaPipe's own weights lose detections in int8.
 fn palm_operators(name: &str) -> Operators {
@@ -178,7 +178,7 @@ fn palm_detection_runs_on_inputs_of_all_sides() {
         ["palm_detection_tuned.onnx", "palm_detection_lite.onnx", "palm_detection_full.onnx"]
     {
         let model = load(name, palm::OPERATORS);
-        for (side, anchors) in PALM_SIDES.into_iter().zip([504, 2016, 3584]) {
+        for (side, anchors) in PALM_SIDES.into_iter().zip([504, 896, 2016, 3584]) {
             let outputs = model.run(Input::Pixels(vec![128; side * side * 3])).expect("a run");
             let lengths: Vec<usize> = outputs.iter().map(Vec::len).collect();
             assert_eq!(lengths, [anchors * 18, anchors], "{name} {side}");
