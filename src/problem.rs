@@ -12,11 +12,11 @@ use thiserror::Error;
 
 use vision::decode::{DecodeError, Format};
 
-use crate::feedback::FeedbackError;
+use crate::feedback::error::FeedbackError;
 use crate::form::FormError;
 use crate::media::{self, Content};
 use crate::photo_url::PhotoUrlError;
-use crate::spell::FramesError;
+use crate::spell::error::FramesError;
 
 /// The reason why a request is not served.
 #[derive(Debug, Error)]

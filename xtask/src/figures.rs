@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{Generated, between};
+use crate::generated::{Generated, between};
 use crate::root;
 
 const JSON: &str = "docs/benchmarks.json";

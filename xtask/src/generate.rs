@@ -12,14 +12,8 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
 
+use crate::generated::Generated;
 use crate::{example, figures, root};
-
-/// A file, and the text that it should have.
-pub struct Generated {
-    /// The path from the repository's root.
-    pub path: &'static str,
-    pub text: String,
-}
 
 /// Writes all files, or compares them.
 pub fn run(check: bool) -> Result<()> {
@@ -44,11 +38,6 @@ pub fn run(check: bool) -> Result<()> {
         bail!("{} not up to date: run cargo xtask generate", outdated.join(", "));
     }
     Ok(())
-}
-
-/// Reads a file of the repository.
-fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))
 }
 
 /// Returns the service's description of itself, JSON that the example `describe` prints.
@@ -77,28 +66,6 @@ fn difference(path: &str, found: &str, expected: &str) -> String {
     text
 }
 
-/// Returns a text with the part between two markers replaced. Both stay.
-pub fn between(text: &str, start: &str, end: &str, new: &str) -> Result<String> {
-    let (before, rest) = text.split_once(start).with_context(|| format!("{start:?} is missing"))?;
-    let (_, after) = rest.split_once(end).with_context(|| format!("{end:?} is missing"))?;
-    Ok(format!("{before}{start}{new}{end}{after}"))
-}
-
-/// Breaks a text at spaces into lines of at most `width` characters.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,17 +75,5 @@ mod tests {
         let text = difference("f", "a\nb\nc\nd\n", "a\nx\ny\nd\n");
         assert_eq!(text, "f, from line 2:\n- b\n- c\n+ x\n+ y\n");
         assert_eq!(difference("f", "a\na\n", "a\n"), "f, from line 2:\n- a\n");
-    }
-
-    #[test]
-    fn part_between_markers_is_replaced() {
-        assert_eq!(between("a<b>c", "<", ">", "x").expect("both"), "a<x>c");
-        assert!(between("a<b", "<", ">", "x").is_err());
-    }
-
-    #[test]
-    fn long_text_is_wrapped_at_spaces() {
-        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
-        assert_eq!(wrap("longer than that", 3), ["longer", "than", "that"]);
     }
 }

@@ -10,6 +10,7 @@ mod features;
 mod figures;
 mod fuzz;
 mod generate;
+mod generated;
 mod hostile;
 mod hosts;
 mod operators;

@@ -1,5 +1,7 @@
-//! Linters of the scripts, the workflows, the Terraform module and the comments.
+//! Linters of the scripts, the workflows, the Terraform module and the comments; and no circle of files.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use test_support::{folder, output, root, terraform, tool};
@@ -108,4 +110,90 @@ fn doc_comments_begin_with_their_subject() {
 fn doc_comment_without_a_subject_is_found() {
     let text = "//! A crate.\n\n/// What it does.\n/// How, too.\nfn f() {}\n    /// The sum.\n    fn g() {}\n";
     assert_eq!(without_subject(text), ["/// What it does."]);
+}
+
+/// Returns the files of a crate by their modules, each with the modules that it imports by `crate::`.
+fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut texts = BTreeMap::new();
+    let mut folders = vec![source.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let module = path.strip_prefix(source).expect("below").with_extension("");
+            let module = module.to_str().expect("text").replace('/', "::");
+            // Programs of their own, each a crate.
+            let is_root = ["lib", "main"].contains(&&*module) || module.starts_with("entry");
+            if path.extension().is_some_and(|extension| extension == "rs") && !is_root {
+                texts.insert(module, std::fs::read_to_string(&path).expect("a file"));
+            }
+        }
+    }
+    let modules: BTreeSet<&String> = texts.keys().collect();
+    let of = |(module, text): (&String, &String)| {
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let code = code.collect::<Vec<_>>().join(" ");
+        let found = code.split("crate::").skip(1).flat_map(|rest| {
+            let list = rest.strip_prefix('{').and_then(|list| list.split_once('}'));
+            let paths = list.map_or_else(|| vec![rest], |(list, _)| list.split(',').collect());
+            paths.into_iter().filter_map(|path| imported(path.trim(), &modules))
+        });
+        (module.clone(), found.filter(|found| found != module).collect())
+    };
+    texts.iter().map(of).collect()
+}
+
+/// Returns the module that a path begins with, as exactly as there are files.
+fn imported(path: &str, modules: &BTreeSet<&String>) -> Option<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
+    let end = path.find(|letter| !is_part(letter)).unwrap_or(path.len());
+    let parts: Vec<&str> = path[..end].split("::").collect();
+    let longest = (1..=parts.len()).rev().map(|count| parts[..count].join("::"));
+    longest.into_iter().find(|module| modules.contains(module))
+}
+
+/// Returns the files that import each other in a circle, or lead to one.
+fn circles(mut imports: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    // A file that imports nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<String> = imports.keys().cloned().collect();
+        let before = imports.len();
+        imports.retain(|_, of| !of.is_disjoint(&left));
+        if imports.len() == before {
+            return left.into_iter().collect();
+        }
+    }
+}
+
+#[test]
+fn files_of_a_crate_import_each_other_in_no_circle() {
+    let crates = ["kernels", "vision", "telemetry", "freeze", "host", "fuzz", "test-support"];
+    let crates = crates.map(|name| root().join("crates").join(name).join("src"));
+    for source in crates.into_iter().chain([root().join("src"), root().join("xtask/src")]) {
+        let imports = imports(&source);
+        assert!(imports.len() > 1, "{}", source.display());
+        assert_eq!(circles(imports), Vec::<String>::new(), "{}", source.display());
+    }
+}
+
+/// The test above can fail.
+#[test]
+fn circle_of_files_is_found() {
+    let folder = folder("circle");
+    for (file, text) in [
+        ("lib.rs", "mod a; mod b; mod c;"),
+        ("a.rs", "use crate::{b, c::C}; // crate::d\n"),
+        ("b.rs", "use crate::c::C;\n"),
+        ("c.rs", "pub struct C(crate::a::A);\n"),
+        ("d.rs", "//! Not in it: [`crate::a`].\n#[cfg(test)]\nmod tests { use crate::a; }\n"),
+    ] {
+        std::fs::write(folder.join(file), text).expect("written");
+    }
+    assert_eq!(circles(imports(&folder)), ["a", "b", "c"]);
+    std::fs::write(folder.join("c.rs"), "use crate::d;\n").expect("written");
+    assert_eq!(circles(imports(&folder)), Vec::<String>::new());
 }

@@ -10,7 +10,8 @@ use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::engine::serving_engine;
-use crate::guest::{GuestState, Shared, linker};
+use crate::guest::{GuestState, Shared};
+use crate::linker::linker;
 use crate::log::{LogSink, Source};
 use crate::memory::InstanceMemory;
 use crate::registers::clear_upper_halves;

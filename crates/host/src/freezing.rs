@@ -8,7 +8,8 @@ use wasmtime::Engine;
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::guest::{GuestState, Shared, describe, linker};
+use crate::guest::{GuestState, Shared, describe};
+use crate::linker::linker;
 use crate::log::LogSink;
 use crate::memory::InstanceMemory;
 

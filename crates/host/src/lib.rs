@@ -15,6 +15,7 @@
 //! | [`options`] | what a server is started with, from the manifest |
 //! | [`engine`] | compiles the component, caches compiled code |
 //! | `guest`, [`sqlite`] | what the component imports: WASI, HTTP, Spin's variables; its SQLite |
+//! | `linker` | all imports by their names |
 //! | `instances` | makes instances, decides which requests they take and when they end |
 //! | `memory` | limits and measures the memory of instances |
 //! | `connections`, `spin_headers` | accepts connections, hands requests to instances |
@@ -49,6 +50,7 @@ pub mod freezing;
 mod guest;
 mod instances;
 mod lingering;
+mod linker;
 pub mod log;
 pub mod manifest;
 mod memory;

@@ -32,8 +32,9 @@ use wasmtime_wasi_http::{p2, p3};
 
 use crate::connections::{Application, accept};
 use crate::engine;
-use crate::guest::{GuestState, Shared, linker};
+use crate::guest::{GuestState, Shared};
 use crate::instances::Instances;
+use crate::linker::linker;
 use crate::log::LogSink;
 use crate::options::Options;
 use crate::registers::clear_upper_halves;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Generated, between, read, wrap};
+use crate::generated::{Generated, between, read, wrap};
 
 const SPIN: &str = "spin.toml";
 const SPIN_P2: &str = "spin-p2.toml";
