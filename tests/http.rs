@@ -23,7 +23,7 @@ use test_support::http::{get, post};
 use test_support::photo_server::{PhotoServer, Reply};
 use test_support::process::{Process, free_port, wait};
 use test_support::raw::{Connection, Response, in_chunks};
-use test_support::service::{Answer, FEEDBACK_TOKEN, Service, photo, plain_png};
+use test_support::service::{Answer, FEEDBACK_TOKEN, Service, patient, photo, plain_png};
 use test_support::traces;
 use test_support::{folder, root};
 use vision::decode::decode;
@@ -723,7 +723,7 @@ const OVERSIZED: usize = 40 << 20;
 /// A client that writes all of its body before it reads, as Python's http.client and requests do.
 #[test]
 fn client_that_sends_all_of_an_oversized_body_reads_the_413() {
-    let service = Service::start(&[]);
+    let service = Service::start_with(&[], patient);
     let body = vec![0xff; OVERSIZED];
     let plain = head("POST /predict", &["content-type: image/jpeg"], Some(body.len()));
     let chunked = head("POST /predict", &["content-type: image/jpeg"], None);
@@ -837,6 +837,7 @@ fn client_that_stops_in_the_middle_is_left() {
 #[test]
 fn body_larger_than_the_memory_is_refused_without_a_trap() {
     let service = Service::start_with(&[("max_body_bytes", "100000000")], |options| {
+        patient(options);
         // Little more than the component starts with.
         options.limits.memory_per_instance = Some(48 << 20);
     });
@@ -1083,7 +1084,7 @@ fn photos_that_cost_most_are_answered_within_128_mib() {
 #[test]
 fn body_cut_off_is_a_problem_and_leaves_the_instance_alive() {
     let collector = traces::collector();
-    let service = traces::service(&collector, &[]);
+    let service = traces::service_at(&collector.endpoint(), &[], patient);
     let whole = photo("v.jpg");
     // The first request is another one: the trace is not that of a cold start.
     service.get("/");

@@ -16,7 +16,7 @@ use test_support::bad_collector::response;
 use test_support::browser::Browser;
 use test_support::expected;
 use test_support::photo_server::{PhotoServer, Reply};
-use test_support::service::{FEEDBACK_TOKEN, Service, photo, plain_png};
+use test_support::service::{FEEDBACK_TOKEN, Service, patient, photo, plain_png};
 use test_support::traces;
 use test_support::{folder, root, tool};
 
@@ -260,7 +260,7 @@ fn problems_are_shown_in_the_services_words() {
 fn browser_reads_the_413_of_an_oversized_body() {
     const SIZE: usize = 40 << 20;
     let folder = folder("page-large-file");
-    let service = Service::start(&[]);
+    let service = Service::start_with(&[], patient);
     let mut browser = open("page-large", &service, &[]);
     let script = format!(
         "(async () => {{

@@ -10,7 +10,7 @@ use serde_json::json;
 use test_support::bad_collector::{Answer as Odd, BadCollector, response};
 use test_support::photo_server::{PhotoServer, Reply};
 use test_support::service::{
-    Answer, FEEDBACK_TOKEN, Service, instances_are_reused, photo, plain_png,
+    Answer, FEEDBACK_TOKEN, Service, instances_are_reused, patient, photo, plain_png,
 };
 use test_support::traces::{assert_trace, collector, service, service_at, spans, wait_until};
 use test_support::{folder, root, target};
@@ -661,7 +661,7 @@ fn lost(lines: &[String]) -> usize {
 fn every_answer_has_its_line_and_every_span_counts_once() {
     let collector = BadCollector::start();
     let settings = [("trace_retry_budget", "20000"), ("otel_bsp_export_timeout", "1500")];
-    let service = service_at(&collector.endpoint(), &settings, |_| {});
+    let service = service_at(&collector.endpoint(), &settings, patient);
     let refuse = |status: &str| Odd::Refuse(response(status, &[], b""));
     let to = |status: &str, place: &str| {
         Odd::Refuse(response(status, &[("location", place)], b"<html>moved</html>"))
@@ -760,7 +760,7 @@ fn every_answer_has_its_line_and_every_span_counts_once() {
 #[test]
 fn odd_retry_after_is_survived() {
     let collector = BadCollector::start();
-    let service = service_at(&collector.endpoint(), &[("trace_retry_budget", "8000")], |_| {});
+    let service = service_at(&collector.endpoint(), &[("trace_retry_budget", "8000")], patient);
     let beyond = "9".repeat(100);
     for value in [
         "18446744073709551615",
@@ -929,6 +929,7 @@ fn absent_collector_costs_no_memory() {
     let endpoint = collector().endpoint();
     let settings = [("trace_retry_budget", "5000"), ("otel_bsp_max_queue_size", "100")];
     let service = service_at(&endpoint, &settings, |options| {
+        patient(options);
         // The component starts with 34 MB, some 20 of them free.
         options.limits.memory_per_instance = Some(40 << 20);
         options.limits.requests_per_instance = usize::MAX;

@@ -147,6 +147,12 @@ impl Answer {
     }
 }
 
+/// Changes options so that an idle instance stays, for tests that count instances: a busy machine may pause for
+/// longer than the default.
+pub fn patient(options: &mut Options) {
+    options.limits.idle_timeout = TIMEOUT;
+}
+
 impl Service {
     /// Serves the component that `cargo xtask build` built, with variables.
     ///
