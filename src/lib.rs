@@ -4,8 +4,8 @@
 //! [`predict`] (letter, by [`vision`]) → [`response`]. A photo by its URL ([`photo_url`]) is fetched by
 //! [`fetch`]. What was answered is corrected by [`feedback`], in a [`database`]. [`problem`] turns every error
 //! into a response, [`settings`] holds the service's settings, [`media`] says what is taken for a photo,
-//! [`spell`] reads letters that are movements, [`sent`] checks hands that come back, [`page`] is what a browser
-//! shows. All of it is plain Rust, tested without a host.
+//! [`spell`] reads letters that are movements, [`sent`] checks hands that come back, [`server_timing`] tells
+//! the client each stage's time, [`page`] is what a browser shows. All of it is plain Rust, tested without a host.
 //!
 //! The entries, in `src/entry`, are programs of their own, built for WebAssembly alone: one thin file for
 //! each world that a component is built for, and the only code that knows a host. An entry turns the
@@ -28,6 +28,7 @@ pub mod problem;
 pub mod region;
 pub mod response;
 pub mod sent;
+pub mod server_timing;
 pub mod service;
 pub mod settings;
 pub mod spell;

@@ -7,8 +7,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Response};
+use http::Response;
 
 use telemetry::Span;
 use vision::decode::{Decoded, decode};
@@ -22,10 +21,11 @@ use crate::api;
 use crate::problem::Problem;
 use crate::region::RegionInPhoto;
 use crate::response::Prediction;
+use crate::server_timing::ServerTiming;
 use crate::settings::Settings;
 
-/// Answers `POST /predict`. `known` is where a hand was before. `span` is that of the prediction; each
-/// stage becomes a child of it.
+/// Answers `POST /predict`. `known` is where a hand was before. `timing` has what came before the prediction.
+/// `span` is that of the prediction; each stage becomes a child of it.
 ///
 /// # Errors
 /// [`Problem::NoPhoto`], [`Problem::Decode`] and [`Problem::Internal`].
@@ -34,9 +34,10 @@ pub fn predict(
     photo: &[u8],
     known: Option<RegionInPhoto>,
     settings: &Settings,
+    timing: ServerTiming,
     span: &Span,
 ) -> Result<Response<Bytes>, Problem> {
-    let mut stages = Stages { timing: ServerTiming::default(), span };
+    let mut stages = Stages { timing, span };
     let decoded = stages.run("image_preprocessing", |span| {
         span.set("image.size_bytes", photo.len() as i64);
         let decoded =
@@ -216,34 +217,12 @@ impl Stages<'_> {
     }
 }
 
-/// The stages of a prediction with their durations, for the `Server-Timing` header.
-#[derive(Debug, Default)]
-struct ServerTiming(Vec<(&'static str, f64)>);
-
-impl ServerTiming {
-    /// Adds a stage and its duration in milliseconds.
-    fn add(&mut self, stage: &'static str, milliseconds: f64) {
-        self.0.push((stage, milliseconds));
-    }
-
-    /// Writes the header, if there is any stage.
-    fn write(&self, headers: &mut HeaderMap) {
-        let stages: Vec<String> =
-            self.0.iter().map(|(stage, ms)| format!("{stage};dur={ms:.2}")).collect();
-        if let Ok(value) = HeaderValue::try_from(stages.join(", "))
-            && !value.is_empty()
-        {
-            headers.insert(HeaderName::from_static("server-timing"), value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::SystemTime;
 
-    use http::{Method, Uri};
+    use http::{HeaderMap, HeaderValue, Method, Uri};
     use telemetry::settings::Tracing;
     use telemetry::{Incoming, Telemetry};
     use vision::palm::{self, View};
@@ -291,18 +270,6 @@ mod tests {
         let (_telemetry, root) = root_span(&headers);
         assert!(!root.is_recording() && root.trace_id().is_some());
         assert_eq!(is_recorded(&root), [false, false]);
-    }
-
-    #[test]
-    fn server_timing_lists_the_stages() {
-        let mut timing = ServerTiming::default();
-        let mut headers = HeaderMap::new();
-        timing.write(&mut headers);
-        assert!(headers.is_empty());
-        timing.add("decode", 1.2345);
-        timing.add("find", 30.0);
-        timing.write(&mut headers);
-        assert_eq!(headers["server-timing"], "decode;dur=1.23, find;dur=30.00");
     }
 
     #[test]

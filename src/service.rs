@@ -28,6 +28,7 @@ use crate::photo_url::PhotoUrlError;
 use crate::predict::predict;
 use crate::problem::Problem;
 use crate::region::RegionInPhoto;
+use crate::server_timing::ServerTiming;
 use crate::settings::{self, Settings};
 use crate::spell::{self, FramesError, spell};
 
@@ -260,9 +261,16 @@ impl Service {
                 let limit = self.settings.max_body_bytes;
                 let kind = BodyKind::of(&head.headers, limit)?;
                 let body = body.read(limit).await?;
+                let mut timing = ServerTiming::default();
                 let photo = match kind.photo_url(&body) {
                     None => kind.photo(body)?,
-                    Some(url) => self.fetch(url, span).await?,
+                    Some(url) => {
+                        let start = self.host.now();
+                        let photo = self.fetch(url, span).await?;
+                        let took = self.host.now().saturating_duration_since(start);
+                        timing.add("photo_fetch", took.as_secs_f64() * 1000.0);
+                        photo
+                    }
                 };
                 let span = span.child("asl_prediction");
                 if span.is_recording()
@@ -270,8 +278,9 @@ impl Service {
                 {
                     span.set("prediction.user_id", user);
                 }
-                let prediction = models(pipeline)
-                    .and_then(|pipeline| predict(pipeline, &photo, known, &self.settings, &span));
+                let prediction = models(pipeline).and_then(|pipeline| {
+                    predict(pipeline, &photo, known, &self.settings, timing, &span)
+                });
                 recorded(prediction, &span)
             }
         }

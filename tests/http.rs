@@ -401,6 +401,8 @@ fn photo_at_a_url_gets_the_letter_of_the_photo_itself() {
         let answer = predict_url(&service, &format!("{}{path}", server.origin()));
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         assert_eq!(answer.json(), expected, "{path}");
+        let timing = answer.header("server-timing");
+        assert!(timing.starts_with("photo_fetch;dur="), "{path}: {timing}");
     }
     // The content decides here, too.
     let body = format!("\n {{\"url\": \"{}/v.jpg\", \"note\": 1}}", server.origin());

@@ -30,6 +30,7 @@ use crate::lingering::Lingering;
 use crate::log::LogSink;
 use crate::options::ResponseHook;
 use crate::spin_headers::set_spin_headers;
+use crate::turns::Turn;
 
 /// Paths below this are the host's own, as in Spin.
 const RESERVED: &str = "/.well-known/spin/";
@@ -41,6 +42,7 @@ const HEALTH: &str = "/.well-known/spin/health";
 pub(crate) struct Application {
     pub(crate) handler: ProxyHandler<Instances>,
     pub(crate) permits: Semaphore,
+    pub(crate) turns: Arc<Semaphore>,
     pub(crate) guests: Handle,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) log: LogSink,
@@ -135,19 +137,21 @@ impl Application {
         set_spin_headers(request.headers_mut(), &uri, client);
         let waits = request.headers().contains_key(EXPECT);
         let asked = Arc::new(AtomicBool::new(false));
-        let request = request
-            .map(|body| Asked { body, asked: asked.clone() }.map_err(Into::into).boxed_unsync());
-
         let called = format!("{} {path}", request.method());
         let Ok(permit) = self.permits.acquire().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "");
         };
+        // After the permit: whoever has a turn can go on.
+        let (head, body) = request.into_parts();
+        let body = Asked { body, asked: asked.clone() };
+        let (turn, body) = Turn::of(self.turns.clone(), body).await;
+        let request = Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
         let start = Instant::now();
         let handler = self.handler.clone();
         // The guests' runtime must drive the instance, and `handle` spawns its task on the runtime
         // that polls it.
         let handled = self.guests.spawn(async move { handler.handle((), request).await }).await;
-        drop(permit);
+        drop((turn, permit));
         match handled {
             Ok(Ok(response)) => {
                 let (mut head, body) = response.into_parts();

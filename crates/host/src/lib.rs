@@ -19,6 +19,7 @@
 //! | `instances` | makes instances, decides which requests they take and when they end |
 //! | `memory` | limits and measures the memory of instances |
 //! | `connections`, `spin_headers` | accepts connections, hands requests to instances |
+//! | `turns` | bounds how many requests compute at a time |
 //! | `lingering` | closes a connection so that its client can read the last response |
 //! | [`serve`] | the server: threads, start and stop |
 //! | [`log`] | the log of host and guests |
@@ -62,6 +63,7 @@ pub mod serve;
 mod spin_headers;
 pub mod sqlite;
 pub mod trace;
+mod turns;
 pub mod variables;
 
 use std::ffi::OsString;

@@ -33,6 +33,9 @@ pub struct Limits {
     /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default.
     /// Each place reserves memory for its stack when the server starts.
     pub concurrent_requests: usize,
+    /// Requests with a body that compute at a time, from the end of the body to the response; further ones
+    /// wait, before they get an instance if they can. Two per core by default. Spin has no such limit.
+    pub computing_requests: Option<usize>,
     /// Time that [`Server::stop`](crate::Server::stop) leaves to requests and to work after responses;
     /// 10 s by default.
     pub grace_period: Duration,
@@ -47,6 +50,7 @@ impl Default for Limits {
             memory_per_instance: None,
             request_timeout: None,
             concurrent_requests: 100,
+            computing_requests: None,
             grace_period: Duration::from_secs(10),
         }
     }

@@ -13,6 +13,9 @@
 //! A request goes to a free instance, or to a new one. An instance takes several requests as long as it
 //! awaits. While it computes, or signals back-pressure, it takes no other. The host learns of
 //! back-pressure when the guest next awaits, so a guest should signal it before it first awaits.
+//!
+//! As many requests compute at a time as keep the cores busy ([`COMPUTING_PER_CORE`]); the rest waits for its
+//! turn, before it gets an instance if its body is there. Spin makes an instance for each at once.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -39,6 +42,10 @@ use crate::log::LogSink;
 use crate::options::Options;
 use crate::registers::clear_upper_halves;
 use crate::sqlite::Databases;
+
+/// Requests that compute at a time, for each core. A second one computes while the first one's photo is fetched
+/// or its response is handed over.
+const COMPUTING_PER_CORE: usize = 2;
 
 /// Facts about a server's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +114,7 @@ impl Server {
         let component = options.component;
         let log = options.log.clone();
         let requests = options.limits.concurrent_requests;
+        let turns = options.limits.computing_requests.unwrap_or(COMPUTING_PER_CORE * cores);
         let loading =
             guests.spawn_blocking(move || load(&component, requests, cache.as_deref(), &log));
         let (engine, service, startup) = loading.await??;
@@ -135,6 +143,7 @@ impl Server {
         let application = Arc::new(Application {
             handler: ProxyHandler::new(instances),
             permits: Semaphore::new(options.limits.concurrent_requests),
+            turns: Arc::new(Semaphore::new(turns)),
             guests,
             request_timeout: options.limits.request_timeout,
             log: options.log,
