@@ -44,13 +44,16 @@ impl Drop for Turn {
     }
 }
 
+/// What a body gives next; `None` after its last frame.
+type Next<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
 /// The body of a request that has a [`Turn`].
 pub(crate) struct InTurn<B: Body> {
     body: B,
     turns: PollSemaphore,
     state: Arc<Mutex<State>>,
-    /// The end of the body, which waits for a turn: its last frame, if the body says so, or none.
-    end: Option<Option<Result<Frame<B::Data>, B::Error>>>,
+    /// The end of the body, which waits for a turn: the last frame, if it is known to be that, or `None`.
+    end: Option<Next<B>>,
 }
 
 impl<B: Body> InTurn<B> {
@@ -76,10 +79,7 @@ where
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Next<B>> {
         if self.end.is_none() {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
                 if let State::Held(held) = &mut *lock(&self.state) {
