@@ -17,7 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::WasiBody;
@@ -42,6 +42,8 @@ const HEALTH: &str = "/.well-known/spin/health";
 pub(crate) struct Application {
     pub(crate) handler: ProxyHandler<Instances>,
     pub(crate) permits: Semaphore,
+    /// Those of the permits that requests with a body may have: others then don't wait behind them.
+    pub(crate) permits_with_body: Semaphore,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) guests: Handle,
     pub(crate) request_timeout: Option<Duration>,
@@ -138,7 +140,7 @@ impl Application {
         let waits = request.headers().contains_key(EXPECT);
         let asked = Arc::new(AtomicBool::new(false));
         let called = format!("{} {path}", request.method());
-        let Ok(permit) = self.permits.acquire().await else {
+        let Ok(permit) = self.permit(request.body()).await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "");
         };
         // After the permit: whoever has a turn can go on.
@@ -189,6 +191,18 @@ impl Application {
 }
 
 impl Application {
+    /// Waits until a request may be with a guest.
+    async fn permit(
+        &self,
+        body: &Incoming,
+    ) -> Result<[Option<SemaphorePermit<'_>>; 2], AcquireError> {
+        let with_body = match body.is_end_stream() {
+            true => None,
+            false => Some(self.permits_with_body.acquire().await?),
+        };
+        Ok([with_body, Some(self.permits.acquire().await?)])
+    }
+
     /// True if a request that came in at `start` should have been answered.
     fn is_overdue(&self, start: Instant) -> bool {
         self.request_timeout.is_some_and(|timeout| start.elapsed() >= timeout)

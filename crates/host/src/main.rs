@@ -53,6 +53,9 @@ struct Serve {
     /// Requests that an instance serves at a time [default: 16].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     concurrency: Option<usize>,
+    /// Requests with a body that compute at a time, over all instances [default: two for each core].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    computing: Option<usize>,
     /// Time after which an instance without work ends [default: 1].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_timeout: Option<Duration>,
@@ -84,6 +87,7 @@ impl Serve {
             concurrent_requests_per_instance: self
                 .concurrency
                 .unwrap_or(default.concurrent_requests_per_instance),
+            computing_requests: self.computing.or(default.computing_requests),
             idle_timeout: self.idle_timeout.unwrap_or(default.idle_timeout),
             memory_per_instance: self.max_instance_memory.or(default.memory_per_instance),
             request_timeout: self.request_timeout.or(default.request_timeout),
@@ -259,6 +263,7 @@ mod tests {
             (&["serve", "--listen", "here"], "--listen"),
             (&["serve", "--variable", "a"], "name=value"),
             (&["serve", "--concurrency", "0"], "at least 1"),
+            (&["serve", "--computing", "0"], "at least 1"),
             (&["serve", "--max-instance-memory", "0"], "at least 1 byte"),
             (&["compile"], "<COMPONENT>"),
             (&["compile", "a.wasm", "b.wasm"], "b.wasm"),

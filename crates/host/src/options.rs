@@ -30,8 +30,8 @@ pub struct Limits {
     /// Time within which an instance must answer a request; unlimited by default, as in Spin. Then the
     /// client gets a 504, and the instance ends if it still computes.
     pub request_timeout: Option<Duration>,
-    /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default.
-    /// Each place reserves memory for its stack when the server starts.
+    /// Requests that are with guests at a time, over all instances; further ones wait. 100 by default. At most
+    /// half of them have a body. Each place reserves memory for its stack when the server starts.
     pub concurrent_requests: usize,
     /// Requests with a body that compute at a time, from the end of the body to the response; further ones
     /// wait, before they get an instance if they can. Two per core by default. Spin has no such limit.

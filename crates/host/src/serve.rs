@@ -143,6 +143,7 @@ impl Server {
         let application = Arc::new(Application {
             handler: ProxyHandler::new(instances),
             permits: Semaphore::new(options.limits.concurrent_requests),
+            permits_with_body: Semaphore::new(requests.div_ceil(2)),
             turns: Arc::new(Semaphore::new(turns)),
             guests,
             request_timeout: options.limits.request_timeout,
