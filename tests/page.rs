@@ -590,7 +590,7 @@ fn words_of_a_film_are_measured() {
     }
     let service = Service::start(&[]);
     let spelled = |name: &str, film: &Film| {
-        let folder = folder(name);
+        let folder = folder(&format!("{name}-film"));
         let mut browser = open(name, &service, &film.camera(&folder));
         browser.click("#camera");
         browser.wait("!document.querySelector('#video').hidden");
