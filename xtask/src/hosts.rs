@@ -24,6 +24,10 @@ const SPANS: usize = 8;
 const WARM_UP: usize = 5;
 /// Time in which the last spans must arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections that send photos to a host while it is ended.
+const CLIENTS: usize = 2;
+/// Time for which they send before.
+const BEFORE_THE_END: Duration = Duration::from_secs(5);
 /// Time that a client waits after a refusal.
 const REFUSED: Duration = Duration::from_millis(100);
 
@@ -36,7 +40,7 @@ pub struct Arguments {
     /// Connections that send photos at once
     #[arg(long, value_name = "N", default_value_t = 256)]
     connections: usize,
-    /// Time for which they send, in seconds; 0 leaves that out
+    /// Time for which they send, in seconds; 0 leaves that out, and the hosts' ends
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
     #[command(flatten)]
@@ -153,10 +157,11 @@ struct Served {
     start: Duration,
 }
 
-/// The answer to a photo: its status, its letter, and the time that it took.
+/// The answer to a photo: its status, its letter, its trace's id, and the time that it took.
 struct Answer {
     status: u16,
     letter: String,
+    trace_id: String,
     ms: f64,
 }
 
@@ -168,8 +173,9 @@ fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Option<Answer> {
     let body = response.body_mut().read_to_vec().ok()?;
     let ms = start.elapsed().as_secs_f64() * 1000.0;
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    let letter = body["prediction"].as_str().unwrap_or_default().to_owned();
-    Some(Answer { status: response.status().as_u16(), letter, ms })
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let [letter, trace_id] = [text("prediction"), text("trace_id")];
+    Some(Answer { status: response.status().as_u16(), letter, trace_id, ms })
 }
 
 /// Returns the rows of hosts that are here, and prints why others are not measured.
@@ -202,6 +208,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.seconds > 0 {
         let length = Duration::from_secs(arguments.seconds);
         at_once(&rows, arguments.connections, length, &photo)?;
+        at_an_end(&rows, &photo)?;
     }
     Ok(())
 }
@@ -267,7 +274,7 @@ fn one_after_another(rows: &[Row], photos: usize, photo: &[u8]) -> Result<()> {
 fn whole_traces(collector: &Collector, count: usize) -> usize {
     let start = Instant::now();
     loop {
-        let whole = whole(&collector.spans());
+        let whole = whole(&collector.spans()).len();
         if whole >= count || start.elapsed() > PATIENCE {
             return whole;
         }
@@ -275,8 +282,8 @@ fn whole_traces(collector: &Collector, count: usize) -> usize {
     }
 }
 
-/// Returns the number of traces of predictions that have all spans, each below another one of the trace.
-fn whole(spans: &[Span]) -> usize {
+/// Returns the ids of those traces of predictions that have all spans, each below another one of the trace.
+fn whole(spans: &[Span]) -> HashSet<&str> {
     let mut traces: HashMap<&str, Vec<&Span>> = HashMap::new();
     for span in spans {
         traces.entry(&span.trace_id).or_default().push(span);
@@ -290,7 +297,7 @@ fn whole(spans: &[Span]) -> usize {
             && ids.len() == SPANS
             && others.iter().all(|span| ids.contains(span.parent_span_id.as_str()))
     };
-    traces.values().filter(is_whole).count()
+    traces.into_iter().filter(|(_, spans)| is_whole(&spans)).map(|(id, _)| id).collect()
 }
 
 /// Measures many connections at once, with hosts as they are and with what bounds them.
@@ -375,6 +382,54 @@ fn client(url: &str, photo: &[u8], start: Instant, length: Duration) -> Vec<(u16
     answers
 }
 
+/// Ends each host under load, and counts the answers whose traces did not arrive whole.
+fn at_an_end(rows: &[Row], photo: &[u8]) -> Result<()> {
+    println!(
+        "\n{CLIENTS} connections, an end after {} s: answers whose traces are lost\n\n\
+         | host | component | SIGTERM | SIGKILL |\n|---|---|---|---|",
+        BEFORE_THE_END.as_secs()
+    );
+    for (number, row) in rows.iter().enumerate() {
+        let folder = folder(number)?;
+        let terminated = lost(row, &folder, photo, Process::terminate)?;
+        let killed = lost(row, &folder, photo, |process| {
+            drop(process);
+            Ok(())
+        })?;
+        println!("| {} | {terminated} | {killed} |", row.name());
+    }
+    Ok(())
+}
+
+/// Serves photos until the host is ended. Returns how many of the answers have no whole trace.
+fn lost(
+    row: &Row,
+    folder: &Path,
+    photo: &[u8],
+    end: impl FnOnce(Process) -> Result<()>,
+) -> Result<String> {
+    let Served { process, collector, url, .. } = row.serve(folder)?;
+    let answered: Vec<String> = std::thread::scope(|scope| -> Result<_> {
+        let answers = || {
+            let agent = agent();
+            std::iter::from_fn(|| predict(&agent, &url, photo))
+                .take_while(|answer| answer.status == 200)
+                .map(|answer| answer.trace_id)
+                .collect::<Vec<_>>()
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(answers)).collect();
+        std::thread::sleep(BEFORE_THE_END);
+        end(process)?;
+        Ok(clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect())
+    })?;
+    // What the collector has been sent, it has taken by then.
+    std::thread::sleep(Duration::from_secs(1));
+    let spans = collector.spans();
+    let whole = whole(&spans);
+    let lost = answered.iter().filter(|id| !whole.contains(id.as_str())).count();
+    Ok(format!("{lost} of {}", answered.len()))
+}
+
 /// Returns the largest number of instances that had a request at the same time, by the traces.
 fn instances_at_once(spans: &[Span]) -> usize {
     let mut changes = Vec::new();
@@ -426,11 +481,11 @@ mod tests {
     fn trace_is_whole_with_all_its_spans_and_parents() {
         let mut spans = vec![span("0", "", "a", 0, 9)];
         spans.extend((1..SPANS).map(|i| span(&i.to_string(), &(i - 1).to_string(), "a", 0, 9)));
-        assert_eq!(whole(&spans), 1);
-        assert_eq!(whole(&spans[1..]), 0, "without its root");
-        assert_eq!(whole(&spans[..SPANS - 1]), 0, "without its last span");
+        assert_eq!(whole(&spans), HashSet::from(["trace"]));
+        assert!(whole(&spans[1..]).is_empty(), "without its root");
+        assert!(whole(&spans[..SPANS - 1]).is_empty(), "without its last span");
         spans[3].parent_span_id = "elsewhere".into();
-        assert_eq!(whole(&spans), 0, "with a parent that is missing");
+        assert!(whole(&spans).is_empty(), "with a parent that is missing");
     }
 
     #[test]

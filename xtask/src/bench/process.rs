@@ -3,14 +3,16 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use host::client::first_answer;
 
 /// Longest start.
 const START: Duration = Duration::from_secs(120);
-/// Interval at which a server that starts is asked.
+/// Longest end of a server that is asked to end.
+const END: Duration = Duration::from_secs(30);
+/// Interval at which a server that starts or ends is asked.
 const POLL: Duration = Duration::from_millis(2);
 /// Interval between two readings of the memory.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -73,6 +75,17 @@ impl Process {
     /// Returns its status if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has ended, or is killed after [`END`].
+    pub fn terminate(mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().context("cannot run kill")?;
+        let start = Instant::now();
+        while self.ended()?.is_none() && start.elapsed() < END {
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Does some work, and returns its result with the highest memory in MB meanwhile: the proportional
