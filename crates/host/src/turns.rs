@@ -1,17 +1,23 @@
 //! Turns: bound how many requests compute at a time. More than the cores can serve would only be slower, each
 //! in an instance of its own, and each with a trace that shows the others' time.
 //!
-//! A request takes its turn before it gets an instance. It gives the turn back while its client still sends the
-//! body, and waits for another before the guest sees the body's end. So a slow client keeps nobody waiting.
-//! A request without a body needs no turn.
+//! A request takes its turn before it gets an instance. Where the body is not there soon, it gives the turn back,
+//! and waits for another before the guest sees the body's end. So a slow client keeps nobody waiting. A request
+//! without a body needs no turn.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::PollSemaphore;
+
+/// Time in which a body must be there for its request to keep the turn. It is enough for one that has arrived and
+/// only has to be read.
+const SOON: Duration = Duration::from_millis(10);
 
 /// A request's turn. It ends when this is dropped, even if the guest keeps the body.
 pub(crate) struct Turn(Arc<Mutex<State>>);
@@ -33,8 +39,8 @@ impl Turn {
             false => turns.clone().acquire_owned().await.ok(),
         };
         let state = Arc::new(Mutex::new(State::Held(permit)));
-        let turns = PollSemaphore::new(turns);
-        (Self(state.clone()), InTurn { body, turns, state, end: None })
+        let (turns, soon) = (PollSemaphore::new(turns), Box::pin(sleep(SOON)));
+        (Self(state.clone()), InTurn { body, soon, turns, state, end: None })
     }
 }
 
@@ -50,6 +56,8 @@ type Next<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
 /// The body of a request that has a [`Turn`].
 pub(crate) struct InTurn<B: Body> {
     body: B,
+    /// The time in which it keeps its first turn.
+    soon: Pin<Box<Sleep>>,
     turns: PollSemaphore,
     state: Arc<Mutex<State>>,
     /// The end of the body, which waits for a turn: the last frame, if it is known to be that, or `None`.
@@ -82,6 +90,7 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Next<B>> {
         if self.end.is_none() {
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+                ready!(self.soon.as_mut().poll(context));
                 if let State::Held(held) = &mut *lock(&self.state) {
                     *held = None;
                 }
@@ -140,6 +149,7 @@ mod tests {
         }
     }
 
+    /// Polls a future once.
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => Some(output),
@@ -147,8 +157,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn request_with_a_body_waits_for_the_turn_of_another() {
+    #[tokio::test]
+    async fn request_with_a_body_waits_for_the_turn_of_another() {
         let turns = Arc::new(Semaphore::new(1));
         let whole = || Full::new(Bytes::from_static(b"photo"));
         let (first, mut body) = now(Turn::of(turns.clone(), whole())).expect("a turn");
@@ -160,14 +170,17 @@ mod tests {
         assert!(now(Turn::of(turns, whole())).is_some());
     }
 
-    #[test]
-    fn slow_body_gives_its_turn_back_and_waits_at_its_end() {
+    #[tokio::test]
+    async fn slow_body_gives_its_turn_back_and_waits_at_its_end() {
         let turns = Arc::new(Semaphore::new(1));
         let (client, sent) = mpsc::unbounded_channel();
         let (slow, mut body) = now(Turn::of(turns.clone(), Sent(sent))).expect("a turn");
         client.send(Bytes::from_static(b"half")).expect("sent");
         assert!(now(body.frame()).is_some());
         assert_eq!(turns.available_permits(), 0);
+        assert!(now(body.frame()).is_none());
+        assert_eq!(turns.available_permits(), 0, "the rest may come soon");
+        sleep(2 * SOON).await;
         assert!(now(body.frame()).is_none());
         assert_eq!(turns.available_permits(), 1);
 
@@ -185,11 +198,12 @@ mod tests {
         assert_eq!(turns.available_permits(), 1);
     }
 
-    #[test]
-    fn body_of_an_answered_request_needs_no_turn() {
+    #[tokio::test]
+    async fn body_of_an_answered_request_needs_no_turn() {
         let turns = Arc::new(Semaphore::new(1));
         let (client, sent) = mpsc::unbounded_channel();
         let (answered, mut body) = now(Turn::of(turns.clone(), Sent(sent))).expect("a turn");
+        sleep(2 * SOON).await;
         assert!(now(body.frame()).is_none());
         drop(answered);
         let whole = Full::new(Bytes::from_static(b"photo"));
