@@ -184,7 +184,7 @@ hop_2_the_service_answers() {
   pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
   grep -q ' health=0$' <<<"$seen" || stop 2 "the service $service in $namespace does not answer; its pods: $pods" \
     "kubectl --namespace $namespace describe pods; kubectl --namespace $namespace logs deployment/$service"
-  [[ ! $scaled || $health == '{'* ]] || stop 2 "KEDA's interceptor answers requests for $scaled by itself: $health" \
+  [[ ! $scaled || $health == '{'* ]] || stop 2 "KEDA's interceptor answers requests for $scaled by itself: ${seen%%[[:space:]]health=*}" \
     "kubectl --namespace $namespace describe httpscaledobject,pods; its log: kubectl --all-namespaces logs --selector app.kubernetes.io/instance=interceptor"
   ok "2  the service answers: $health"
 }

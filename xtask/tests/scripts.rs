@@ -217,7 +217,7 @@ case " $* " in
 *' patch '*) exec "$KUBECTL" "$@" ;;
 *' create -f '*) cat >"$PROBE" ;;
 *' get pod probe-'*phase*) printf Succeeded ;;
-*' logs probe-'*) printf '%s\n' 'backend not ready health=0' 'request=0' 'status=200 span=0' ;;
+*' logs probe-'*) printf '%s\n' 'Gateway Timeout' ' health=0' 'request=0' 'status=200 span=0' ;;
 *' get services '*asl-*) echo '{"items": [{"metadata": {"name": "api-interceptor"}, "spec": {"type": "ExternalName"}}]}' ;;
 *' get spinapps.core.spinkube.dev '*) echo '{"items": [{"metadata": {"name": "api"}, "spec": {}}]}' ;;
 *' get httpscaledobject api '*) echo '{"spec": {"hosts": ["asl.example.org"]}}' ;;
@@ -243,7 +243,7 @@ fn doctor_asks_a_service_that_is_scaled_to_zero_through_the_interceptor() {
     doctor.env("KUBECTL", real.trim()).env("PROBE", &probe);
     let error = output(&mut doctor).expect_err("no pod");
     let evidence =
-        "KEDA's interceptor answers requests for asl.example.org by itself: backend not ready";
+        "KEDA's interceptor answers requests for asl.example.org by itself: Gateway Timeout";
     assert!(error.contains(evidence), "{error}");
     let probe = std::fs::read(&probe).expect("a probe");
     let probe: Value = serde_json::from_slice(&probe).expect("JSON");
