@@ -51,10 +51,11 @@ done
 get() { # NAMESPACE KIND NAME: a resource as JSON
   kubectl --namespace "$1" get "$2" "$3" --output json 2>/dev/null || echo '{}'
 }
+# A Service that leads elsewhere, to KEDA's interceptor, does not count.
 first_named() { # NAMESPACE KIND RELEASE COMPONENT: name of a release's resource
   kubectl --namespace "$1" get "$2" --output json \
     --selector "app.kubernetes.io/instance=$3${4:+,app.kubernetes.io/component=$4}" 2>/dev/null |
-    jq --raw-output '.items[0].metadata.name // empty' || true
+    jq --raw-output '[.items[] | select(.spec.type != "ExternalName")][0].metadata.name // empty' || true
 }
 ok() { say "ok      $*"; }
 
@@ -87,14 +88,17 @@ wait_for_new_pods() {
   done
 }
 
-# Finds the service, and reads its settings: service, port, deployment, settings, endpoint.
+# Finds the service, and reads its settings: service, address, scaled, deployment, settings, endpoint.
 read_service() {
   service=$(first_named "$namespace" services "$release" '')
   [[ $service ]] || service=$(first_named "$namespace" spinapps.core.spinkube.dev "$release" '')
   [[ $service ]] || stop 2 "there is no service of the release $release in the namespace $namespace" \
     "install it: helm install $release infra/helm/hand-gesture-api --namespace $namespace … (or --namespace, --release)"
   wait_for_new_pods
-  port=$(get "$namespace" service "$service" | jq --raw-output '.spec.ports[0].port // empty')
+  address=http://$service:$(port_of "$service")
+  # Without a pod nobody answers there. KEDA's interceptor starts one, and knows requests by their host.
+  scaled=$(get "$namespace" httpscaledobject "$service" | jq --raw-output '.spec.hosts[0] // empty')
+  [[ ! $scaled ]] || address=http://$service-interceptor:$(port_of "$service-interceptor")
   deployment=$(get "$namespace" deployment "$service")
   # An object of settings by name, each with a value or where it comes from.
   settings=$(get "$namespace" spinapp "$service" |
@@ -109,6 +113,7 @@ read_service() {
     endpoint=${endpoint%/}/v1/traces
   fi
 }
+port_of() { get "$namespace" service "$1" | jq --raw-output '.spec.ports[0].port // empty'; }
 setting() { jq --raw-output --arg name "$1" '.[$name].value // ""' <<<"$settings"; }
 
 # Finds Jaeger's parts, and reads who writes where: collector, writer, stored, url, prefix.
@@ -143,7 +148,7 @@ read_query() {
 # Sends both from a pod beside the service. Its output has three parts, each ended by curl's exit code:
 # health=, request= and span=.
 ask_beside_the_service() {
-  local env='[]' now again
+  local env='[]' now again host='' longest=10
   # Kubernetes expands $(HOST_IP) and the like by the service's own environment.
   [[ $endpoint != *\$\(* ]] || env=$(jq '.spec.template.spec.containers[0].env' <<<"$deployment")
   now=$(date +%s)
@@ -160,11 +165,12 @@ ask_beside_the_service() {
          {name: "SPAN", value: ($span | tojson)}]' <<<"$settings")
   # Endpoints follow the pods after a second or two, so a refused connection is retried.
   again='--retry 4 --retry-delay 1 --retry-max-time 5 --retry-all-errors'
+  [[ ! $scaled ]] || host="--header 'Host: $scaled'" longest=60
   asked=$SECONDS
   seen=$(probe "$namespace" "
 $(asking '')
-curl $again --silent --max-time 10 --header \"\$HEADER\" http://$service:$port/health; echo \" health=\$?\"
-curl --silent --max-time 10 --header \"\$HEADER\" --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null http://$service:$port/; echo \"request=\$?\"
+curl $again --silent --max-time $longest $host --header \"\$HEADER\" $address/health; echo \" health=\$?\"
+curl --silent --max-time 10 $host --header \"\$HEADER\" --header 'traceparent: 00-$trace-${trace:0:16}-01' --output /dev/null $address/; echo \"request=\$?\"
 { IFS=,; for pair in \${OTLP_HEADERS:-}; do printf 'header = \"%s: %s\"\n' \"\${pair%%=*}\" \"\$(quoted \"\${pair#*=}\" | sed 's/%20/ /g')\"; done; } |
 curl $again --config - --insecure --silent --show-error --max-time 10 --header 'Content-Type: application/json' --data \"\$SPAN\" --write-out ' status=%{http_code}' \"\$ENDPOINT\" 2>&1; echo \" span=\$?\"
 " "$env")
@@ -178,6 +184,8 @@ hop_2_the_service_answers() {
   pods=$(kubectl --namespace "$namespace" get pods --selector "app.kubernetes.io/instance=$release" --no-headers 2>&1)
   grep -q ' health=0$' <<<"$seen" || stop 2 "the service $service in $namespace does not answer; its pods: $pods" \
     "kubectl --namespace $namespace describe pods; kubectl --namespace $namespace logs deployment/$service"
+  [[ ! $scaled || $health == '{'* ]] || stop 2 "KEDA's interceptor answers requests for $scaled by itself: ${seen%%[[:space:]]health=*}" \
+    "kubectl --namespace $namespace describe httpscaledobject,pods; its log: kubectl --all-namespaces logs --selector app.kubernetes.io/instance=interceptor"
   ok "2  the service answers: $health"
 }
 

@@ -159,6 +159,38 @@ fn advice_for_spinkube_is_that_of_its_world() {
     refused("hand-gesture-api", "runtime=spinkube", push);
 }
 
+/// Where no pod runs, KEDA's interceptor alone answers. `helm test` asks it, the policy admits it, and it waits as long
+/// as a start may take.
+#[test]
+fn scale_to_zero_leads_every_request_through_the_interceptor() {
+    let rendered = |values: &str| {
+        let set = format!(
+            "image.repository=r,startupSeconds=33,networkPolicy.enabled=true,\
+             networkPolicy.from[0].podSelector.matchLabels.app=gateway,\
+             ingress.enabled=true,ingress.host=asl.example.org,{values}"
+        );
+        helm(["template", "a", "infra/helm/hand-gesture-api", "--set", &set]).expect("rendered")
+    };
+    let peer = "- namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: \"scaling\"}}";
+    let scaled = "scaleToZero.enabled=true,scaleToZero.responseSeconds=7,\
+                  scaleToZero.interceptor.namespace=scaling,scaleToZero.interceptor.port=81";
+    for runtime in ["container", "spinkube"] {
+        let rendered = rendered(&format!("runtime={runtime},{scaled}"));
+        for line in [
+            "timeouts: {conditionWait: 33s, responseHeader: 7s}\n",
+            "--max-time, \"33\", --header, \"Host: asl.example.org\", \
+             \"http://hand-gesture-api-interceptor:81/health\"]\n",
+            peer,
+        ] {
+            assert!(rendered.contains(line), "{runtime}: no {line} in {rendered}");
+        }
+    }
+    let rendered = rendered("runtime=container");
+    let line = "--max-time, \"10\", \"http://hand-gesture-api:80/health\"]\n";
+    assert!(rendered.contains(line), "no {line} in {rendered}");
+    assert!(!rendered.contains(peer), "{rendered}");
+}
+
 /// A component does not see to which address a name leads; a cluster does.
 #[test]
 fn policy_admits_photos_from_public_addresses_alone() {

@@ -209,3 +209,50 @@ fn setup_takes_addresses_with_a_path_and_of_ipv6() {
         assert!(error.contains(message), "{address}: {error}");
     }
 }
+
+/// A cluster in which KEDA's HTTP add-on has scaled the service of SpinKube to zero, as kubectl shows it. What a probe
+/// runs is kept, and the interceptor's answer without a pod is the probe's output.
+const SCALED_TO_ZERO: &str = r#"#!/bin/sh
+case " $* " in
+*' patch '*) exec "$KUBECTL" "$@" ;;
+*' create -f '*) cat >"$PROBE" ;;
+*' get pod probe-'*phase*) printf Succeeded ;;
+*' logs probe-'*) printf '%s\n' 'Gateway Timeout' ' health=0' 'request=0' 'status=200 span=0' ;;
+*' get services '*asl-*) echo '{"items": [{"metadata": {"name": "api-interceptor"}, "spec": {"type": "ExternalName"}}]}' ;;
+*' get spinapps.core.spinkube.dev '*) echo '{"items": [{"metadata": {"name": "api"}, "spec": {}}]}' ;;
+*' get httpscaledobject api '*) echo '{"spec": {"hosts": ["asl.example.org"]}}' ;;
+*' get service api '*) echo '{"spec": {"ports": [{"port": 80}]}}' ;;
+*' get service api-interceptor '*) echo '{"spec": {"ports": [{"port": 8080}]}}' ;;
+*' get pods '*) ;;
+*' get '*) exit 1 ;;
+esac
+"#;
+
+#[test]
+fn doctor_asks_a_service_that_is_scaled_to_zero_through_the_interceptor() {
+    let folder = folder("scripts-scaled");
+    let (kubectl, probe) = (folder.join("kubectl"), folder.join("probe.json"));
+    std::fs::write(&kubectl, SCALED_TO_ZERO).expect("written");
+    output(Command::new("chmod").arg("+x").arg(&kubectl)).expect("chmod");
+    let path = std::env::var("PATH").expect("PATH");
+    let tools = tool("helm").parent().expect("a folder").display().to_string();
+    let real = output(Command::new("sh").args(["-c", "command -v kubectl"])).expect("kubectl");
+    let mut doctor = Command::new(root().join("infra/doctor.sh"));
+    doctor.args(["--release", "asl-1"]);
+    doctor.env("PATH", format!("{}:{tools}:{path}", folder.display()));
+    doctor.env("KUBECTL", real.trim()).env("PROBE", &probe);
+    let error = output(&mut doctor).expect_err("no pod");
+    let evidence =
+        "KEDA's interceptor answers requests for asl.example.org by itself: Gateway Timeout";
+    assert!(error.contains(evidence), "{error}");
+    let probe = std::fs::read(&probe).expect("a probe");
+    let probe: Value = serde_json::from_slice(&probe).expect("JSON");
+    let script = probe.pointer("/spec/containers/0/command/2").expect("a script");
+    let script = script.as_str().expect("text");
+    for path in ["health", ""] {
+        let address = format!(" http://api-interceptor:8080/{path};");
+        let line = script.lines().find(|line| line.contains(&address));
+        let line = line.unwrap_or_else(|| panic!("no {address} in {script}"));
+        assert!(line.contains("--header 'Host: asl.example.org'"), "{line}");
+    }
+}

@@ -164,6 +164,12 @@ capabilities: {drop: [ALL]}
 {{ ternary 80 (int .Values.service.port) (eq .Values.runtime "spinkube") }}
 {{- end -}}
 
+{{/* Hosts of Ingress and HTTPRoute, as JSON. */}}
+{{- define "api.hosts" -}}
+{{- $values := .Values -}}
+{{- concat (list $values.ingress.host) $values.ingress.extraHosts (list $values.httpRoute.host) $values.httpRoute.extraHosts | compact | uniq | toJson -}}
+{{- end -}}
+
 {{/* Backend of Ingress and HTTPRoute, the service or KEDA's interceptor, as YAML. */}}
 {{- define "api.backend" -}}
 {{- if .Values.scaleToZero.enabled -}}
