@@ -252,8 +252,8 @@ const GROUPS: &[Group] = &[
     Group {
         name: "storage",
         about: "the rendered configuration in Jaeger, with each storage's server",
-        // One at a time, since the servers are large.
-        arguments: &["--workspace", "--test", "storage", "--", "--test-threads=1"],
+        // Two at a time: they wait for servers most of the time, and the servers are large.
+        arguments: &["--workspace", "--test", "storage", "--", "--test-threads=2"],
         environment: &[],
         needs: &[
             Need::Tool(Tool::Helm),
