@@ -50,7 +50,7 @@ impl Drop for Turn {
     }
 }
 
-/// What a body gives next; `None` after its last frame.
+/// The next frame of a body; `None` after the last one.
 type Next<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
 
 /// The body of a request that has a [`Turn`].
