@@ -16,10 +16,14 @@ static FREEZING: AtomicBool = AtomicBool::new(false);
 /// More entries than a component with three models needs. Where they do not suffice, the blocks that
 /// are not recorded are scanned for pointers, and may keep functions that nothing needs.
 #[unsafe(no_mangle)]
-static POINTER_FREE: [[AtomicUsize; 2]; 512] = [const { [const { AtomicUsize::new(0) }; 2] }; 512];
+static POINTER_FREE: [[AtomicUsize; 2]; ENTRIES] =
+    [const { [const { AtomicUsize::new(0) }; 2] }; ENTRIES];
 
-/// Bytes of the smallest block that is recorded. Smaller ones hold too few words to matter.
-const MIN_RECORDED: usize = 1024;
+/// Entries of [`POINTER_FREE`].
+const ENTRIES: usize = 1024;
+
+/// Bytes of the smallest block that is recorded. Most smaller ones are names, not weights, and there are many.
+const MIN_RECORDED: usize = 256;
 
 /// Bytes of the largest hole that [`fill_holes`] looks for. Looking grows the memory by that once.
 const MAX_HOLE: usize = 1 << 22;
