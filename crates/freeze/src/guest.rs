@@ -23,6 +23,7 @@ static POINTER_FREE: [[AtomicUsize; 2]; ENTRIES] =
 const ENTRIES: usize = 1024;
 
 /// Bytes of the smallest block that is recorded. Most smaller ones are names, not weights, and there are many.
+/// Measured: docs/benchmarks.md.
 const MIN_RECORDED: usize = 256;
 
 /// Bytes of the largest hole that [`fill_holes`] looks for. Looking grows the memory by that once.
