@@ -521,23 +521,35 @@ impl Load {
     }
 }
 
+/// Asks on two connections, and ends the host after some time. Returns the answers: on each connection those before
+/// the first one that is missing.
+pub fn until_the_end<T: Send>(
+    time: Duration,
+    ask: impl Fn(&ureq::Agent) -> Option<T> + Sync,
+    end: impl FnOnce() -> Result<()>,
+) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let answers = || {
+            let agent = agent();
+            std::iter::from_fn(|| ask(&agent)).collect::<Vec<T>>()
+        };
+        let clients = [scope.spawn(answers), scope.spawn(answers)];
+        std::thread::sleep(time);
+        end()?;
+        Ok(clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect())
+    })
+}
+
 /// Kills the host under load (SIGKILL), and counts the traces of answered requests that are lost.
 fn killed(process: Process, collector: &Collector, photo: &[u8]) -> Result<Killed> {
     let before = collector.spans().len();
     let url = process.url();
-    let answered = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let agent = agent();
-                    (0..).take_while(|_| predict(&agent, &url, photo).is_ok()).count()
-                })
-            })
-            .collect();
-        std::thread::sleep(Duration::from_secs(3));
+    let kill = || {
         drop(process);
-        clients.into_iter().map(|client| client.join().expect("no panic")).sum::<usize>()
-    });
+        Ok(())
+    };
+    let ask = |agent: &ureq::Agent| predict(agent, &url, photo).ok();
+    let answered = until_the_end(Duration::from_secs(3), ask, kill)?.len();
     let traces = collector.spans()[before..].iter().filter(|span| span.kind == "SERVER").count();
     let lost = answered.saturating_sub(traces);
     show("host killed: answered requests without trace", format!("{lost:8} of {answered}"));

@@ -12,7 +12,7 @@ use host::trace::Span;
 use host::{Collector, others};
 
 use crate::bench::process::{Process, free_address};
-use crate::bench::{PHOTO, agent, median, quantile};
+use crate::bench::{PHOTO, agent, median, quantile, until_the_end};
 use crate::build::{Models, World};
 use crate::{build, root, spin, target, tools};
 
@@ -24,9 +24,7 @@ const SPANS: usize = 8;
 const WARM_UP: usize = 5;
 /// Time in which the last spans must arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections that send photos to a host while it is ended.
-const CLIENTS: usize = 2;
-/// Time for which they send before.
+/// Time for which a host serves before it is ended.
 const BEFORE_THE_END: Duration = Duration::from_secs(5);
 /// Time that a client waits after a refusal.
 const REFUSED: Duration = Duration::from_millis(100);
@@ -385,7 +383,7 @@ fn client(url: &str, photo: &[u8], start: Instant, length: Duration) -> Vec<(u16
 /// Ends each host under load, and counts the answers whose traces did not arrive whole.
 fn at_an_end(rows: &[Row], photo: &[u8]) -> Result<()> {
     println!(
-        "\n{CLIENTS} connections, an end after {} s: answers whose traces are lost\n\n\
+        "\n2 connections, an end after {} s: answers whose traces are lost\n\n\
          | host | component | SIGTERM | SIGKILL |\n|---|---|---|---|",
         BEFORE_THE_END.as_secs()
     );
@@ -409,19 +407,11 @@ fn lost(
     end: impl FnOnce(Process) -> Result<()>,
 ) -> Result<String> {
     let Served { process, collector, url, .. } = row.serve(folder)?;
-    let answered: Vec<String> = std::thread::scope(|scope| -> Result<_> {
-        let answers = || {
-            let agent = agent();
-            std::iter::from_fn(|| predict(&agent, &url, photo))
-                .take_while(|answer| answer.status == 200)
-                .map(|answer| answer.trace_id)
-                .collect::<Vec<_>>()
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(answers)).collect();
-        std::thread::sleep(BEFORE_THE_END);
-        end(process)?;
-        Ok(clients.into_iter().flat_map(|client| client.join().expect("no panic")).collect())
-    })?;
+    let ask = |agent: &ureq::Agent| {
+        let answer = predict(agent, &url, photo)?;
+        (answer.status == 200).then_some(answer.trace_id)
+    };
+    let answered = until_the_end(BEFORE_THE_END, ask, || end(process))?;
     // What the collector has been sent, it has taken by then.
     std::thread::sleep(Duration::from_secs(1));
     let spans = collector.spans();

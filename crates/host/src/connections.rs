@@ -41,9 +41,11 @@ const HEALTH: &str = "/.well-known/spin/health";
 /// State that all connections share.
 pub(crate) struct Application {
     pub(crate) handler: ProxyHandler<Instances>,
+    /// The requests that may be with guests.
     pub(crate) permits: Semaphore,
-    /// Those of the permits that requests with a body may have: others then don't wait behind them.
+    /// Those of them that may have a body: others then don't wait behind them.
     pub(crate) permits_with_body: Semaphore,
+    /// The requests that may compute.
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) guests: Handle,
     pub(crate) request_timeout: Option<Duration>,
@@ -195,12 +197,12 @@ impl Application {
     async fn permit(
         &self,
         body: &Incoming,
-    ) -> Result<[Option<SemaphorePermit<'_>>; 2], AcquireError> {
+    ) -> Result<(Option<SemaphorePermit<'_>>, SemaphorePermit<'_>), AcquireError> {
         let with_body = match body.is_end_stream() {
             true => None,
             false => Some(self.permits_with_body.acquire().await?),
         };
-        Ok([with_body, Some(self.permits.acquire().await?)])
+        Ok((with_body, self.permits.acquire().await?))
     }
 
     /// True if a request that came in at `start` should have been answered.
