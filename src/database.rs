@@ -132,12 +132,10 @@ impl<'a> Session<'a> {
         text: &str,
         parameters: Vec<Value>,
     ) -> Result<Vec<Row>, DatabaseError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.database.open().await?);
-        }
-        match &self.connection {
-            Some(connection) => connection.execute(text, parameters).await,
-            None => Err(DatabaseError::Failed("there is no connection".into())),
-        }
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.database.open().await?),
+        };
+        connection.execute(text, parameters).await
     }
 }

@@ -212,7 +212,7 @@ impl Stages<'_> {
         if let Err(problem) = &done {
             span.fail(problem.kind(), &problem.reason());
         }
-        self.timing.add(name, start.elapsed().as_secs_f64() * 1000.0);
+        self.timing.add(name, start.elapsed());
         done
     }
 }

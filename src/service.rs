@@ -268,7 +268,7 @@ impl Service {
                         let start = self.host.now();
                         let photo = self.fetch(url, span).await?;
                         let took = self.host.now().saturating_duration_since(start);
-                        timing.add("photo_fetch", took.as_secs_f64() * 1000.0);
+                        timing.add("photo_fetch", took);
                         photo
                     }
                 };

@@ -4,3 +4,5 @@
 
 mod models;
 mod p3;
+#[cfg(feature = "sqlite")]
+mod sqlite;

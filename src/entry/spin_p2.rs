@@ -4,6 +4,8 @@
 
 mod models;
 mod p2;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ mod database {
         #![allow(missing_docs)]
         wit_bindgen::generate!({ path: "wit/spin-sqlite.wit" });
     }
-    use bindings::fermyon::spin::sqlite::{self, Error};
+    use bindings::fermyon::spin::sqlite;
 
     /// The database `default` of the host.
     #[derive(Debug)]
@@ -60,38 +62,14 @@ mod database {
             statement: &'a str,
             parameters: Vec<Value>,
         ) -> LocalBoxFuture<'a, Result<Vec<Row>, DatabaseError>> {
-            let parameters = parameters.into_iter().map(|value| match value {
-                Value::Integer(number) => sqlite::Value::Integer(number),
-                Value::Real(number) => sqlite::Value::Real(number),
-                Value::Text(text) => sqlite::Value::Text(text),
-                Value::Null => sqlite::Value::Null,
-            });
-            let parameters: Vec<_> = parameters.collect();
+            let parameters: Vec<_> = parameters.into_iter().map(parameter).collect();
             let result = self.0.execute(statement, &parameters).map_err(failed);
             let values = |row: sqlite::RowResult| row.values.into_iter().map(value).collect();
             ready(result.map(|result| result.rows.into_iter().map(values).collect())).boxed_local()
         }
     }
 
-    fn value(value: sqlite::Value) -> Value {
-        match value {
-            sqlite::Value::Integer(number) => Value::Integer(number),
-            sqlite::Value::Real(number) => Value::Real(number),
-            sqlite::Value::Text(text) => Value::Text(text),
-            sqlite::Value::Blob(bytes) => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
-            sqlite::Value::Null => Value::Null,
-        }
-    }
-
-    fn failed(error: Error) -> DatabaseError {
-        match error {
-            Error::NoSuchDatabase => DatabaseError::Unknown,
-            Error::AccessDenied => DatabaseError::Denied,
-            Error::DatabaseFull => DatabaseError::Full,
-            Error::InvalidConnection => DatabaseError::Failed("the connection is not valid".into()),
-            Error::Io(reason) => DatabaseError::Failed(reason),
-        }
-    }
+    crate::sqlite::conversions!();
 }
 
 /// The handler that the component exports.

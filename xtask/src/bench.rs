@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use host::{Collector, Limits, LogSink, Manifest, Options, Server, client};
+use ureq::http::Response;
 
 use self::process::Process;
 use crate::build::{Models, World};
@@ -172,19 +173,25 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Sends one request. Returns its duration in milliseconds and the `Server-Timing` header.
 fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)> {
+    let (response, ms) = post(agent, url, photo)?;
+    if !response.status().is_success() {
+        bail!("POST {url}/predict: {}", response.status());
+    }
+    let timing = response.headers().get("server-timing");
+    Ok((ms, timing.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()))
+}
+
+/// Sends a photo. Returns the whole response, whatever its status, and the time that it took in milliseconds.
+pub fn post(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(Response<Vec<u8>>, f64)> {
     let start = Instant::now();
-    let mut response = agent
+    let response = agent
         .post(format!("{url}/predict"))
         .header("content-type", "image/jpeg")
         .send(photo)
         .with_context(|| format!("POST {url}/predict"))?;
-    if !response.status().is_success() {
-        bail!("POST {url}/predict: {}", response.status());
-    }
-    response.body_mut().read_to_vec()?;
-    let time = start.elapsed().as_secs_f64() * 1000.0;
-    let timing = response.headers().get("server-timing");
-    Ok((time, timing.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()))
+    let (head, mut body) = response.into_parts();
+    let response = Response::from_parts(head, body.read_to_vec()?);
+    Ok((response, start.elapsed().as_secs_f64() * 1000.0))
 }
 
 /// Returns a client of servers that are measured.

@@ -12,7 +12,7 @@ use host::trace::Span;
 use host::{Collector, others};
 
 use crate::bench::process::{Process, free_address};
-use crate::bench::{PHOTO, agent, median, quantile, until_the_end};
+use crate::bench::{PHOTO, agent, median, post, quantile, until_the_end};
 use crate::build::{Models, World};
 use crate::{build, root, spin, target, tools};
 
@@ -165,12 +165,8 @@ struct Answer {
 
 /// Sends a photo. `None` if there is no answer.
 fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Option<Answer> {
-    let start = Instant::now();
-    let request = agent.post(format!("{url}/predict")).header("content-type", "image/jpeg");
-    let mut response = request.send(photo).ok()?;
-    let body = response.body_mut().read_to_vec().ok()?;
-    let ms = start.elapsed().as_secs_f64() * 1000.0;
-    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (response, ms) = post(agent, url, photo).ok()?;
+    let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let [letter, trace_id] = [text("prediction"), text("trace_id")];
     Some(Answer { status: response.status().as_u16(), letter, trace_id, ms })

@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::build::{Models, World};
-use crate::tools::{Need, Tool};
+use crate::tools::{Need, Tool, install};
 use crate::versions::{LEAST_SPIN, LEAST_SPIN_P2};
 use crate::{build, cargo, tools};
 
@@ -130,8 +130,8 @@ const GROUPS: &[Group] = &[
         environment: &[],
         needs: &[
             Need::Hosts,
-            Need::Program("curl", "--version", "Debian's curl"),
-            Need::Program("python3", "--version", "Debian's python3"),
+            Need::Package("curl", "--version", "curl"),
+            Need::Package("python3", "--version", "python3"),
         ],
     },
     Group {
@@ -141,8 +141,8 @@ const GROUPS: &[Group] = &[
         environment: &[],
         needs: &[
             Need::Spin(LEAST_SPIN),
-            Need::Program("curl", "--version", "Debian's curl"),
-            Need::Program("python3", "--version", "Debian's python3"),
+            Need::Package("curl", "--version", "curl"),
+            Need::Package("python3", "--version", "python3"),
         ],
     },
     Group {
@@ -152,8 +152,8 @@ const GROUPS: &[Group] = &[
         environment: &[],
         needs: &[
             Need::Spin(LEAST_SPIN_P2),
-            Need::Program("curl", "--version", "Debian's curl"),
-            Need::Program("python3", "--version", "Debian's python3"),
+            Need::Package("curl", "--version", "curl"),
+            Need::Package("python3", "--version", "python3"),
         ],
     },
     Group {
@@ -162,7 +162,7 @@ const GROUPS: &[Group] = &[
         // One at a time: a browser and a camera keep two cores busy.
         arguments: &["--workspace", "--test", "page", "--", "--test-threads=1", "--skip=axe_core"],
         environment: &[],
-        needs: &[Need::Program("chromium", "--version", "Debian's chromium")],
+        needs: &[Need::Package("chromium", "--version", "chromium")],
     },
     Group {
         name: "training",
@@ -176,7 +176,7 @@ const GROUPS: &[Group] = &[
         about: "the rules of axe-core on the pages, in a real browser",
         arguments: &["--workspace", "--test", "page", "--", "axe_core"],
         environment: &[],
-        needs: &[Need::Axe, Need::Program("chromium", "--version", "Debian's chromium")],
+        needs: &[Need::Axe, Need::Package("chromium", "--version", "chromium")],
     },
     Group {
         name: "jaeger",
@@ -213,7 +213,7 @@ const GROUPS: &[Group] = &[
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Tool(Tool::Registry),
-            Need::Program("gpg", "--version", "Debian's gnupg"),
+            Need::Package("gpg", "--version", "gnupg"),
         ],
     },
     Group {
@@ -224,10 +224,10 @@ const GROUPS: &[Group] = &[
         needs: &[
             Need::Tool(Tool::Helm),
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
-            Need::Program("jq", "--version", "Debian's jq"),
-            Need::Program("nginx", "-v", "Debian's nginx-light"),
-            Need::Program("openssl", "version", "Debian's openssl"),
-            Need::Program("curl", "--version", "Debian's curl"),
+            Need::Package("jq", "--version", "jq"),
+            Need::Package("nginx", "-v", "nginx-light"),
+            Need::Package("openssl", "version", "openssl"),
+            Need::Package("curl", "--version", "curl"),
         ],
     },
     Group {
@@ -238,7 +238,7 @@ const GROUPS: &[Group] = &[
         needs: &[
             Need::Tool(Tool::Actionlint),
             Need::Tool(Tool::Tflint),
-            Need::Program("shellcheck", "--version", "Debian's shellcheck"),
+            Need::Package("shellcheck", "--version", "shellcheck"),
             Need::Terraform,
         ],
     },
@@ -247,7 +247,7 @@ const GROUPS: &[Group] = &[
         about: "the Terraform module: choices, refusals, no leaked password",
         arguments: &["--workspace", "--test", "terraform", "--", "--test-threads=1"],
         environment: &[],
-        needs: &[Need::Providers, Need::Program("unzip", "-v", "Debian's unzip")],
+        needs: &[Need::Providers, Need::Package("unzip", "-v", "unzip")],
     },
     Group {
         name: "storage",
@@ -261,9 +261,9 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::IndexCleaner),
             Need::Tool(Tool::Rollover),
             Need::Servers,
-            Need::Program("nginx", "-v", "Debian's nginx-light"),
-            Need::Program("openssl", "version", "Debian's openssl"),
-            Need::Program("curl", "--version", "Debian's curl"),
+            Need::Package("nginx", "-v", "nginx-light"),
+            Need::Package("openssl", "version", "openssl"),
+            Need::Package("curl", "--version", "curl"),
         ],
     },
     Group {
@@ -276,9 +276,9 @@ const GROUPS: &[Group] = &[
             Need::Tool(Tool::Helm),
             Need::Servers,
             Need::Program("kubectl", "--help", "https://kubernetes.io/docs/tasks/tools"),
-            Need::Program("jq", "--version", "Debian's jq"),
-            Need::Program("nginx", "-v", "Debian's nginx-light"),
-            Need::Program("openssl", "version", "Debian's openssl"),
+            Need::Package("jq", "--version", "jq"),
+            Need::Package("nginx", "-v", "nginx-light"),
+            Need::Package("openssl", "version", "openssl"),
         ],
     },
 ];
@@ -349,7 +349,11 @@ fn runner() -> Result<Option<String>> {
 fn run_group(group: &Group, runner: Option<&str>) -> Result<Outcome> {
     println!("\nTesting {}: {}", group.name, group.about);
     let start = Instant::now();
-    if let Some(why) = group.needs.iter().find_map(|need| need.lacking()) {
+    let mut lacking = group.needs.iter().find_map(|need| need.lacking());
+    if lacking.is_none() {
+        lacking = install(group.needs).err().map(|error| format!("{error:#}"));
+    }
+    if let Some(why) = lacking {
         println!("NOT RUN: {why}");
         let outcome = Outcome { name: group.name, about: group.about, ..Outcome::default() };
         return Ok(Outcome { not_run: Some(why), ..outcome });

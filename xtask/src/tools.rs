@@ -278,6 +278,8 @@ pub enum Need {
     Servers,
     /// A program: its name, the argument that prints its version, and where to get it.
     Program(&'static str, &'static str, &'static str),
+    /// A program of a Debian package: its name, the argument that prints its version, and the package.
+    Package(&'static str, &'static str, &'static str),
     /// A Kubernetes for tests: `TEST_KUBECONFIG` names its configuration.
     Cluster,
     /// [`terraform`].
@@ -325,6 +327,8 @@ impl Need {
             Need::Program(name, version, source) => {
                 (!runs(name, &[version])).then(|| format!("{name} is missing: {source}"))
             }
+            Need::Package(_, _, package) => (self.package_to_install().is_some() && !can_install())
+                .then(|| format!("{package} is missing: apt-get install {package}")),
             Need::Cluster => std::env::var_os(TEST_KUBECONFIG)
                 .is_none()
                 .then(|| format!("{TEST_KUBECONFIG} names no cluster for tests")),
@@ -345,7 +349,15 @@ impl Need {
         }
     }
 
-    /// Builds or fetches it.
+    /// Returns the Debian package if its program does not run.
+    fn package_to_install(self) -> Option<&'static str> {
+        match self {
+            Need::Package(name, version, package) => (!runs(name, &[version])).then_some(package),
+            _ => None,
+        }
+    }
+
+    /// Builds or fetches it. Packages are [`install`]ed before.
     pub fn prepare(self) -> Result<()> {
         match self {
             Need::Tool(tool) => tool.build().map(drop),
@@ -355,6 +367,7 @@ impl Need {
             Need::Servers => fetch_servers(),
             Need::Spin(_)
             | Need::Program(..)
+            | Need::Package(..)
             | Need::Cluster
             | Need::Terraform
             | Need::Providers => Ok(()),
@@ -401,6 +414,35 @@ pub fn run(names: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns true if Debian's packages can be installed: by root alone.
+fn can_install() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|id| id.stdout.trim_ascii() == b"0") && runs("apt-get", &["--version"])
+}
+
+/// Installs the Debian packages whose programs are missing.
+///
+/// # Errors
+/// `apt-get` cannot install them, for example without a network.
+pub fn install(needs: &[Need]) -> Result<()> {
+    let packages: Vec<_> = needs.iter().filter_map(|need| need.package_to_install()).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("Installing {} by apt-get", packages.join(", "));
+    let apt_get = |arguments: &[&str]| -> Result<()> {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        let status = command.stdout(Stdio::null()).status().context("cannot run apt-get")?;
+        match status.success() {
+            true => Ok(()),
+            false => bail!("cannot install {}: apt-get ended with {status}", packages.join(", ")),
+        }
+    };
+    apt_get(&["-qq", "update"])?;
+    apt_get(&[&["-qq", "--yes", "--no-install-recommends", "install"], &packages[..]].concat())
 }
 
 /// Returns true if a program runs.

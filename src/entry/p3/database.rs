@@ -3,7 +3,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use spin_sdk::sqlite::{self, Error};
+use spin_sdk::sqlite;
 
 use hand_gesture_api::database::{Connection, Database, DatabaseError, Row, Value};
 
@@ -30,12 +30,7 @@ impl Connection for Open {
         parameters: Vec<Value>,
     ) -> LocalBoxFuture<'a, Result<Vec<Row>, DatabaseError>> {
         async move {
-            let parameters = parameters.into_iter().map(|value| match value {
-                Value::Integer(number) => sqlite::Value::Integer(number),
-                Value::Real(number) => sqlite::Value::Real(number),
-                Value::Text(text) => sqlite::Value::Text(text),
-                Value::Null => sqlite::Value::Null,
-            });
+            let parameters = parameters.into_iter().map(parameter);
             let result = self.0.execute(statement, parameters).await.map_err(failed)?;
             let rows = result.collect().await.map_err(failed)?;
             Ok(rows.into_iter().map(|row| row.values.into_iter().map(value).collect()).collect())
@@ -44,22 +39,4 @@ impl Connection for Open {
     }
 }
 
-fn value(value: sqlite::Value) -> Value {
-    match value {
-        sqlite::Value::Integer(number) => Value::Integer(number),
-        sqlite::Value::Real(number) => Value::Real(number),
-        sqlite::Value::Text(text) => Value::Text(text),
-        sqlite::Value::Blob(bytes) => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
-        sqlite::Value::Null => Value::Null,
-    }
-}
-
-fn failed(error: Error) -> DatabaseError {
-    match error {
-        Error::NoSuchDatabase => DatabaseError::Unknown,
-        Error::AccessDenied => DatabaseError::Denied,
-        Error::DatabaseFull => DatabaseError::Full,
-        Error::InvalidConnection => DatabaseError::Failed("the connection is not valid".into()),
-        Error::Io(reason) => DatabaseError::Failed(reason),
-    }
-}
+crate::sqlite::conversions!();
