@@ -209,12 +209,16 @@ hop_4_the_name_resolves() {
 }
 
 hop_5_the_port_answers() {
-  local replicas
+  local replicas policy
   if [[ $sent != *' span=0' ]]; then
     replicas=$(get "$jaeger_namespace" deployment "$collector" | jq --raw-output \
       'select(.spec) | "\(.spec.replicas) wanted, ready: \(.status.readyReplicas // "")"')
     # A collector does not start if its storage is down or rejects it: that is then the cause.
     [[ $replicas == 0* || ! $writer ]] || hops_7_and_8_the_storage_works likely
+    policy=$(first_named "$jaeger_namespace" networkpolicies "$jaeger_release" collector)
+    [[ ! $policy || $replicas == *': ' ]] ||
+      stop 5 "the collector is ready, but does not answer at $endpoint: $error; the network policy $policy restricts its peers" \
+        "networkPolicy.collectorFrom of the chart jaeger has to admit the namespace $namespace as a whole, or this probe's label as well: app.kubernetes.io/name=probe"
     stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
       "kubectl --namespace $jaeger_namespace scale deployment $collector --replicas 1; a network policy may stand between the namespaces, too"
   fi

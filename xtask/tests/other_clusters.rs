@@ -538,6 +538,13 @@ fn what_operators_add_everywhere_is_taken() {
         assert_eq!(ingress["spec"]["tls"][0]["hosts"], json!(hosts));
         let route = of_kind("HTTPRoute").next().expect("an HTTPRoute");
         assert_eq!(route["spec"]["hostnames"], json!(hosts));
+        if chart == "hand-gesture-api" {
+            // The page's relative addresses need the slash.
+            let rule = &route["spec"]["rules"][0];
+            assert_eq!(rule["matches"], json!([{"path": {"type": "Exact", "value": "/api"}}]));
+            let path = rule.pointer("/filters/0/requestRedirect/path/replaceFullPath");
+            assert_eq!(path, Some(&json!("/api/")), "{route}");
+        }
         if let Some(scaled) = of_kind("HTTPScaledObject").next() {
             assert_eq!(scaled["spec"]["hosts"], json!(hosts));
         }
