@@ -1,6 +1,7 @@
 //! Parts of setup-jaeger.sh, doctor.sh and the chart's own scripts, without a cluster: passwords, probes and
 //! index templates.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -228,24 +229,28 @@ case " $* " in
 esac
 "#;
 
-#[test]
-fn doctor_asks_a_service_that_is_scaled_to_zero_through_the_interceptor() {
-    let folder = folder("scripts-scaled");
-    let (kubectl, probe) = (folder.join("kubectl"), folder.join("probe.json"));
-    std::fs::write(&kubectl, SCALED_TO_ZERO).expect("written");
+/// Runs the doctor with a kubectl that shows a cluster, and returns the fault. What a probe runs is in `probe.json`.
+fn fault_of(cluster: &str, folder: &Path, arguments: &[&str]) -> String {
+    let kubectl = folder.join("kubectl");
+    std::fs::write(&kubectl, cluster).expect("written");
     output(Command::new("chmod").arg("+x").arg(&kubectl)).expect("chmod");
     let path = std::env::var("PATH").expect("PATH");
     let tools = tool("helm").parent().expect("a folder").display().to_string();
     let real = output(Command::new("sh").args(["-c", "command -v kubectl"])).expect("kubectl");
     let mut doctor = Command::new(root().join("infra/doctor.sh"));
-    doctor.args(["--release", "asl-1"]);
-    doctor.env("PATH", format!("{}:{tools}:{path}", folder.display()));
-    doctor.env("KUBECTL", real.trim()).env("PROBE", &probe);
-    let error = output(&mut doctor).expect_err("no pod");
+    doctor.args(arguments).env("PATH", format!("{}:{tools}:{path}", folder.display()));
+    doctor.env("KUBECTL", real.trim()).env("PROBE", folder.join("probe.json"));
+    output(&mut doctor).expect_err("a fault")
+}
+
+#[test]
+fn doctor_asks_a_service_that_is_scaled_to_zero_through_the_interceptor() {
+    let folder = folder("scripts-scaled");
+    let error = fault_of(SCALED_TO_ZERO, &folder, &["--release", "asl-1"]);
     let evidence =
         "KEDA's interceptor answers requests for asl.example.org by itself: Gateway Timeout";
     assert!(error.contains(evidence), "{error}");
-    let probe = std::fs::read(&probe).expect("a probe");
+    let probe = std::fs::read(folder.join("probe.json")).expect("a probe");
     let probe: Value = serde_json::from_slice(&probe).expect("JSON");
     let script = probe.pointer("/spec/containers/0/command/2").expect("a script");
     let script = script.as_str().expect("text");
@@ -255,4 +260,32 @@ fn doctor_asks_a_service_that_is_scaled_to_zero_through_the_interceptor() {
         let line = line.unwrap_or_else(|| panic!("no {address} in {script}"));
         assert!(line.contains("--header 'Host: asl.example.org'"), "{line}");
     }
+}
+
+/// A cluster whose collector is ready, and refuses the probe.
+const REFUSED: &str = r#"#!/bin/sh
+case " $* " in
+*' patch '*) exec "$KUBECTL" "$@" ;;
+*' create -f '*) cat >"$PROBE" ;;
+*' get pod probe-'*phase*) printf Succeeded ;;
+*' logs probe-'*) printf '%s\n' '{"tracing": "enabled"} health=0' 'request=0' 'curl: (7) refused' ' status=000 span=7' ;;
+*' get networkpolicies '*) echo '{"items": [POLICIES]}' ;;
+*' get '*component=collector*) echo '{"items": [{"metadata": {"name": "jaeger-collector"}, "spec": {}}]}' ;;
+*' get services '*) echo '{"items": [{"metadata": {"name": "api"}, "spec": {}}]}' ;;
+*' get service api '*) echo '{"spec": {"ports": [{"port": 80}]}}' ;;
+*' get deployment jaeger-collector '*) echo '{"spec": {"replicas": 1}, "status": {"readyReplicas": 1}}' ;;
+*' get pods '*) ;;
+*' get '*) exit 1 ;;
+esac
+"#;
+
+#[test]
+fn doctor_names_the_network_policy_before_a_ready_collector() {
+    let folder = folder("scripts-policy");
+    let policy = r#"{"metadata": {"name": "jaeger-collector"}, "spec": {}}"#;
+    let error = fault_of(&REFUSED.replace("POLICIES", policy), &folder, &[]);
+    assert!(error.contains("the network policy jaeger-collector restricts its peers"), "{error}");
+    assert!(error.contains("networkPolicy.collectorFrom"), "{error}");
+    let error = fault_of(&REFUSED.replace("POLICIES", ""), &folder, &[]);
+    assert!(error.contains("nobody answers at"), "{error}");
 }
