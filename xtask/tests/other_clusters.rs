@@ -569,6 +569,24 @@ fn what_operators_add_everywhere_is_taken() {
     assert!(rendered.contains("image: localhost:5000/a:"), "a repository with a registry keeps it");
 }
 
+/// ECK's operator writes its resource back as it reads it: without what is empty, amounts as strings. Where that
+/// differs from what Helm applied, it owns the node sets, and the next upgrade conflicts.
+#[test]
+fn eck_writes_its_resource_back_as_it_was_rendered() {
+    let values = json!({
+        "storage": {"type": "elasticsearch"},
+        "provisionDataStore": {"elasticsearch": true},
+        "eck": {"resources": {"requests": {"cpu": 1, "memory": "2Gi"}}},
+    });
+    let (_, manifests) = manifests("eck", "jaeger", "jaeger", &values);
+    let elasticsearch = manifests.iter().find(|one| one["kind"] == "Elasticsearch");
+    let template = &elasticsearch.expect("one")["spec"]["nodeSets"][0]["podTemplate"];
+    assert_eq!(template["metadata"], json!({}));
+    let resources = &template["spec"]["containers"][0]["resources"];
+    let expected = json!({"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}});
+    assert_eq!(*resources, expected);
+}
+
 #[test]
 fn base_path_may_end_with_a_slash() {
     for (given, path) in [("", ""), ("/", ""), ("/jaeger", "/jaeger"), ("/jaeger/", "/jaeger")] {
