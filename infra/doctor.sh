@@ -216,7 +216,7 @@ hop_5_the_port_answers() {
     # A collector does not start if its storage is down or rejects it: that is then the cause.
     [[ $replicas == 0* || ! $writer ]] || hops_7_and_8_the_storage_works likely
     policy=$(first_named "$jaeger_namespace" networkpolicies "$jaeger_release" collector)
-    [[ ! $policy || $replicas == *': ' ]] ||
+    [[ ! $policy || $replicas != *': '[1-9]* ]] ||
       stop 5 "the collector is ready, but does not answer at $endpoint: $error; the network policy $policy restricts its peers" \
         "networkPolicy.collectorFrom of the chart jaeger has to admit the namespace $namespace as a whole, or this probe's label as well: app.kubernetes.io/name=probe"
     stop 5 "nobody answers at $endpoint: $error; the collector's pods: ${replicas:-no such deployment}" \
