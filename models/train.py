@@ -80,7 +80,7 @@ def geometry(points):
     px, py = (palm / length[:, None]).T
     x, y, z = np.moveaxis((points - wrist) / length[:, None, None], 2, 0)
     upright = np.stack([px[:, None] * y - py[:, None] * x, -px[:, None] * x - py[:, None] * y, z], 2)
-    parts = [upright.reshape(len(points), -1), np.stack([px, py], 1)]
+    parts = [upright.reshape(len(points), LANDMARKS), np.stack([px, py], 1)]
     for base, tip in [(1, 4), (5, 8), (9, 12), (13, 16), (17, 20)]:
         way = points[:, tip, :2] - points[:, base, :2]
         parts.append(way / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)[:, None])
@@ -109,11 +109,15 @@ def turned(x, random, sideways=0.3, nodding=0.3, rolling=0.18):
     return geometry(np.stack([px, py, pz], 2))
 
 
-# Letters that are one handshape in two directions.
-PARTNERS = [("G", "Q"), ("K", "P"), ("U", "H")]
-# Hands of these letters that are added as their partner, as a share of the letter's own. Measured: "Classifiers" in
-# the model card (README.md).
-PARTNER_SHARE = 0.15
+# Letters that are one handshape in two directions: hands of the first, turned, show the second. A D that points aside
+# is a G, seen from the back; turned up, a G is no D.
+PARTNERS = [("G", "Q"), ("Q", "G"), ("K", "P"), ("P", "K"), ("U", "H"), ("H", "U"), ("D", "G")]
+# Hands of the first letter that are added as the second, as a share of its own. Measured: "Classifiers" in the model
+# card (README.md).
+PARTNER_SHARE = 0.2
+# Letters that strangers show towards the camera or from its side more than the tables do. All their hands with depth
+# are there once more, as seen from far aside.
+ASIDE = "GMNPX"
 INDEX_FINGER = slice(LANDMARKS + 4, LANDMARKS + 6)  # the columns with its direction in the photo
 
 
@@ -128,7 +132,7 @@ def partners(x, numbers, flat, random):
         return np.arctan2(down, across)
 
     result = []
-    for letter, other in PARTNERS + [pair[::-1] for pair in PARTNERS]:
+    for letter, other in PARTNERS:
         here, there = [np.flatnonzero(numbers == LETTERS.index(name)) for name in (letter, other)]
         count = int(PARTNER_SHARE * len(here)) if len(there) else 0
         hand, model = (random.choice(rows, count) if count else here[:0] for rows in (here, there))
@@ -138,6 +142,12 @@ def partners(x, numbers, flat, random):
         points = np.stack([cosine * px - sine * py, sine * px + cosine * py, pz], 2)
         result.append((geometry(points), np.full(count, LETTERS.index(other)), flat[hand]))
     return [np.concatenate(parts) for parts in zip(*result)]
+
+
+def from_aside(x, numbers, flat, random):
+    """Returns the hands of ASIDE's letters as seen from far aside. Hands without depth are left out."""
+    rows = np.flatnonzero(np.isin(numbers, [LETTERS.index(letter) for letter in ASIDE]) & ~flat)
+    return turned(x[rows], random, sideways=1.0, nodding=0.4), numbers[rows], flat[rows]
 
 
 def softmax(z):
@@ -306,8 +316,8 @@ class Letters:
             numbers, flat = np.concatenate([numbers, landmarks.y]), np.concatenate([flat, landmarks.flat])
         for number, network in enumerate(self.networks):
             random = np.random.default_rng(number)
-            more = partners(rows, numbers, flat, random)
-            x, y, without_depth = [np.concatenate(pair) for pair in zip((rows, numbers, flat), more)]
+            more = [make(rows, numbers, flat, random) for make in (partners, from_aside)]
+            x, y, without_depth = [np.concatenate(parts) for parts in zip((rows, numbers, flat), *more)]
             z = self.seen(arrange(np.concatenate([x, turned(x, random)])))
             z[np.ix_(np.tile(without_depth, 2), DEPTHS)] = 0  # the mean
             network.fit(z, one_hot(np.tile(y, 2), len(LETTERS)), np.ones(len(z), np.float32))

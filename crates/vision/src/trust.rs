@@ -11,8 +11,8 @@ use crate::search::Candidate;
 /// The weights of the regression, in the order of [`trust`]'s terms, then the constant.
 ///
 /// Measured: the table "The search" in the model card (`models/README.md`).
-const WEIGHTS: [f32; 5] = [0.845, -0.167, 0.159, 4.197, 2.966];
-const CONSTANT: f32 = -3.128;
+const WEIGHTS: [f32; 5] = [0.963, -0.116, 0.149, 5.006, 4.14];
+const CONSTANT: f32 = -4.389;
 /// Probabilities are limited to this and to 1 minus this, so that their logits are finite.
 const LEAST: f32 = 1e-4;
 
