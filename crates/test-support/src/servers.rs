@@ -5,6 +5,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::http::{get, post};
 use crate::process::{Process, free_port, wait};
@@ -36,12 +37,14 @@ impl Search {
             "elasticsearch" => "org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner",
             _ => "org.codelibs.opensearch.runner.OpenSearchRunner",
         };
-        // The runner listens one port above its base, which must be below 9299. It binds late, so two
-        // runs of the tests start searching at different ports.
-        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        // The runner listens one port above its base, which must be below 9299. It binds late, so tests that
+        // start servers at the same time start searching at different ports: of one run by a count, of two
+        // runs by the process.
+        static STARTED: AtomicU16 = AtomicU16::new(0);
         let first = (std::process::id() % 97) as u16;
-        let mut ports = (0..97).map(|i| 9202 + (first + i) % 97);
-        let port = ports.find(free).expect("a free port");
+        let next = || 9202 + (first + STARTED.fetch_add(1, Ordering::Relaxed)) % 97;
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let port = std::iter::repeat_with(next).take(97).find(free).expect("a free port");
         let mut command = Command::new("java");
         // Servers of one name would join into one cluster.
         command.args([
