@@ -173,7 +173,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Sends one request. Returns its duration in milliseconds and the `Server-Timing` header.
 fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)> {
-    let (response, ms) = post(agent, url, photo)?;
+    let (response, ms) = post(agent, url, "image/jpeg", photo)?;
     if !response.status().is_success() {
         bail!("POST {url}/predict: {}", response.status());
     }
@@ -182,11 +182,16 @@ fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(f64, String)
 }
 
 /// Sends a photo. Returns the whole response, whatever its status, and the time that it took in milliseconds.
-pub fn post(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Result<(Response<Vec<u8>>, f64)> {
+pub fn post(
+    agent: &ureq::Agent,
+    url: &str,
+    media_type: &str,
+    photo: &[u8],
+) -> Result<(Response<Vec<u8>>, f64)> {
     let start = Instant::now();
     let response = agent
         .post(format!("{url}/predict"))
-        .header("content-type", "image/jpeg")
+        .header("content-type", media_type)
         .send(photo)
         .with_context(|| format!("POST {url}/predict"))?;
     let (head, mut body) = response.into_parts();

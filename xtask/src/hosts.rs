@@ -165,7 +165,7 @@ struct Answer {
 
 /// Sends a photo. `None` if there is no answer.
 fn predict(agent: &ureq::Agent, url: &str, photo: &[u8]) -> Option<Answer> {
-    let (response, ms) = post(agent, url, photo).ok()?;
+    let (response, ms) = post(agent, url, "image/jpeg", photo).ok()?;
     let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let [letter, trace_id] = [text("prediction"), text("trace_id")];

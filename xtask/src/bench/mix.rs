@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use host::Collector;
 
 use super::photos::{Kind, Photo};
-use super::{Served, agent, quantile, show};
+use super::{Served, agent, post, quantile, show};
 use crate::figures::{KindFigures, Mix, MixRate, ServerOfKind};
 
 /// Requests of a turn: then the next server gets the same photos.
@@ -27,18 +27,12 @@ struct Answers {
 
 impl Answers {
     fn ask(&mut self, agent: &ureq::Agent, url: &str, photo: &Photo) -> Result<()> {
-        let start = Instant::now();
-        let mut response = agent
-            .post(format!("{url}/predict"))
-            .header("content-type", photo.media_type)
-            .send(&photo.bytes)
-            .with_context(|| format!("POST {url}/predict"))?;
+        let (response, ms) = post(agent, url, photo.media_type, &photo.bytes)?;
         if !response.status().is_success() {
             bail!("POST {url}/predict: {}", response.status());
         }
-        let body = response.body_mut().read_to_vec()?;
-        self.times.push(start.elapsed().as_secs_f64() * 1000.0);
-        let answer: serde_json::Value = serde_json::from_slice(&body)?;
+        self.times.push(ms);
+        let answer: serde_json::Value = serde_json::from_slice(response.body())?;
         let letter = answer["prediction"].as_str();
         self.found += usize::from(letter.is_some());
         self.right += usize::from(letter.is_some() && letter == photo.letter.as_deref());
